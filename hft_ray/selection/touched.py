@@ -1,0 +1,28 @@
+"""How much of a model has been trainable at any time so far."""
+
+from __future__ import annotations
+
+from hft_ray.selection.catalog import Catalog, Unit
+from hft_ray.selection.draw import Draw
+from hft_ray.selection.fractions import realised
+
+
+class Touched:
+    """The share of block parameters that any draw so far has made trainable.
+
+    After K independent draws at ratio r about 1 - (1 - r)^K: frequent re-selection approaches full
+    fine-tuning, which a single draw's fractions do not show.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._units: set[Unit] = set()
+
+    def add(self, draw: Draw) -> None:
+        """Count the units of ``draw`` as touched."""
+        self._units.update(draw.units)
+
+    @property
+    def fraction(self) -> float:
+        """Share of block parameters, in [0, 1]."""
+        return realised(self._catalog, self._units).block_parameters
