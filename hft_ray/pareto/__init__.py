@@ -1,1 +1,19 @@
-"""."""
+"""Pareto fronts of a sweep: non-dominated set, hypervolume, knee, and their pictures."""
+
+from hft_ray.pareto.figure_html import render_html
+from hft_ray.pareto.figure_png import render_png
+from hft_ray.pareto.front import Front, build_front
+from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.table import format_setting, format_value, front_rows
+
+__all__ = [
+    "Direction",
+    "Front",
+    "Point",
+    "build_front",
+    "format_setting",
+    "format_value",
+    "front_rows",
+    "render_html",
+    "render_png",
+]

@@ -1,0 +1,268 @@
+"""The front as one interactive page that loads nothing.
+
+Everything that comes from data or configuration is escaped: for HTML in the page, and for plotly,
+which reads a subset of HTML in its texts, in the figure. No plotly template (``%{...}``) is used,
+so a name cannot refer to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from hft_ray.pareto import picture
+from hft_ray.pareto.front import Front, minimised
+from hft_ray.pareto.page import page
+from hft_ray.pareto.picture import Mark
+from hft_ray.pareto.points import Point
+from hft_ray.pareto.table import format_setting, objective_text
+
+_SYMBOLS = {"category": "circle", "layer": "square", "model": "diamond", "other": "triangle-up"}
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+_LONGEST_SETTINGS = 24
+_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+}
+_STYLES: dict[str, dict[str, Any]] = {
+    "front": {"size": 13, "opacity": 1.0, "line": {"color": picture.INK, "width": 1.4}},
+    "dominated": {"size": 9, "opacity": 0.5, "line": {"color": "white", "width": 1}},
+    "unfinished": {"size": 9, "opacity": 0.8, "line": {"color": picture.FAINT, "width": 1.4}},
+}
+
+
+def render_html(front: Front, extra: Mapping[str, str] | None = None) -> str:
+    """Return the page: the front, its table, and all points.
+
+    Args:
+        front: What is shown.
+        extra: Facts for the head of the page, such as the model's name; label -> text.
+    """
+    figures = [_scatter(front)]
+    if len(front.objectives) > 2:
+        figures.append(_parallel(front))
+    plots = [
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=index == 0,
+            div_id=f"figure-{index}",
+            config=_CONFIG,
+        )
+        for index, figure in enumerate(figures)
+    ]
+    return page(front, plots, extra or {})
+
+
+def hover(front: Front, point: Point) -> str:
+    """Return what is read over a point: state, values with errors, configuration, run."""
+    lines = [f"<b>{escape(point.label)}</b> · {escape(point.state)} · step {point.step}"]
+    names = [*front.objectives, *(name for name in point.values if name not in front.objectives)]
+    lines += [f"{escape(name)}: <b>{objective_text(front, point, name)}</b>" for name in names]
+    settings = sorted(point.params, key=lambda key: not key.startswith("selection."))
+    for key in settings[:_LONGEST_SETTINGS]:
+        value = format_setting(point.params[key])
+        shown = value if len(value) <= 60 else value[:57] + "..."
+        lines.append(f"{escape(key)} = {escape(shown)}")
+    if len(settings) > _LONGEST_SETTINGS:
+        lines.append(f"... and {len(settings) - _LONGEST_SETTINGS} settings more")
+    lines.append(f"run {escape(point.run_id or 'not recorded')}")
+    return "<br>".join(lines)
+
+
+def _scatter(front: Front) -> Any:
+    found = picture.marks(front)
+    figure = go.Figure()
+    xs, ys = picture.staircase(front, found)
+    if xs:
+        line = {"color": picture.LINE, "width": 1.8}
+        figure.add_scatter(x=xs, y=ys, mode="lines", name="front", line=line, hoverinfo="skip")
+    for role in ("unfinished", "dominated", "front"):
+        plain = [m for m in found if m.role == role and not m.point.full_fine_tuning]
+        for granularity in _SYMBOLS:
+            group = [mark for mark in plain if mark.granularity == granularity]
+            if group:
+                figure.add_trace(_points(front, group, _SYMBOLS[granularity]))
+    _legend_keys(figure, found)
+    _references(figure, front, found)
+    _layout(figure, front)
+    return figure
+
+
+def _points(front: Front, group: Sequence[Mark], symbol: str, **marker: Any) -> Any:
+    role = group[0].role
+    hollow = "-open" if role == "unfinished" else ""
+    colour: Any = [mark.ratio for mark in group]
+    if hollow or any(ratio is None for ratio in colour):
+        colour = picture.FAINT
+    return go.Scatter(
+        x=[mark.x for mark in group],
+        y=[mark.y for mark in group],
+        error_x=_error_bars([mark.x_error for mark in group], role),
+        error_y=_error_bars([mark.y_error for mark in group], role),
+        mode="markers",
+        marker={
+            **_STYLES[role],
+            "symbol": symbol + hollow,
+            "color": colour,
+            "coloraxis": None if isinstance(colour, str) else "coloraxis",
+            **marker,
+        },
+        hovertext=[hover(front, mark.point) for mark in group],
+        hoverinfo="text",
+        showlegend=False,
+    )
+
+
+def _error_bars(errors: Sequence[float | None], role: str) -> dict[str, Any] | None:
+    if not any(errors):
+        return None
+    colour = "rgba(91,107,122,0.75)" if role == "front" else "rgba(138,150,163,0.3)"
+    array = [error or 0.0 for error in errors]
+    return {"type": "data", "array": array, "color": colour, "thickness": 1.1, "width": 0}
+
+
+def _legend_keys(figure: Any, found: Sequence[Mark]) -> None:
+    """Add the entries of the legend: a symbol in neutral colour for what is on the picture."""
+    used = {mark.granularity for mark in found if not mark.point.full_fine_tuning}
+    keys = [(name, symbol, "front") for name, symbol in _SYMBOLS.items() if name in used]
+    if any(mark.role == "dominated" for mark in found):
+        keys.append(("not on the front", "circle", "dominated"))
+    if any(mark.role == "unfinished" for mark in found):
+        keys.append(("not complete", "circle-open", "unfinished"))
+    for name, symbol, role in keys:
+        marker = {**_STYLES[role], "symbol": symbol, "color": picture.FAINT}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
+
+
+def _references(figure: Any, front: Front, found: Sequence[Mark]) -> None:
+    above = picture.better_is_up(front)
+    full = [mark for mark in found if mark.point.full_fine_tuning]
+    for mark in full:
+        look = {"size": 15, "color": picture.FULL, "coloraxis": None, "opacity": 0.95}
+        figure.add_trace(_points(front, [mark], "cross", **look))
+    labelled = picture.full_label(front, found)
+    if labelled is not None:
+        _label(figure, labelled.x, labelled.y, "full fine-tuning", picture.FULL, above=not above)
+    base = picture.base_mark(front)
+    if base is not None:
+        figure.add_scatter(
+            x=[base[0]],
+            y=[base[1]],
+            mode="markers",
+            marker={"symbol": "star", "size": 19, "color": picture.INK},
+            hovertext=[_base_hover(front)],
+            hoverinfo="text",
+            showlegend=False,
+        )
+        _label(figure, *base, "base model", picture.INK, above=not above)
+    for mark in found:
+        if mark.index == front.knee_index:
+            ring = {
+                "symbol": "circle-open",
+                "size": 27,
+                "color": picture.KNEE,
+                "line": {"width": 2},
+            }
+            figure.add_scatter(
+                x=[mark.x],
+                y=[mark.y],
+                mode="markers",
+                marker=ring,
+                hoverinfo="skip",
+                showlegend=False,
+            )
+            text = f"knee: {escape(mark.point.label)}"
+            _label(figure, mark.x, mark.y, text, picture.KNEE, above=above)
+
+
+def _base_hover(front: Front) -> str:
+    lines = [f"{escape(name)}: <b>{value:.4g}</b>" for name, value in front.base.items()]
+    return "<br>".join(["<b>base model</b>, before any training", *lines])
+
+
+def _label(figure: Any, x: float, y: float, text: str, colour: str, *, above: bool) -> None:
+    figure.add_annotation(
+        x=x,
+        y=y,
+        text=f"<b>{text}</b>",
+        showarrow=False,
+        yshift=24 if above else -24,
+        font={"color": colour, "size": 13},
+        bgcolor="rgba(255,255,255,0.8)",
+    )
+
+
+def _layout(figure: Any, front: Front) -> None:
+    x_name, y_name = picture.axes(front)
+    axis = {"gridcolor": picture.GRID, "zeroline": False, "ticks": "", "automargin": True}
+    steps = len(picture.RATIO_COLOURS) - 1
+    figure.update_layout(
+        template="none",
+        height=600,
+        margin={"l": 60, "r": 20, "t": 50, "b": 60},
+        font={"family": _FONT, "size": 14, "color": picture.INK},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        hovermode="closest",
+        hoverlabel={"bgcolor": "white", "align": "left", "font": {"size": 13, "family": _FONT}},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        xaxis={**axis, "title": {"text": escape(picture.direction_text(front, x_name))}},
+        yaxis={**axis, "title": {"text": escape(picture.direction_text(front, y_name))}},
+        coloraxis={
+            "cmin": 0,
+            "cmax": 1,
+            "colorscale": [[i / steps, c] for i, c in enumerate(picture.RATIO_COLOURS)],
+            "colorbar": {"title": {"text": "trained ratio"}, "thickness": 14, "outlinewidth": 0},
+        },
+    )
+
+
+def _parallel(front: Front) -> Any:
+    """Return parallel coordinates: one line per complete point, each axis from worst to best.
+
+    Lines of an ordinary plot, not plotly's own parallel coordinates: those need WebGL, which a
+    sandboxed frame or a headless browser may not have.
+    """
+    shown = [
+        (point, on)
+        for point, on in zip(front.points, front.on_front, strict=True)
+        if point.state == "complete" and point.measured(front.objectives)
+    ]
+    names = list(front.objectives)
+    figure = go.Figure()
+    if shown:
+        costs = minimised([point.values for point, _ in shown], front.objectives)
+        low, high = costs.min(axis=0), costs.max(axis=0)
+        span = [width if width > 0 else 1.0 for width in high - low]
+        heights = 1 - (costs - low) / span
+        for (point, on), row in sorted(
+            zip(shown, heights.tolist(), strict=True), key=lambda item: item[0][1]
+        ):
+            figure.add_scatter(
+                x=list(range(len(names))),
+                y=row,
+                mode="lines+markers",
+                line={"color": picture.KNEE if _is_knee(front, point) else picture.LINE},
+                opacity=1.0 if on else 0.15,
+                hovertext=[hover(front, point)] * len(names),
+                hoverinfo="text",
+                showlegend=False,
+            )
+    _layout(figure, front)
+    figure.update_layout(height=380, hovermode="closest", margin={"t": 20})
+    figure.update_xaxes(
+        title=None,
+        tickvals=list(range(len(names))),
+        ticktext=[escape(picture.direction_text(front, name)) for name in names],
+        range=[-0.3, len(names) - 0.7],
+    )
+    figure.update_yaxes(title=None, tickvals=[0, 1], ticktext=["worst", "best"])
+    return figure
+
+
+def _is_knee(front: Front, point: Point) -> bool:
+    return front.knee_index is not None and front.points[front.knee_index] is point

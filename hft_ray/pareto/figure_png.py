@@ -1,0 +1,174 @@
+"""The front as a static picture for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hft_ray.pareto import picture
+from hft_ray.pareto.front import Front
+from hft_ray.pareto.picture import Mark
+
+_SYMBOLS = {"category": "o", "layer": "s", "model": "D", "other": "^"}
+_RATIO = LinearSegmentedColormap.from_list("ratio", picture.RATIO_COLOURS)
+_SCALE = Normalize(0, 1)
+
+
+def render_png(front: Front, path: Path | str) -> None:
+    """Write the picture of the front to ``path``: 1,680 x 1,080 pixels, legible at half that."""
+    figure = Figure(figsize=(10.5, 6.75), dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    found = picture.marks(front)
+    _frame(axes, front)
+    xs, ys = picture.staircase(front, found)
+    axes.plot(xs, ys, color=picture.LINE, linewidth=1.4, zorder=2)
+    for mark in found:
+        _draw(axes, mark)
+    _references(axes, front, found)
+    axes.margins(0.09)
+    _colour_bar(figure, axes)
+    _legend(figure, front, found)
+    figure.savefig(path, format="png")
+
+
+def _frame(axes: Axes, front: Front) -> None:
+    x_name, y_name = picture.axes(front)
+    bold: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": picture.INK}
+    axes.text(0, 1.11, front.sweep, transform=axes.transAxes, parse_math=False, **bold)
+    axes.set_title(
+        f"{picture.how_to_read(front)}\n{picture.summary(front)}",
+        loc="left",
+        fontsize=11,
+        color=picture.LINE,
+        pad=12,
+        parse_math=False,
+    )
+    axes.set_xlabel(picture.direction_text(front, x_name), fontsize=12, color=picture.INK)
+    axes.set_ylabel(picture.direction_text(front, y_name), fontsize=12, color=picture.INK)
+    axes.grid(color=picture.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=11, colors=picture.INK, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _draw(axes: Axes, mark: Mark) -> None:
+    full = mark.point.full_fine_tuning
+    colour: Any = picture.FAINT if mark.ratio is None else _RATIO(_SCALE(mark.ratio))
+    face, edge, alpha = picture.FULL if full else colour, "white", 0.45
+    if mark.role == "front":
+        edge, alpha = picture.INK, 1.0
+    elif mark.role == "unfinished":
+        face, edge, alpha = "none", picture.FAINT, 0.8
+    elif full:
+        alpha = 0.9
+    axes.errorbar(
+        mark.x,
+        mark.y,
+        xerr=mark.x_error,
+        yerr=mark.y_error,
+        fmt="none",
+        ecolor=picture.FAINT,
+        elinewidth=0.9,
+        alpha=0.9 if mark.role == "front" else 0.35,
+        zorder=3,
+    )
+    axes.scatter(
+        mark.x,
+        mark.y,
+        s=150 if full else 95 if mark.role == "front" else 55,
+        marker="P" if full else _SYMBOLS[mark.granularity],
+        facecolors=face,
+        edgecolors=edge,
+        linewidths=1.1,
+        alpha=alpha,
+        zorder=5 if mark.role == "front" or full else 4,
+    )
+
+
+def _references(axes: Axes, front: Front, found: Sequence[Mark]) -> None:
+    above = picture.better_is_up(front)
+    base = picture.base_mark(front)
+    if base is not None:
+        axes.scatter(*base, s=260, marker="*", color=picture.INK, zorder=6)
+        _label(axes, base, "base model", picture.INK, above=not above)
+    full = picture.full_label(front, found)
+    if full is not None:
+        _label(axes, (full.x, full.y), "full fine-tuning", picture.FULL, above=not above)
+    for mark in found:
+        if mark.index == front.knee_index:
+            ring: dict[str, Any] = {
+                "facecolors": "none",
+                "edgecolors": picture.KNEE,
+                "linewidths": 2.0,
+            }
+            axes.scatter(mark.x, mark.y, s=330, zorder=7, **ring)
+            _label(axes, (mark.x, mark.y), f"knee: {mark.point.label}", picture.KNEE, above=above)
+
+
+def _label(axes: Axes, at: tuple[float, float], text: str, colour: str, *, above: bool) -> None:
+    axes.annotate(
+        text,
+        at,
+        xytext=(0, 14 if above else -26),
+        textcoords="offset points",
+        ha="center",
+        fontsize=11,
+        fontweight="bold",
+        color=colour,
+        zorder=8,
+        parse_math=False,
+        bbox={
+            "boxstyle": "round,pad=0.15",
+            "facecolor": "white",
+            "edgecolor": "none",
+            "alpha": 0.8,
+        },
+    )
+
+
+def _colour_bar(figure: Figure, axes: Axes) -> None:
+    bar = figure.colorbar(ScalarMappable(_SCALE, _RATIO), ax=axes, pad=0.015, aspect=32)
+    bar.set_label("trained ratio", fontsize=11, color=picture.INK)
+    bar.ax.tick_params(labelsize=10, colors=picture.INK, length=0)
+    bar.outline.set_visible(False)
+
+
+def _legend(figure: Figure, front: Front, found: Sequence[Mark]) -> None:
+    def symbol(marker: str, face: str, edge: str, label: str, size: int = 9) -> Line2D:
+        style: dict[str, Any] = {
+            "markerfacecolor": face,
+            "markeredgecolor": edge,
+            "markersize": size,
+        }
+        return Line2D([], [], linestyle="none", marker=marker, label=label, **style)
+
+    used = {mark.granularity for mark in found if not mark.point.full_fine_tuning}
+    entries = [
+        symbol(marker, picture.FAINT, picture.INK, name)
+        for name, marker in _SYMBOLS.items()
+        if name in used
+    ]
+    if xs := picture.staircase(front, found)[0]:
+        entries.insert(0, Line2D(xs[:0], [], color=picture.LINE, label="front"))
+    if any(mark.role == "dominated" for mark in found):
+        entries.append(symbol("o", "#c3cad1", "white", "not on the front (small, pale)", 7))
+    if any(mark.role == "unfinished" for mark in found):
+        entries.append(symbol("o", "none", picture.FAINT, "not complete (hollow)", 7))
+    figure.legend(
+        handles=entries,
+        loc="outside lower left",
+        ncols=len(entries) or 1,
+        frameon=False,
+        fontsize=11,
+        labelcolor=picture.INK,
+    )

@@ -1,0 +1,193 @@
+"""The Pareto front of a sweep: non-dominated set, hypervolume and knee.
+
+Symbols: n points, m objectives. Inside, every objective is minimised: a maximised one changes sign.
+
+    F    (n, m)  objective values of the eligible points, minimised
+    r    (m,)    reference point, minimised
+    z*   (m,)    ideal of the front, its best value in each objective
+    z^n  (m,)    nadir of the front, its worst value in each objective
+
+A point is eligible when its trial is complete and every objective has a finite value. Points with
+equal values do not dominate each other: all of them stay on the front.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from hft_ray.pareto.points import Direction, Point
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Front:
+    """Every point of a sweep, which of them are on the front, and what follows from it.
+
+    Attributes:
+        sweep: Name of the sweep.
+        objectives: Metric -> direction; the first two are the axes of the pictures.
+        reference_point: Objective -> the worst value that counts for the hypervolume.
+        base: Metric -> score of the untouched model.
+        points: All points, also those that are not eligible.
+        on_front: For each point whether it is on the front.
+        hypervolume: Volume between front and reference point, in the product of the units.
+        knee_index: Index of the knee among the points, None when the front is empty.
+    """
+
+    sweep: str
+    objectives: dict[str, Direction]
+    reference_point: dict[str, float]
+    base: dict[str, float]
+    points: tuple[Point, ...]
+    on_front: tuple[bool, ...]
+    hypervolume: float
+    knee_index: int | None
+
+    @property
+    def knee(self) -> str | None:
+        """Trial of the knee, None when the front is empty."""
+        return None if self.knee_index is None else self.points[self.knee_index].trial
+
+    @cached_property
+    def members(self) -> list[Point]:
+        """The points on the front, best in the first objective first."""
+        name, direction = next(iter(self.objectives.items()))
+        chosen = [point for point, on in zip(self.points, self.on_front, strict=True) if on]
+        return sorted(chosen, key=lambda p: p.values[name], reverse=direction == "max")
+
+    def base_value(self, name: str) -> float | None:
+        """Return the base model's value of a metric; it has forgotten 0 by definition."""
+        return self.base.get(name, 0.0 if name.startswith("forgetting/") else None)
+
+    def to_json(self) -> str:
+        """Return the content of ``front.json``; a value that is not finite is written as null."""
+        points = []
+        for point, on_front in zip(self.points, self.on_front, strict=True):
+            record = asdict(point)
+            record["values"], record["errors"] = _nulls(point.values), _nulls(point.errors)
+            points.append({**record, "on_front": on_front})
+        content = {
+            "sweep": self.sweep,
+            "objectives": self.objectives,
+            "reference_point": self.reference_point,
+            "hypervolume": self.hypervolume,
+            "knee": self.knee,
+            "base": _nulls(self.base),
+            "points": points,
+        }
+        return json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Front:
+        """Return the front in the text of a ``front.json``; what follows from it is recomputed."""
+        content = json.loads(text)
+        points = []
+        for record in content["points"]:
+            fields = {key: value for key, value in record.items() if key != "on_front"}
+            fields["values"] = _nans(fields["values"])
+            fields["errors"] = _nans(fields.get("errors", {}))
+            points.append(Point(**fields))
+        return build_front(
+            content["sweep"],
+            content["objectives"],
+            points,
+            _nans(content["base"]),
+            content["reference_point"],
+        )
+
+
+def build_front(
+    sweep: str,
+    objectives: Mapping[str, Direction],
+    points: Sequence[Point],
+    base: Mapping[str, float],
+    reference_point: Mapping[str, float],
+) -> Front:
+    """Return the front of the points.
+
+    Args:
+        sweep: Name of the sweep.
+        objectives: Metric -> direction, at least one.
+        points: Points in the order of their trials.
+        base: Metric -> score of the untouched model.
+        reference_point: Objective -> finite worst value, fixed for the whole sweep.
+
+    Raises:
+        ValueError: The reference point lacks an objective or is not finite.
+    """
+    lacking = [k for k in objectives if not math.isfinite(reference_point.get(k, math.nan))]
+    if lacking or not objectives:
+        raise ValueError(f"the reference point needs a finite value of: {', '.join(lacking)}")
+    eligible = [i for i, p in enumerate(points) if p.state == "complete" and p.measured(objectives)]
+    costs = minimised([points[i].values for i in eligible], objectives)
+    chosen = nondominated(costs)
+    front = [index for index, on in zip(eligible, chosen, strict=True) if on]
+    members = set(front)
+    return Front(
+        sweep=sweep,
+        objectives=dict(objectives),
+        reference_point={name: float(reference_point[name]) for name in objectives},
+        base=dict(base),
+        points=tuple(points),
+        on_front=tuple(index in members for index in range(len(points))),
+        hypervolume=hypervolume(costs[chosen], minimised([reference_point], objectives)[0]),
+        knee_index=front[knee(costs[chosen])] if front else None,
+    )
+
+
+def minimised(values: Sequence[Mapping[str, float]], objectives: Mapping[str, Direction]) -> Array:
+    """Return the objectives of ``values`` as an (n, m) array in which less is better."""
+    signs = [-1.0 if direction == "max" else 1.0 for direction in objectives.values()]
+    table = [[float(each[name]) for name in objectives] for each in values]
+    return np.array(table, dtype=np.float64).reshape(-1, len(objectives)) * np.array(signs)
+
+
+def nondominated(costs: Array) -> NDArray[np.bool_]:
+    """Return for each row of an (n, m) array whether no other row dominates it; equal rows stay."""
+    if not len(costs):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(moocore.is_nondominated(costs, keep_weakly=True), dtype=bool)
+
+
+def hypervolume(costs: Array, reference: Array) -> float:
+    """Return the volume that (n, m) costs dominate up to the (m,) reference.
+
+    A row that is not better than the reference in every objective contributes nothing.
+    """
+    inside = costs[(costs < reference).all(axis=1)]
+    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+
+
+def knee(costs: Array) -> int:
+    """Return the row of an (n, m) front, n >= 1, that is the best compromise.
+
+    The rule is compromise programming with the Euclidean norm (Yu, "A class of solutions for
+    group decision problems", Management Science 19(8), 1973): scale each objective by ideal and
+    nadir to [0, 1] and take the point nearest the ideal,
+
+        argmin_i ||(F_i - z*) / (z^n - z*)||_2.
+
+    An objective in which the whole front is equal decides nothing. Of equally near points the
+    first is taken.
+    """
+    ideal, nadir = costs.min(axis=0), costs.max(axis=0)
+    span = np.where(nadir > ideal, nadir - ideal, 1.0)
+    return int(np.argmin(np.linalg.norm((costs - ideal) / span, axis=1)))
+
+
+def _nulls(values: Mapping[str, float]) -> dict[str, Any]:
+    return {name: x if math.isfinite(x) else None for name, x in values.items()}
+
+
+def _nans(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if x is None else x for name, x in values.items()}

@@ -1,0 +1,70 @@
+"""Fronts as rows of text, for the terminal and for the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from hft_ray.pareto.front import Front
+from hft_ray.pareto.points import Point
+
+
+def format_value(value: float | None, error: float | None = None) -> str:
+    """Return ``0.912 ± 0.013``: the error with two digits, the value with as many decimals."""
+    if value is None or math.isnan(value):
+        return "–"
+    if error is None or not math.isfinite(error) or not math.isfinite(value):
+        return f"{value:.4g}"
+    if error == 0:
+        return f"{value:.4g} ± 0"
+    decimals = min(max(0, 1 - math.floor(math.log10(error))), 6)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def format_setting(value: Any) -> str:
+    """Return one configuration value as short text."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def varied_params(points: Sequence[Point], longest: int = 8) -> list[str]:
+    """Return the settings that differ between the points, at most ``longest``.
+
+    ``selection.*`` comes first: it is what a sweep is about.
+    """
+    keys = dict.fromkeys(key for point in points for key in point.params)
+    varied = [k for k in keys if len({format_setting(p.params.get(k)) for p in points}) > 1]
+    return sorted(varied, key=lambda key: not key.startswith("selection."))[:longest]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return each dotted key's last part, or the whole key where two would read the same."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    return {
+        key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)
+    }
+
+
+def objective_text(front: Front, point: Point, name: str) -> str:
+    """Return one objective of a point with its standard error, when there is one."""
+    return format_value(point.values.get(name), point.errors.get(name))
+
+
+def front_rows(front: Front) -> list[dict[str, str]]:
+    """Return one row per point on the front, best in the first objective first.
+
+    Columns: ``trial`` (with a mark at the knee), the objectives with standard errors, and the
+    settings that differ within the sweep, by their short names.
+    """
+    settings = short_names(varied_params(front.points))
+    knee = None if front.knee_index is None else front.points[front.knee_index]
+    rows = []
+    for point in front.members:
+        row = {"trial": f"{point.label} (knee)" if point is knee else point.label}
+        row |= {name: objective_text(front, point, name) for name in front.objectives}
+        row |= {name: format_setting(point.params.get(k, "")) for k, name in settings.items()}
+        rows.append(row)
+    return rows
