@@ -1,1 +1,37 @@
-"""."""
+"""Training and evaluation data: where it lies, its formats, tokens and labels, batches.
+
+Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FILE, cached;
+``batch_indices`` and ``collate`` make its batches; ``read_records`` reads evaluations' data.
+"""
+
+from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
+from hft_ray.data.dataset import TrainingSet
+from hft_ray.data.encode import IGNORED, Encoded, encode, leading_bos
+from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
+from hft_ray.data.location import content_hash, locate
+from hft_ray.data.prepare import prepare
+from hft_ray.data.records import Record, Records, read_records
+
+__all__ = [
+    "IGNORED",
+    "Dialogue",
+    "Encoded",
+    "Example",
+    "Format",
+    "Message",
+    "Record",
+    "Records",
+    "Text",
+    "TrainingSet",
+    "batch_indices",
+    "collate",
+    "content_hash",
+    "convert",
+    "detect",
+    "encode",
+    "leading_bos",
+    "locate",
+    "prepare",
+    "read_records",
+    "steps_per_epoch",
+]

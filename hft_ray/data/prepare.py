@@ -1,0 +1,129 @@
+"""Prepares the training set that FILE asks for, at most once per content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from hft_ray.config import ConfigError, Data, Problem
+from hft_ray.data.chat import require_template
+from hft_ray.data.dataset import TrainingSet, assemble
+from hft_ray.data.encode import Encoded, encode
+from hft_ray.data.formats import Dialogue, Example, Format, convert_all, detect
+from hft_ray.data.problems import Problems
+from hft_ray.data.records import Records, fingerprint, read_records
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SETTING = "data.train"
+# Part of the cache key: raise it when the same data would be encoded otherwise than before.
+_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> TrainingSet:
+    """Return the tokenised training set, from ``cache/data/<hash>/`` if it is there.
+
+    The hash covers the data's content, the settings, and the tokenizer. Processes that ask for
+    the same set at the same time wait for the one that makes it.
+
+    Args:
+        data: Section ``data`` of FILE.
+        tokenizer: The model's fast tokenizer.
+        cache: Cache folder of the storage root.
+
+    Raises:
+        ConfigError: The data cannot be read, records are not of the format, the chat template
+            cannot render them, or no example has a trained token.
+    """
+    root = cache / "data"
+    root.mkdir(parents=True, exist_ok=True)
+    key = _key(data, tokenizer)
+    folder = root / key
+    with FileLock(root / f"{key}.lock"):
+        if not folder.exists():
+            _make(data, tokenizer, folder)
+    return TrainingSet.load(folder)
+
+
+def _key(data: Data, tokenizer: PreTrainedTokenizerBase) -> str:
+    parts = {
+        "version": _VERSION,
+        "content": fingerprint(data.train, path=_SETTING, split=data.split),
+        "settings": data.model_dump(include={"format", "limit", "max_length", "packing"}),
+        "tokenizer": _describe(tokenizer),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """Return all that decides how the tokenizer encodes."""
+    if not tokenizer.is_fast:
+        return {"name": tokenizer.name_or_path}
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Left over from whatever the tokenizer was last called with.
+    for leftover in ("padding", "truncation"):
+        state.pop(leftover, None)
+    special = [tokenizer.bos_token, tokenizer.eos_token]
+    return {"state": state, "template": tokenizer.chat_template, "special": special}
+
+
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Encode the data and put it into ``folder``, which appears only when it is complete."""
+    records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
+    examples = convert_all(records, _format(data, records))
+    encoded = _encode_all(records, examples, tokenizer, data.max_length)
+    made = assemble(encoded, data.max_length, data.packing)
+    if made is None:
+        message = (
+            f"no example has a trained token within data.max_length = {data.max_length} tokens; "
+            "raise it, or look whether the answers are empty"
+        )
+        raise ConfigError(Problem(_SETTING, message, data.train))
+    if made.cut or made.dropped:
+        _log.warning(
+            "%s: %d of %d examples are longer than data.max_length = %d tokens and were cut; "
+            "%d of all have no trained token left and were dropped",
+            *(data.train, made.cut, len(records), data.max_length, made.dropped),
+        )
+    with TemporaryDirectory(dir=folder.parent, prefix="making-") as place:
+        made.save(Path(place, "set"))
+        Path(place, "set").replace(folder)
+
+
+def _format(data: Data, records: Records) -> Format:
+    if data.format != "auto":
+        return data.format
+    try:
+        return detect(records[0])
+    except ConfigError as error:
+        problems = [Problem(records.where(0), each.message, each.given) for each in error.problems]
+        raise ConfigError(problems) from None
+
+
+def _encode_all(
+    records: Records, examples: list[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[Encoded]:
+    """Encode all examples, and name those that the chat template refuses."""
+    if any(isinstance(example, Dialogue) for example in examples):
+        require_template(tokenizer)
+    problems = Problems(records.name)
+    for index, example in enumerate(examples):
+        try:
+            yield encode(tokenizer, example, max_length)
+        except ConfigError as error:
+            problems.add(_placed(each, records.where(index)) for each in error.problems)
+    problems.check()
+
+
+def _placed(problem: Problem, where: str) -> Problem:
+    return Problem(where, f"{problem.path}: {problem.message}", problem.given)
