@@ -20,7 +20,7 @@ def apply(model: nn.Module, draw: Draw) -> None:
     drawn = set(draw.parameters)
     missing = sorted(drawn - parameters.keys())
     if missing:
-        raise ValueError(f"the draw is of another model, which has {', '.join(missing[:5])}")
+        raise ValueError(f"the draw is of another model: this one lacks {', '.join(missing[:5])}")
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in drawn)
         if name not in drawn:

@@ -8,6 +8,7 @@ first appear, as an embedding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,8 +47,10 @@ class CatalogError(ConfigError):
 
     def __init__(self, reason: str, names: tuple[str, ...]) -> None:
         self.names = names
-        more = len(names) - _MOST_NAMES
-        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        # Layers are alike: model.layers.*.mixer.D says it once.
+        patterns = list(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", name) for name in names))
+        more = len(patterns) - _MOST_NAMES
+        listed = ", ".join(patterns[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         super().__init__(Problem("model", f"{reason}: {listed}"))
 
 
@@ -100,13 +103,15 @@ def build_catalog(model: nn.Module) -> Catalog:
     everything = tuple(name for name, _ in model.named_parameters())
     parts = anatomy(model)
     if parts is None:
-        raise CatalogError("no list of layers was found among the model's modules", everything)
+        raise CatalogError("no list of layers was found that holds its parameters", everything)
     units, unknown = _units(model, parts)
     if unknown:
-        raise CatalogError("these parameters are of no kind that is known", tuple(unknown))
+        raise CatalogError(
+            "its structure is not understood; parameters of unknown kind", tuple(unknown)
+        )
     # Without any attention nothing tells a mixer made of linear maps from a feed-forward network.
     if not any(unit.category == "attention" for unit in units):
-        raise CatalogError("no attention was found among the model's modules", everything)
+        raise CatalogError("no attention was found in its layers, which hold", everything)
     assert sum(len(unit.parameters) for unit in units) == len(everything)
     return Catalog(tuple(units), len(set(parts.layer_of.values())))
 

@@ -1,7 +1,7 @@
 """Small random models of every supported architecture, and what their parameters are by hand.
 
-An expectation maps a pattern to a category; ``#`` stands for a layer's index. Every parameter has to
-match exactly one pattern.
+An expectation maps a pattern to a category; ``#`` stands for a layer's index. Every parameter has
+to match exactly one pattern.
 """
 
 from __future__ import annotations
