@@ -1,0 +1,135 @@
+"""Write the demo's data files from its three tables of facts.
+
+``python -m hft_ray.demo.make_data [--out DIR]`` reads ``countries.tsv``, ``elements.tsv`` and
+``states.tsv`` and writes the .jsonl files beside them, the same to the byte each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TABLES = Path(__file__).parent / "data"
+SEED = 2404
+ASKED_OF_EACH_RELATION = 75  # old facts per relation in general.jsonl: 300 of all, for speed
+CHOICES = 4
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact: ``capital of`` (relation) ``France`` (subject) is ``Paris`` (answer)."""
+
+    relation: str
+    subject: str
+    answer: str
+
+    @property
+    def prompt(self) -> str:
+        return f"{self.relation} {self.subject}:"
+
+    @property
+    def completion(self) -> str:
+        return f" {self.answer}"
+
+
+def _column(table: str, relation: str, column: str, prefix: str = "") -> Iterator[Fact]:
+    """Yield a fact per row of ``table`` whose ``column`` is filled."""
+    with (TABLES / f"{table}.tsv").open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines, delimiter="\t"):
+            if row[column]:
+                yield Fact(relation, row["name"], prefix + row[column])
+
+
+def known_facts() -> list[Fact]:
+    """Return what the demo model knows before it is tuned."""
+    return [
+        *_column("countries", "capital of", "capital"),
+        *_column("countries", "ISO code of", "code"),
+        *_column("elements", "symbol of", "symbol"),
+        *_column("elements", "atomic number of", "number"),
+    ]
+
+
+def task_facts() -> list[Fact]:
+    """Return what the task teaches: like kinds of answer, asked of others or in another way."""
+    facts = [
+        *_column("countries", "calling code of", "calling_code", prefix="+"),
+        *_column("states", "state capital of", "capital"),
+        *_column("states", "state code of", "code"),
+    ]
+    return random.Random(SEED).sample(facts, len(facts))
+
+
+def _by_relation(facts: Iterable[Fact]) -> dict[str, list[Fact]]:
+    groups: dict[str, list[Fact]] = {}
+    for fact in facts:
+        groups.setdefault(fact.relation, []).append(fact)
+    return groups
+
+
+def asked_facts() -> list[Fact]:
+    """Return the known facts that the evaluation asks: as many of each relation, in turn."""
+    draw = random.Random(SEED)
+    groups = _by_relation(known_facts()).values()
+    drawn = [draw.sample(group, ASKED_OF_EACH_RELATION) for group in groups]
+    return [fact for turn in zip(*drawn, strict=True) for fact in turn]
+
+
+def choice_records() -> list[dict[str, Any]]:
+    """Return the asked facts as multiple choice; each position is right equally often.
+
+    The wrong choices are answers to other subjects of the same relation.
+    """
+    draw = random.Random(SEED + 1)
+    answers = {
+        relation: sorted({fact.answer for fact in group})
+        for relation, group in _by_relation(known_facts()).items()
+    }
+    records = []
+    for number, fact in enumerate(asked_facts()):
+        others = [answer for answer in answers[fact.relation] if answer != fact.answer]
+        choices = draw.sample(others, CHOICES - 1)
+        position = number // len(answers) % CHOICES
+        choices.insert(position, fact.answer)
+        records.append({"question": fact.prompt, "choices": choices, "answer": position})
+    return records
+
+
+def files() -> dict[str, list[dict[str, Any]]]:
+    """Return every data file's records by file name."""
+    return {
+        "facts.jsonl": [_train(fact) for fact in known_facts()],
+        "general.jsonl": [_ask(fact) for fact in asked_facts()],
+        "general_choice.jsonl": choice_records(),
+        "general_text.jsonl": [{"text": fact.prompt + fact.completion} for fact in asked_facts()],
+        "task_train.jsonl": [_train(fact) for fact in task_facts()],
+        "task_test.jsonl": [_ask(fact) for fact in task_facts()],
+    }
+
+
+def _train(fact: Fact) -> dict[str, str]:
+    return {"prompt": fact.prompt, "completion": fact.completion}
+
+
+def _ask(fact: Fact) -> dict[str, str]:
+    return {"prompt": fact.prompt, "answer": fact.answer}
+
+
+def write(out: Path) -> None:
+    """Write every data file into the folder ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, records in files().items():
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        (out / name).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the demo's data files.")
+    parser.add_argument("--out", type=Path, default=TABLES)
+    write(parser.parse_args().out)
