@@ -189,6 +189,13 @@ def test_fractions_by_hand():
     assert drawn.fractions.model_parameters == pytest.approx(0.4 if first else 0.1)
 
 
+def test_the_ratio_is_the_decimal_that_was_written():
+    # 0.29 * 50 is 14.499999999999998 in binary; the user asked for 14.5, which rounds up.
+    units = (Unit(f"{i}.q", (f"{i}.q.weight",), "attention", i, 10) for i in range(50))
+    drawn = draw(Catalog(tuple(units), 50), Selection(ratio=0.29, granularity="model"), 0)
+    assert len(drawn.units) == 15
+
+
 def test_hash_is_of_the_sorted_names():
     drawn = draw(catalog_of("qwen2"), Selection(), 5)
     names = [name for unit in drawn.units for name in unit.parameters]
