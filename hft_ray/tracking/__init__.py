@@ -1,1 +1,30 @@
-"""."""
+"""MLflow, written from the background and read back; the only package that knows MLflow.
+
+Importing this package does not import MLflow, which takes seconds.
+"""
+
+from hft_ray.tracking.location import artifact_location, tracking_uri
+from hft_ray.tracking.names import error_metrics
+from hft_ray.tracking.reader import (
+    PointRecord,
+    SweepRecord,
+    TrialRecord,
+    points_from_tracking,
+    read_sweep,
+    sweep_names,
+)
+from hft_ray.tracking.writer import State, Tracker
+
+__all__ = [
+    "PointRecord",
+    "State",
+    "SweepRecord",
+    "Tracker",
+    "TrialRecord",
+    "artifact_location",
+    "error_metrics",
+    "points_from_tracking",
+    "read_sweep",
+    "sweep_names",
+    "tracking_uri",
+]

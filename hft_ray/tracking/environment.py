@@ -1,0 +1,27 @@
+"""MLflow as this project uses it: no telemetry, no retries of its own, imported late.
+
+Importing MLflow takes seconds, so every import of it sits inside a function.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+_SETTINGS = {
+    # The writer retries by itself. A retry below it, after a lost answer, could create a run twice.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def open_client(uri: str) -> Any:
+    """Return an ``MlflowClient`` of the store at ``uri``; a new sqlite store is created."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)

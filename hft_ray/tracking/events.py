@@ -1,0 +1,88 @@
+"""What a sweep tells its tracker, as values that survive on disk.
+
+A ``trial`` of None means the sweep itself. ``time`` is in milliseconds since 1970 and is taken when
+the event happens: with it, an event that is written twice is the same row of the store.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+
+
+def now() -> int:
+    """Return the time of an event."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events: of which sweep, of which trial, when."""
+
+    sweep: str
+    trial: str | None = None
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Open(Event):
+    """A sweep or a trial starts, or goes on; params are encoded already."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics(Event):
+    """Values measured at one step."""
+
+    step: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tags(Event):
+    """Tags to set."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact(Event):
+    """A file of the sweep or trial: ``text``, or the content of the local ``file``."""
+
+    path: str = ""
+    text: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Finish(Event):
+    """The sweep or trial has ended."""
+
+    state: str = "complete"
+    reason: str | None = None
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (Open, Metrics, Tags, Artifact, Finish)
+}
+
+
+def to_line(event: Event) -> str:
+    """Return the event as one line of JSON."""
+    return json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n"
+
+
+def from_line(line: str) -> Event:
+    """Return the event of a line.
+
+    Raises:
+        ValueError: The line is no event; a process that was killed can leave half a line.
+    """
+    try:
+        fields = json.loads(line)
+        return _KINDS[fields.pop("kind")](**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no event: {line[:80]!r}") from error

@@ -1,0 +1,45 @@
+"""Where runs and artifacts are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hft_ray.config import ConfigError, Problem
+
+_SERVERS = ("http", "https", "databricks")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def tracking_uri(uri: str | None, root: Path) -> str:
+    """Return the absolute URI of the tracking store; by default sqlite under the storage root.
+
+    Raises:
+        ConfigError: The URI is of no kind that MLflow can write, or it carries a password.
+    """
+    if uri is None:
+        return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    if parts.password is not None:
+        raise ConfigError(
+            Problem(
+                "tracking.uri",
+                "must not carry a password; set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment",
+            )
+        )
+    if uri != "databricks" and scheme not in (*_SERVERS, *_DATABASES):
+        allowed = ", ".join(f"{each}://" for each in (*_SERVERS, *_DATABASES))
+        raise ConfigError(Problem("tracking.uri", f"must begin with one of {allowed}", uri))
+    if scheme == "sqlite":
+        # Ray changes the working directory of its processes.
+        return f"{parts.scheme}:///{Path(uri.split(':///', 1)[-1]).resolve()}"
+    return uri
+
+
+def artifact_location(uri: str, root: Path) -> str | None:
+    """Return where a new experiment keeps its artifacts; None leaves it to the server."""
+    if uri == "databricks" or urlsplit(uri).scheme in _SERVERS:
+        return None
+    return (root.resolve() / "artifacts").as_uri()

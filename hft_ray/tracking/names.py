@@ -1,0 +1,42 @@
+"""Tags, metric prefixes and limits: what users and dashboards rely on in MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+KIND = "hft_ray.kind"
+SWEEP = "hft_ray.sweep"
+TRIAL = "hft_ray.trial"
+STATE = "hft_ray.state"
+PARETO = "hft_ray.pareto"
+REASON = "hft_ray.reason"
+OBJECTIVES = "hft_ray.objectives"
+"""Tag of the sweep: JSON, objective -> max or min."""
+REFERENCE_POINT = "hft_ray.reference_point"
+"""Tag of the sweep: JSON, objective -> value."""
+PARENT = "mlflow.parentRunId"
+
+BASE_PREFIX = "base/"
+"""Metrics of the sweep: base/NAME is the untouched model's score on metric NAME."""
+ERROR_PREFIX = "stderr/"
+"""Metrics of a trial: stderr/NAME is the standard error of metric NAME."""
+
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
+"""State of a sweep or trial -> MLflow's status: a run that was cut short is KILLED there."""
+
+LONGEST_KEY = 250
+LONGEST_PARAM = 6000
+LONGEST_TAG = 8000
+METRICS_PER_BATCH = 1000
+PARAMS_PER_BATCH = 100
+
+
+def error_metrics(errors: Mapping[str, float]) -> dict[str, float]:
+    """Return standard errors as the metrics under which they are logged."""
+    return {f"{ERROR_PREFIX}{name}": value for name, value in errors.items()}
+
+
+def valid_key(key: str) -> str:
+    """Return ``key`` as MLflow accepts it: other characters become ``_``, cut at the limit."""
+    return re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)[:LONGEST_KEY]

@@ -1,0 +1,227 @@
+"""Reading a sweep back from MLflow, complete enough to rebuild its front."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hft_ray.config import ConfigError, Problem, nearest
+from hft_ray.tracking import names
+from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.values import decode_params
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as MLflow knows it.
+
+    Attributes:
+        trial: Trial id.
+        run_id: Its run.
+        state: running, complete, pruned, failed or stopped.
+        params: Its configuration, flattened; values have their types again.
+        metrics: Last value of every metric.
+        tags: All tags of the run.
+    """
+
+    trial: str
+    run_id: str
+    state: str
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    _client: Any = field(repr=False, compare=False)
+
+    def history(self, metric: str) -> list[tuple[int, float]]:
+        """Ask MLflow for every (step, value) of a metric, by step."""
+        found = self._client.get_metric_history(self.run_id, metric)
+        return sorted((int(each.step), _value(each.value)) for each in found)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as MLflow knows it.
+
+    Attributes:
+        objectives: Objective -> max or min; empty when the sweep never described its front, as
+            are ``reference_point`` and ``base`` then.
+        trials: By the time at which they started.
+    """
+
+    name: str
+    run_id: str
+    experiment_id: str
+    state: str
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    objectives: dict[str, str]
+    reference_point: dict[str, float]
+    base: dict[str, float]
+    trials: list[TrialRecord]
+    _client: Any = field(repr=False, compare=False)
+
+    def artifact(self, path: str) -> bytes:
+        """Download a file of the sweep, such as ``config.yaml`` or ``front/front.json``."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = self._client.download_artifacts(self.run_id, path, folder)
+            return Path(local).read_bytes()
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """One trial as a point of a front; the fields are those of ``hft_ray.pareto.Point``."""
+
+    trial: str
+    variant: str | None
+    run_id: str | None
+    state: str
+    step: int
+    params: dict[str, Any]
+    values: dict[str, float]
+    errors: dict[str, float]
+
+
+def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
+    """Return the sweep of that name.
+
+    Args:
+        uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
+        experiment: Name of the MLflow experiment.
+        name: Name of the sweep.
+
+    Raises:
+        ConfigError: There is no such store, experiment or sweep.
+    """
+    client, experiment_id = _open(uri, experiment)
+    sweeps = {run.data.tags[names.SWEEP]: run for run in _runs(client, experiment_id, "sweep")}
+    if name not in sweeps:
+        message = f"no sweep of this name in experiment {experiment!r}"
+        raise ConfigError(Problem("NAME", message + nearest(name, sweeps), name))
+    parent = sweeps[name]
+    metrics = _metrics(parent)
+    tags = dict(parent.data.tags)
+    start = len(names.BASE_PREFIX)
+    return SweepRecord(
+        name=name,
+        run_id=parent.info.run_id,
+        experiment_id=experiment_id,
+        state=tags.get(names.STATE, "running"),
+        params=decode_params(parent.data.params),
+        metrics=metrics,
+        tags=tags,
+        objectives=json.loads(tags.get(names.OBJECTIVES, "{}")),
+        reference_point=json.loads(tags.get(names.REFERENCE_POINT, "{}")),
+        base={k[start:]: x for k, x in metrics.items() if k.startswith(names.BASE_PREFIX)},
+        trials=[_trial(run, client) for run in _runs(client, experiment_id, "trial", name)],
+        _client=client,
+    )
+
+
+def sweep_names(uri: str, experiment: str) -> list[str]:
+    """Return the names of the sweeps in an experiment, oldest first; raises as read_sweep."""
+    client, experiment_id = _open(uri, experiment)
+    return [run.data.tags[names.SWEEP] for run in _runs(client, experiment_id, "sweep")]
+
+
+def points_from_tracking(
+    record: SweepRecord, params: Collection[str] | None = None
+) -> list[PointRecord]:
+    """Return one point per trial of the sweep.
+
+    Values are the last of every evaluation metric (``task/``, ``general/``, ``forgetting/``) and of
+    every objective; the step is the one at which the first objective was measured last.
+
+    Args:
+        record: The sweep.
+        params: Settings to keep in the points, by default all.
+    """
+    return [_point(trial, record, params) for trial in record.trials]
+
+
+def _point(trial: TrialRecord, record: SweepRecord, params: Collection[str] | None) -> PointRecord:
+    shown = ("task/", "general/", "forgetting/")
+    values = {
+        name: value
+        for name, value in trial.metrics.items()
+        if name in record.objectives or name.startswith(shown)
+    }
+    start = len(names.ERROR_PREFIX)
+    errors = {
+        name[start:]: value
+        for name, value in trial.metrics.items()
+        if name.startswith(names.ERROR_PREFIX) and math.isfinite(value)
+    }
+    measured = next((name for name in record.objectives if name in values), None)
+    return PointRecord(
+        trial=trial.trial,
+        variant=None,
+        run_id=trial.run_id,
+        state=trial.state,
+        step=trial.history(measured)[-1][0] if measured else 0,
+        params={k: v for k, v in trial.params.items() if params is None or k in params},
+        values=values,
+        errors=errors,
+    )
+
+
+def _open(uri: str, experiment: str) -> tuple[Any, str]:
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not Path(uri[len(prefix) :]).exists():
+        # MLflow would create an empty store.
+        raise ConfigError(Problem("tracking.uri", "there is no tracking store here", uri))
+    client = open_client(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        known = [each.name for each in client.search_experiments()]
+        message = "no such experiment in the tracking store" + nearest(experiment, known)
+        raise ConfigError(Problem("tracking.experiment", message, experiment))
+    return client, str(found.experiment_id)
+
+
+def _runs(client: Any, experiment_id: str, kind: str, sweep: str | None = None) -> Iterator[Any]:
+    """Ask for all runs of a kind, oldest first, a page at a time."""
+    wanted = f"tags.`{names.KIND}` = '{kind}'"
+    if sweep is not None:
+        wanted += f" and tags.`{names.SWEEP}` = '{sweep}'"
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=wanted,
+            order_by=["attributes.start_time ASC"],
+            max_results=1000,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _trial(run: Any, client: Any) -> TrialRecord:
+    tags = dict(run.data.tags)
+    return TrialRecord(
+        trial=tags[names.TRIAL],
+        run_id=run.info.run_id,
+        state=tags.get(names.STATE, "running"),
+        params=decode_params(run.data.params),
+        metrics=_metrics(run),
+        tags=tags,
+        _client=client,
+    )
+
+
+def _metrics(run: Any) -> dict[str, float]:
+    return {name: _value(value) for name, value in run.data.metrics.items()}
+
+
+def _value(stored: float) -> float:
+    """Return the value that was logged: databases keep the largest number for infinity."""
+    return math.copysign(math.inf, stored) if abs(stored) >= sys.float_info.max else stored

@@ -1,0 +1,72 @@
+"""A file of events that wait for the store, oldest first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from hft_ray.tracking.events import Event, from_line, to_line
+
+
+class Spool:
+    """Events on disk, one per line; read from the front, written at the end.
+
+    The file goes once every event has been taken. A process that dies in between reads them all
+    again, which does no harm: writing an event twice changes nothing. Threads may share a spool.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "tracking.jsonl"
+        self._lock = threading.Lock()
+        self._offset = 0
+        self._count = self._mend()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Write the events at the end."""
+        if not events:
+            return
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(to_line(event) for event in events)
+            self._count += len(events)
+
+    def peek(self, longest: int) -> list[tuple[Event | None, int]]:
+        """Return the oldest events, each with its length in the file; None is a broken line."""
+        if not self._count:
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            lines = [line for line in (file.readline() for _ in range(longest)) if line]
+        return [(_event(line), len(line)) for line in lines]
+
+    def advance(self, lengths: Sequence[int]) -> None:
+        """Forget the oldest events, given by their lengths."""
+        with self._lock:
+            self._offset += sum(lengths)
+            self._count -= len(lengths)
+            if not self._count:
+                self.path.unlink()
+                self._offset = 0
+
+    def _mend(self) -> int:
+        """Return the number of lines; a line cut off by a crash is ended, and skipped later."""
+        if not self.path.exists():
+            return 0
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")
+            content += b"\n"
+        return content.count(b"\n")
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        return from_line(line.decode("utf-8"))
+    except ValueError:
+        return None

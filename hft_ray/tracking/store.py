@@ -1,0 +1,265 @@
+"""Writing events to MLflow so that writing one twice changes nothing.
+
+A run is found by its tags before one is created; a parameter is written once; a metric is written
+once per key and step, so that a resumed trial may repeat steps. All methods block: they belong on
+the writer's thread.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from hft_ray.tracking import names
+from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Tags
+
+T = TypeVar("T")
+
+_REFUSALS = {
+    "INVALID_PARAMETER_VALUE",
+    "BAD_REQUEST",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+    "NOT_FOUND",
+    "NOT_IMPLEMENTED",
+}
+
+
+class UnavailableError(Exception):
+    """The store did not take the event now; it may later."""
+
+
+class RejectedError(Exception):
+    """The store will never take the event."""
+
+
+class Store:
+    """One experiment of one MLflow store.
+
+    Args:
+        uri: Tracking URI.
+        experiment: Name of the experiment, created when it is missing.
+        artifacts: Where a new experiment keeps artifacts; None leaves it to the store.
+        warn: Called with what was dropped and why.
+    """
+
+    def __init__(
+        self, uri: str, experiment: str, artifacts: str | None, warn: Callable[[str], None]
+    ) -> None:
+        self._uri = uri
+        self._experiment = experiment
+        self._artifacts = artifacts
+        self._warn = warn
+        self._client: Any = None
+        self._experiment_id = ""
+        self._runs: dict[tuple[str, str | None], str] = {}
+        self._tags: dict[str, dict[str, str]] = {}
+        self._steps: dict[str, dict[str, set[int]]] = {}
+        self._created: set[str] = set()
+
+    def run_id(self, sweep: str, trial: str | None) -> str | None:
+        """Return the run of a sweep or trial that was written to before; never asks the store."""
+        return self._runs.get((sweep, trial))
+
+    def write(self, event: Event) -> None:
+        """Write one event other than metrics.
+
+        Raises:
+            UnavailableError: The store is away; the same call may succeed later.
+            RejectedError: The event can never be written.
+        """
+        with _translated():
+            if isinstance(event, Open):
+                self._open(event)
+            elif isinstance(event, Tags):
+                self._set_tags(self._run(event), event.tags)
+            elif isinstance(event, Artifact):
+                self._log_artifact(self._run(event), event)
+            elif isinstance(event, Finish):
+                self._finish(self._run(event), event)
+            elif isinstance(event, Metrics):
+                self.write_metrics([event])
+
+    def write_metrics(self, events: Sequence[Metrics]) -> None:
+        """Write the metrics of one run, 1,000 in a request; raises as :meth:`write`."""
+        from mlflow.entities import Metric
+
+        with _translated():
+            run_id = self._run(events[0])
+            fresh: dict[tuple[str, int], Any] = {}
+            for event in events:
+                for name, value in event.values.items():
+                    key = names.valid_key(name)
+                    if event.step not in self._logged(run_id, key):
+                        metric = Metric(key, value, event.time, event.step)
+                        fresh.setdefault((key, event.step), metric)
+            for batch in _batches(fresh.items(), names.METRICS_PER_BATCH):
+                self._connected().log_batch(run_id, metrics=[metric for _, metric in batch])
+                for (key, step), _ in batch:
+                    self._steps[run_id][key].add(step)
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            if self._uri.startswith("sqlite:///"):
+                Path(self._uri[len("sqlite:///") :]).parent.mkdir(parents=True, exist_ok=True)
+            self._client = open_client(self._uri)
+        if not self._experiment_id:
+            self._experiment_id = self._find_experiment()
+        return self._client
+
+    def _find_experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found is None:
+            return str(
+                self._client.create_experiment(self._experiment, artifact_location=self._artifacts)
+            )
+        if found.lifecycle_stage != "active":
+            raise UnavailableError(
+                f"experiment {self._experiment!r} was deleted; restore it with "
+                f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+            )
+        return str(found.experiment_id)
+
+    def _run(self, event: Event) -> str:
+        run_id = self._find_run(event.sweep, event.trial)
+        if run_id is None:
+            raise RejectedError(f"no run of sweep {event.sweep!r}, trial {event.trial!r}")
+        return run_id
+
+    def _find_run(self, sweep: str, trial: str | None) -> str | None:
+        known = self._runs.get((sweep, trial))
+        if known is not None:
+            return known
+        wanted = {names.KIND: "sweep" if trial is None else "trial", names.SWEEP: sweep}
+        if trial is not None:
+            wanted[names.TRIAL] = trial
+        found = self._connected().search_runs(
+            [self._experiment_id],
+            filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
+        )
+        if not found:
+            return None
+        run_id = str(found[0].info.run_id)
+        self._runs[sweep, trial] = run_id
+        self._tags[run_id] = dict(found[0].data.tags)
+        return run_id
+
+    def _open(self, event: Open) -> None:
+        run_id = self._find_run(event.sweep, event.trial)
+        tags = {**event.tags, names.STATE: "running"}
+        if run_id is None:
+            run_id = self._create(event, tags)
+            logged: dict[str, str] = {}
+        else:
+            run = self._connected().get_run(run_id)
+            logged = dict(run.data.params)
+            if run.info.status != "RUNNING":
+                self._connected().update_run(run_id, status="RUNNING")
+            self._set_tags(run_id, tags)
+        self._log_params(run_id, event, logged)
+
+    def _create(self, event: Open, tags: dict[str, str]) -> str:
+        tags |= {names.KIND: "sweep", names.SWEEP: event.sweep}
+        if event.trial is not None:
+            parent = self._find_run(event.sweep, None)
+            if parent is None:
+                raise RejectedError(
+                    f"sweep {event.sweep!r} has no run, so trial {event.trial!r} neither"
+                )
+            tags |= {names.KIND: "trial", names.TRIAL: event.trial, names.PARENT: parent}
+        tags = _cut(tags)
+        run = self._connected().create_run(
+            self._experiment_id,
+            start_time=event.time,
+            tags=tags,
+            run_name=event.sweep if event.trial is None else event.trial,
+        )
+        run_id = str(run.info.run_id)
+        self._runs[event.sweep, event.trial] = run_id
+        self._tags[run_id] = tags
+        self._created.add(run_id)
+        return run_id
+
+    def _log_params(self, run_id: str, event: Open, logged: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        changed = [k for k, v in event.params.items() if k in logged and logged[k] != v]
+        if changed:
+            self._warn(
+                f"{event.trial or event.sweep}: parameters keep their first value in the "
+                f"tracking store: {', '.join(changed)}"
+            )
+        new = [Param(key, value) for key, value in event.params.items() if key not in logged]
+        for batch in _batches(new, names.PARAMS_PER_BATCH):
+            self._connected().log_batch(run_id, params=batch)
+
+    def _set_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        known = self._tags.setdefault(run_id, {})
+        new = {key: text for key, text in _cut(tags).items() if known.get(key) != text}
+        for batch in _batches(new.items(), names.PARAMS_PER_BATCH):
+            self._connected().log_batch(run_id, tags=[RunTag(key, text) for key, text in batch])
+        known.update(new)
+
+    def _logged(self, run_id: str, key: str) -> set[int]:
+        """Return the steps at which the metric is in the store."""
+        keys = self._steps.setdefault(run_id, {})
+        if key not in keys:
+            created = run_id in self._created
+            history = [] if created else self._connected().get_metric_history(run_id, key)
+            keys[key] = {int(metric.step) for metric in history}
+        return keys[key]
+
+    def _log_artifact(self, run_id: str, event: Artifact) -> None:
+        target = PurePosixPath(event.path)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / target.name
+            if event.file is None:
+                copy.write_text(event.text or "", encoding="utf-8")
+            elif Path(event.file).is_file():
+                shutil.copyfile(event.file, copy)
+            else:
+                raise RejectedError(f"artifact {event.path}: the file {event.file} is gone")
+            parent = None if target.parent == PurePosixPath() else str(target.parent)
+            self._connected().log_artifact(run_id, str(copy), parent)
+
+    def _finish(self, run_id: str, event: Finish) -> None:
+        self._set_tags(run_id, {names.STATE: event.state, names.REASON: event.reason or ""})
+        self._connected().set_terminated(run_id, names.STATUS[event.state], end_time=event.time)
+        # A run that goes on later reads its steps from the store again.
+        self._steps.pop(run_id, None)
+        self._created.discard(run_id)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what MLflow and its databases raise into the two cases that matter."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        kind = RejectedError if error.error_code in _REFUSALS else UnavailableError
+        raise kind(str(error)) from error
+    except (OSError, SQLAlchemyError) as error:
+        raise UnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def _cut(tags: dict[str, str]) -> dict[str, str]:
+    return {names.valid_key(key): str(text)[: names.LONGEST_TAG] for key, text in tags.items()}
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
