@@ -5,11 +5,12 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 """
 
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
+from hft_ray.data.cache import prepare
 from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode, leading_bos
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
-from hft_ray.data.prepare import prepare
+from hft_ray.data.packing import require_isolation
 from hft_ray.data.records import Record, Records, read_records
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "locate",
     "prepare",
     "read_records",
+    "require_isolation",
     "steps_per_epoch",
 ]

@@ -1,0 +1,144 @@
+"""Reading records, and what is said about files that are wrong."""
+
+import json
+
+import datasets
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from hft_ray.config import ConfigError
+from hft_ray.data import read_records
+
+RECORDS = [{"text": f"number {i}"} for i in range(5)]
+
+
+def read(name, limit=None):
+    return read_records(str(name), path="data.train", split="train", limit=limit)
+
+
+def message(name, limit=None):
+    with pytest.raises(ConfigError) as caught:
+        read(name, limit)
+    text = str(caught.value)
+    assert len(text.splitlines()) < 24, "more than one screen"
+    return text
+
+
+@pytest.fixture(params=["jsonl", "json", "parquet"])
+def file(request, tmp_path):
+    path = tmp_path / f"data.{request.param}"
+    if request.param == "jsonl":
+        path.write_text("\n".join(map(json.dumps, RECORDS)))
+    elif request.param == "json":
+        path.write_text(json.dumps(RECORDS, indent=1))
+    else:
+        parquet.write_table(pyarrow.Table.from_pylist(RECORDS), path)
+    return path
+
+
+def test_every_file_kind_gives_the_same_records(file):
+    assert read(file) == RECORDS
+    assert read(file, limit=2) == RECORDS[:2]
+    assert read(file, limit=9) == RECORDS
+
+
+def test_records_know_their_line_or_number(tmp_path, file):
+    end = ":3" if file.suffix == ".jsonl" else ", record 3"
+    assert read(file).where(2) == f"{file}{end}"
+    path = tmp_path / "blank.jsonl"
+    path.write_text('\n{"text": "a"}\n\n  \n{"text": "b"}\n')
+    records = read(path)
+    assert records == [{"text": "a"}, {"text": "b"}]
+    assert [records.where(0), records.where(1)] == [f"{path}:2", f"{path}:5"]
+
+
+def test_byte_order_mark_and_windows_line_ends(tmp_path):
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "\xc3\xb1"}\r\n')
+    assert read(path) == [{"text": "a"}, {"text": "ñ"}]
+
+
+def test_malformed_lines_are_all_named(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"text": "a"}\n{"text": }\n[1, 2]\n\n"x"\n{"text": "\xff"}\n{"text"\n')
+    text = message(path)
+    assert f"5 problems in {path}" in text
+    assert f"{path}:2: is not valid JSON: Expecting value at column 10 (given: '" in text
+    assert f"{path}:3: a record must be a JSON object" in text
+    assert f"{path}:5: a record must be a JSON object" in text
+    assert f"{path}:6: is not valid UTF-8 at byte 11 of the line" in text
+    assert f"{path}:7: is not valid JSON" in text
+
+
+def test_many_malformed_lines_are_counted(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text("oops\n" * 25)
+    text = message(path)
+    assert f"{path}:10:" in text
+    assert f"{path}:11:" not in text
+    assert "and 15 more like these" in text
+
+
+def test_malformed_lines_beyond_the_limit_are_not_read(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"text": "a"}\noops\n')
+    assert read(path, limit=1) == [{"text": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("e.jsonl", ""), ("b.jsonl", "\n"), ("e.json", "[]")]
+)
+def test_empty(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert "data.train: the data set is empty" in message(tmp_path / name)
+
+
+def test_empty_parquet(tmp_path):
+    path = tmp_path / "e.parquet"
+    parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), path)
+    assert "data.train: the data set is empty" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'[\n{"text": "a"},\n{"text" "b"}]', ":3: is not valid JSON"),
+        (
+            b'{"text": "a"}',
+            ": a .json file must hold one list of objects; one object per line is .jsonl",
+        ),
+        (b'[{"text": "a"}, 3]', ", record 2: a record must be a JSON object"),
+        (b'["\xff"]', ": is not valid UTF-8 at byte 3"),
+    ],
+)
+def test_malformed_json(tmp_path, content, expected):
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    assert f"{path}{expected}" in message(path)
+
+
+def test_malformed_parquet(tmp_path):
+    path = tmp_path / "bad.parquet"
+    path.write_text("no parquet")
+    assert f"{path}: is no readable Parquet file" in message(path)
+
+
+def test_unknown_suffix_and_directory(tmp_path):
+    (tmp_path / "data.csv").write_text("a,b")
+    assert "is a .csv file; data is a .jsonl, .json or .parquet file" in message(
+        tmp_path / "data.csv"
+    )
+    assert "is a directory" in message(tmp_path)
+
+
+def test_missing_file(tmp_path):
+    assert f"data.train: no such file: {tmp_path}/none.jsonl" in message(tmp_path / "none.jsonl")
+
+
+def test_hub_that_is_not_reachable(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    text = message("nobody/nothing")
+    assert f"there is no file {tmp_path}/nobody/nothing" in text
+    assert "is not reachable" in text
