@@ -14,14 +14,20 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
-def open_client(uri: str) -> Any:
-    """Return an ``MlflowClient`` of the store at ``uri``; a new sqlite store is created."""
+def prepare_environment() -> None:
+    """Set what MLflow reads when it is imported; what the user has set stays."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def open_client(uri: str) -> Any:
+    """Return an ``MlflowClient`` of the store at ``uri``; a new sqlite store is created."""
+    prepare_environment()
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

@@ -51,7 +51,7 @@ class SweepRecord:
     Attributes:
         objectives: Objective -> max or min; empty when the sweep never described its front, as
             are ``reference_point`` and ``base`` then.
-        trials: By the time at which they started.
+        trials: By the time at which they started, then by id.
     """
 
     name: str
@@ -119,7 +119,7 @@ def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
         objectives=json.loads(tags.get(names.OBJECTIVES, "{}")),
         reference_point=json.loads(tags.get(names.REFERENCE_POINT, "{}")),
         base={k[start:]: x for k, x in metrics.items() if k.startswith(names.BASE_PREFIX)},
-        trials=[_trial(run, client) for run in _runs(client, experiment_id, "trial", name)],
+        trials=_trials(client, experiment_id, name),
         _client=client,
     )
 
@@ -203,6 +203,14 @@ def _runs(client: Any, experiment_id: str, kind: str, sweep: str | None = None) 
         token = page.token
         if not token:
             return
+
+
+def _trials(client: Any, experiment_id: str, sweep: str) -> list[TrialRecord]:
+    runs = sorted(
+        _runs(client, experiment_id, "trial", sweep),
+        key=lambda run: (run.info.start_time, run.data.tags[names.TRIAL]),
+    )
+    return [_trial(run, client) for run in runs]
 
 
 def _trial(run: Any, client: Any) -> TrialRecord:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from hft_ray.tracking import names
-from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.environment import open_client, prepare_environment
 from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Tags
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Store:
     def __init__(
         self, uri: str, experiment: str, artifacts: str | None, warn: Callable[[str], None]
     ) -> None:
+        prepare_environment()
         self._uri = uri
         self._experiment = experiment
         self._artifacts = artifacts

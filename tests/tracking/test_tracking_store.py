@@ -44,7 +44,7 @@ class Server:
         self.folder = folder
         self.process = None
 
-    def start(self):
+    def launch(self):
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
@@ -60,6 +60,8 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def wait(self):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
@@ -76,12 +78,19 @@ class Server:
             self.process = None
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def launched(tmp_path_factory):
+    """A server that starts while the tests on sqlite run."""
     server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
+    server.launch()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(launched):
+    launched.wait()
+    return launched
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +191,6 @@ def test_sqlite_layout_and_reading_back(root, open_tracker):
     assert not (tracker._spool.path).exists()
 
 
-def test_server_layout_and_reading_back(server, open_tracker):
-    tracker = open_tracker(server.uri)
-    write_sweep(tracker, "layout")
-    assert tracker.close(60)
-    check_sweep(server.uri, "layout")
-    assert tracker.problems == []
-
-
 def test_reopening_continues_the_runs(root, open_tracker):
     uri = tracking_uri(None, root)
     first = open_tracker()
@@ -244,6 +245,55 @@ def test_limits(root, open_tracker):
     assert tracker.problems == []
 
 
+def test_a_full_queue_drops_metrics_only_and_says_so(open_tracker):
+    tracker = open_tracker("http://127.0.0.1:9", capacity=10)
+    with tracker._changed:  # the writer cannot take anything meanwhile
+        tracker.open_sweep("full", "", {}, {})
+        for step in range(50):
+            tracker.log("t0", step, {"x": 1.0})
+        tracker.finish_trial("t0", "complete")
+    assert not tracker.close(0.5)
+    kinds = [json.loads(line)["kind"] for line in tracker._spool.path.read_text().splitlines()]
+    assert kinds == ["Open", "Artifact"] + ["Metrics"] * 8 + ["Finish"]
+    assert any("42 metric events were dropped" in problem for problem in tracker.problems)
+
+
+def test_what_the_store_refuses_is_dropped_and_told(root, open_tracker, tmp_path):
+    tracker = open_tracker()
+    tracker.open_sweep("refused", "", {}, {})
+    tracker.log("never-opened", 1, {"x": 1.0})
+    tracker.log_artifact(tmp_path / "missing.png", "front/front.png")
+    tracker.log_sweep(1, {"x": 2.0})
+    assert tracker.close(60)
+    assert len(tracker.problems) == 2
+    assert "never-opened" in tracker.problems[0]
+    assert "missing.png" in tracker.problems[1]
+    assert read_sweep(tracking_uri(None, root), "experiment", "refused").metrics == {"x": 2.0}
+
+
+def test_unknown_sweeps_experiments_and_stores_are_refused(root, open_tracker, tmp_path):
+    uri = tracking_uri(None, root)
+    tracker = open_tracker()
+    tracker.open_sweep("known", "", {}, {})
+    assert tracker.close(60)
+    assert "known" in sweep_names(uri, "experiment")
+    with pytest.raises(ConfigError, match="did you mean 'known'"):
+        read_sweep(uri, "experiment", "knwon")
+    with pytest.raises(ConfigError, match="no such experiment"):
+        read_sweep(uri, "other", "known")
+    with pytest.raises(ConfigError, match="no tracking store"):
+        read_sweep(tracking_uri(None, tmp_path), "experiment", "known")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_server_layout_and_reading_back(server, open_tracker):
+    tracker = open_tracker(server.uri)
+    write_sweep(tracker, "layout")
+    assert tracker.close(60)
+    check_sweep(server.uri, "layout")
+    assert tracker.problems == []
+
+
 def test_infinite_metrics_reach_a_server(server, open_tracker):
     tracker = open_tracker(server.uri)
     tracker.open_sweep("infinite", "", {}, {})
@@ -287,7 +337,8 @@ def test_an_outage(server, open_tracker, tmp_path):
     with spool.open("a") as file:
         file.write('{"kind": "Metr')  # as a killed process leaves it
 
-    server.start()
+    server.launch()
+    server.wait()
     check_outage(server.uri, lasting)
     second = open_tracker(server.uri, spool=tmp_path / "other")
     second.open_sweep("spooled", "a: 1\n", {"p": 1}, {})
@@ -307,44 +358,3 @@ def check_outage(uri, tracker):
     assert record.trials[0].history("train/loss") == [(s, float(s)) for s in range(1001)]
     assert [trial.state for trial in record.trials] == ["complete", "running"]
     assert tracker.problems[-1] == "tracking store reached again, everything is written"
-
-
-def test_a_full_queue_drops_metrics_only_and_says_so(open_tracker):
-    tracker = open_tracker("http://127.0.0.1:9", capacity=10)
-    with tracker._changed:  # the writer cannot take anything meanwhile
-        tracker.open_sweep("full", "", {}, {})
-        for step in range(50):
-            tracker.log("t0", step, {"x": 1.0})
-        tracker.finish_trial("t0", "complete")
-    assert not tracker.close(0.5)
-    kinds = [json.loads(line)["kind"] for line in tracker._spool.path.read_text().splitlines()]
-    assert kinds == ["Open", "Artifact"] + ["Metrics"] * 8 + ["Finish"]
-    assert any("42 metric events were dropped" in problem for problem in tracker.problems)
-
-
-def test_what_the_store_refuses_is_dropped_and_told(root, open_tracker, tmp_path):
-    tracker = open_tracker()
-    tracker.open_sweep("refused", "", {}, {})
-    tracker.log("never-opened", 1, {"x": 1.0})
-    tracker.log_artifact(tmp_path / "missing.png", "front/front.png")
-    tracker.log_sweep(1, {"x": 2.0})
-    assert tracker.close(60)
-    assert len(tracker.problems) == 2
-    assert "never-opened" in tracker.problems[0]
-    assert "missing.png" in tracker.problems[1]
-    assert read_sweep(tracking_uri(None, root), "experiment", "refused").metrics == {"x": 2.0}
-
-
-def test_unknown_sweeps_experiments_and_stores_are_refused(root, open_tracker, tmp_path):
-    uri = tracking_uri(None, root)
-    tracker = open_tracker()
-    tracker.open_sweep("known", "", {}, {})
-    assert tracker.close(60)
-    assert "known" in sweep_names(uri, "experiment")
-    with pytest.raises(ConfigError, match="did you mean 'known'"):
-        read_sweep(uri, "experiment", "knwon")
-    with pytest.raises(ConfigError, match="no such experiment"):
-        read_sweep(uri, "other", "known")
-    with pytest.raises(ConfigError, match="no tracking store"):
-        read_sweep(tracking_uri(None, tmp_path), "experiment", "known")
-    assert not (tmp_path / "mlflow.db").exists()
