@@ -1,1 +1,36 @@
-"""."""
+"""What a model can do: scorers with standard errors, and what was forgotten since the base.
+
+Knows neither Ray nor MLflow. ``Suite`` scores one model after another on FILE's evaluations;
+``metric_values`` names the results.
+"""
+
+from hft_ray.evaluation.base import BaseScores
+from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgetting
+from hft_ray.evaluation.items import Items, load_items
+from hft_ray.evaluation.metrics import (
+    STDERR,
+    metric_errors,
+    metric_names,
+    metric_values,
+    worst_values,
+)
+from hft_ray.evaluation.score import Estimate, Score, Scores
+from hft_ray.evaluation.suite import Suite
+
+__all__ = [
+    "STDERR",
+    "BaseScores",
+    "Difference",
+    "Estimate",
+    "Items",
+    "Score",
+    "Scores",
+    "Suite",
+    "forgetting",
+    "load_items",
+    "mean_forgetting",
+    "metric_errors",
+    "metric_names",
+    "metric_values",
+    "worst_values",
+]

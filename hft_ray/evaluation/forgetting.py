@@ -1,0 +1,48 @@
+"""What was forgotten: the base's score minus the current one, on the same items.
+
+Both models answer the same items, so the error of the difference comes from the items'
+differences d_i = x_i - y_i (score.py's equations with d_i for x_i); it is smaller than that of two
+independent scores, since hard items are hard for both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hft_ray.evaluation.score import Estimate, Score, Scores, estimate, mean_of
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """How much was lost, in the score's unit; positive = lost.
+
+    Attributes:
+        paired: Whether the error is that of item-wise differences; else the two scores come from
+            different items, and their errors are combined as independent ones.
+    """
+
+    paired: bool = True
+
+
+def forgetting(base: Scores, current: Scores) -> dict[str, Difference]:
+    """Return what each general evaluation lost since ``base``: evaluation name -> difference.
+
+    Base minus current where higher is better, current minus base for cross-entropy.
+    """
+    return {name: difference(base.general[name], score) for name, score in current.general.items()}
+
+
+def mean_forgetting(differences: dict[str, Difference]) -> Estimate:
+    """Return the mean over the general evaluations, each in its own unit (``forgetting/mean``)."""
+    return mean_of(list(differences.values()))
+
+
+def difference(base: Score, current: Score) -> Difference:
+    """Return how much worse ``current`` is than ``base``, with its standard error."""
+    sign = 1.0 if base.higher_is_better else -1.0
+    lost = sign * (base.value - current.value)
+    if base.n != current.n or base.weights != current.weights:
+        return Difference(lost, math.hypot(base.stderr, current.stderr), paired=False)
+    losses = [sign * (x - y) for x, y in zip(base.items, current.items, strict=True)]
+    return Difference(lost, estimate(losses, base.weights).stderr)

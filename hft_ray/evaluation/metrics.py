@@ -1,0 +1,83 @@
+"""Scores under the flat metric names that tracking, search objectives and results use."""
+
+from __future__ import annotations
+
+from hft_ray.config import EvaluationSection
+from hft_ray.evaluation.forgetting import forgetting, mean_forgetting
+from hft_ray.evaluation.score import Estimate, Score, Scores
+
+STDERR = "_stderr"
+"""Suffix of the name of a metric's standard error."""
+
+
+def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
+    """Return metric name -> value of ``current``.
+
+    ``task/NAME`` and ``general/NAME`` are the scores in their own units, ``task/score`` and
+    ``general/score`` their means (higher is better, see ``Scores.means``). With a ``base``,
+    ``forgetting/NAME`` and ``forgetting/mean`` say what the general evaluations lost against it.
+    """
+    return {name: each.value for name, each in _estimates(current, base).items()}
+
+
+def metric_errors(current: Scores, base: Scores | None) -> dict[str, float]:
+    """Return the standard errors of ``metric_values``, each name with the suffix ``STDERR``."""
+    return {f"{name}{STDERR}": each.stderr for name, each in _estimates(current, base).items()}
+
+
+def _estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:
+    found = {
+        f"{part}/{name}": Estimate(score.value, score.stderr)
+        for part, scores in (("task", current.task), ("general", current.general))
+        for name, score in scores.items()
+    }
+    found |= current.means
+    if base is not None and current.general:
+        lost = forgetting(base, current)
+        found |= {f"forgetting/{name}": each for name, each in lost.items()}
+        found["forgetting/mean"] = mean_forgetting(lost)
+    return found
+
+
+def metric_names(section: EvaluationSection) -> list[str]:
+    """Return the names that ``metric_values`` has, with a base, for the evaluations of FILE."""
+    task = [evaluation.name for evaluation in section.task]
+    general = [evaluation.name for evaluation in section.general]
+    names = [f"task/{name}" for name in [*task, *(["score"] if task else [])]]
+    if general:
+        names += [f"general/{name}" for name in [*general, "score"]]
+        names += [f"forgetting/{name}" for name in [*general, "mean"]]
+    return names
+
+
+def worst_values(base: Scores) -> dict[str, float]:
+    """Return the worst sensible value of every metric, for the hypervolume's reference point.
+
+    Scores at their ``worst``; forgetting as if everything down to that was lost (never below 0,
+    for a base that is itself worse than a guess).
+    """
+    found = {
+        f"{part}/{name}": score.worst
+        for part, scores in (("task", base.task), ("general", base.general))
+        for name, score in scores.items()
+    }
+    for part, scores in (("task", base.task), ("general", base.general)):
+        if scores:
+            found[f"{part}/score"] = _mean(
+                [_sign(score) * score.worst for score in scores.values()]
+            )
+    lost = {
+        f"forgetting/{name}": max(0.0, _sign(score) * (score.value - score.worst))
+        for name, score in base.general.items()
+    }
+    if lost:
+        lost["forgetting/mean"] = _mean(list(lost.values()))
+    return found | lost
+
+
+def _sign(score: Score) -> float:
+    return 1.0 if score.higher_is_better else -1.0
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

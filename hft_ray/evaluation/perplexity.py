@@ -1,0 +1,75 @@
+"""Cross-entropy per token on plain texts.
+
+A text of tokens t_0 .. t_N (t_0 is the beginning-of-sequence token where the tokenizer puts one)
+is cut into windows of L input tokens, L = max_length or what the model has positions for: window k
+feeds t_{kL} .. t_{kL+L-1} and predicts t_{kL+1} .. t_{kL+L}. So windows do not overlap, the first
+prediction of a later window is conditioned on the last token of the window before, and every token
+but t_0 is predicted exactly once (as the "rolling" log-likelihood of lm-eval with context 1).
+Perplexity is exp of the score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hft_ray.config import ConfigError, Perplexity, Problem
+from hft_ray.evaluation.score import Score
+from hft_ray.evaluation.sharding import context_length, map_batches
+from hft_ray.evaluation.tokens import encode_text, token_logprobs
+from hft_ray.ranks import Ranks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class PerplexityScorer:
+    """Scores the texts of one evaluation, tokenised once.
+
+    Raises:
+        ConfigError: No text has a token to predict.
+    """
+
+    def __init__(
+        self,
+        evaluation: Perplexity,
+        texts: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,
+        path: str,
+    ) -> None:
+        self._max_length = evaluation.max_length
+        self._texts = [encode_text(tokenizer, text) for text in texts]
+        if all(len(text) < 2 for text in self._texts):
+            message = "no text has a token to predict: each is a single token"
+            raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
+
+    def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
+        """Return the cross-entropy in nats per predicted token (a collective)."""
+        length = min(self._max_length, context_length(model) or self._max_length)
+        owners: list[int] = []
+        windows: list[list[int]] = []
+        for index, text in enumerate(self._texts):
+            own = cut(text, length)
+            windows += own
+            owners += [index] * len(own)
+
+        def compute(batch: list[int]) -> list[float]:
+            logprobs = token_logprobs(model, [windows[index] for index in batch])
+            return [-float(each.sum()) for each in logprobs]
+
+        lengths = [len(window) for window in windows]
+        losses = [0.0] * len(self._texts)
+        for owner, loss in zip(
+            owners, map_batches(compute, lengths, batch_size, ranks), strict=True
+        ):
+            losses[owner] += loss
+        predicted = [len(text) - 1 for text in self._texts]
+        means = [loss / max(n, 1) for loss, n in zip(losses, predicted, strict=True)]
+        worst = math.log(model.config.get_text_config().vocab_size)
+        return Score.of("cross_entropy", means, worst=worst, weights=predicted)
+
+
+def cut(text: Sequence[int], length: int) -> list[list[int]]:
+    """Cut tokens into windows of up to ``length`` inputs and one more token, the last target."""
+    return [list(text[start : start + length + 1]) for start in range(0, len(text) - 1, length)]

@@ -1,0 +1,178 @@
+"""Scores with their standard errors.
+
+Notation: an evaluation has n items with values x_i and weights w_i (1 for accuracies, the number
+of predicted tokens of a document for cross-entropy).
+
+    value   R = sum_i w_i x_i / sum_i w_i
+    stderr  sqrt(n / (n - 1) * sum_i w_i^2 (x_i - R)^2) / sum_i w_i
+
+With equal weights the second line is the sample standard error of the mean; else it is the
+linearised error of a ratio of sums over documents (Cochran, Sampling Techniques, 1977, eq. 6.13
+without the finite population correction): tokens of one document are not independent, so the
+document is what counts as drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+HIGHER_IS_BETTER = {"accuracy": True, "exact_match": True, "cross_entropy": False}
+"""Every metric, and whether a higher value is better."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error in the same unit; the error is NaN where it is unknown."""
+
+    value: float
+    stderr: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"value", "stderr"}``; what is no finite number is null."""
+        return {"value": _finite(self.value), "stderr": _finite(self.stderr)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of one evaluation.
+
+    Attributes:
+        value: Accuracy and exact match in [0, 1]; cross-entropy in nats per token. NaN when the
+            model's outputs are.
+        stderr: Standard error of ``value``; NaN with fewer than two items.
+        n: Number of items.
+        metric: ``accuracy``, ``exact_match`` or ``cross_entropy``.
+        worst: The worst sensible value: 0, or for cross-entropy that of a uniform guess over the
+            vocabulary.
+        items: Value of each item, in the order of the data.
+        weights: Weight of each item (see the module), or ``None`` where all weigh the same.
+    """
+
+    value: float
+    stderr: float
+    n: int
+    metric: str
+    worst: float
+    items: tuple[float, ...]
+    weights: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        metric: str,
+        items: Sequence[float],
+        *,
+        worst: float,
+        weights: Sequence[float] | None = None,
+    ) -> Score:
+        """Return the score of the values ``items``, with its standard error."""
+        mean = estimate(items, weights)
+        kept = None if weights is None else tuple(weights)
+        return cls(mean.value, mean.stderr, len(items), metric, worst, tuple(items), kept)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher value is better."""
+        return HIGHER_IS_BETTER[self.metric]
+
+    @property
+    def goodness(self) -> float:
+        """The value with the sign that makes higher better."""
+        return self.value if self.higher_is_better else -self.value
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a mapping that ``from_json`` reads; what is no finite number is null."""
+        return {
+            "value": _finite(self.value),
+            "stderr": _finite(self.stderr),
+            "n": self.n,
+            "metric": self.metric,
+            "worst": self.worst,
+            "items": [_finite(item) for item in self.items],
+            "weights": None if self.weights is None else list(self.weights),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Score:
+        """Return the score that ``to_json`` wrote; null becomes NaN."""
+        weights = data["weights"]
+        return cls(
+            value=_number(data["value"]),
+            stderr=_number(data["stderr"]),
+            n=data["n"],
+            metric=data["metric"],
+            worst=data["worst"],
+            items=tuple(_number(item) for item in data["items"]),
+            weights=None if weights is None else tuple(weights),
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one model: evaluation name -> score, in the order of FILE."""
+
+    task: dict[str, Score]
+    general: dict[str, Score]
+
+    @property
+    def means(self) -> dict[str, Estimate]:
+        """``task/score`` and ``general/score``: means of the evaluations' goodness.
+
+        An evaluation's goodness is its value, negated where lower is better, so that the means are
+        to be maximised. Accuracies and nats are averaged as they are. Errors are combined as those
+        of independent evaluations. A part without evaluations has no mean.
+        """
+        parts = {"task/score": self.task, "general/score": self.general}
+        return {
+            name: mean_of([Estimate(score.goodness, score.stderr) for score in part.values()])
+            for name, part in parts.items()
+            if part
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a mapping that ``from_json`` reads."""
+        return {
+            "task": {name: score.to_json() for name, score in self.task.items()},
+            "general": {name: score.to_json() for name, score in self.general.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Scores:
+        """Return the scores that ``to_json`` wrote."""
+        return cls(
+            task={name: Score.from_json(score) for name, score in data["task"].items()},
+            general={name: Score.from_json(score) for name, score in data["general"].items()},
+        )
+
+
+def estimate(items: Sequence[float], weights: Sequence[float] | None = None) -> Estimate:
+    """Return the weighted mean of ``items`` and its standard error (equations of the module)."""
+    x = np.asarray(items, dtype=np.float64)  # [n]
+    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)  # [n]
+    n, total = len(x), w.sum()
+    # A diverged model gives infinite or NaN items; these pass through without numpy's warnings.
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = (w * x).sum() / total
+        squares = ((w * (x - mean)) ** 2).sum()
+        stderr = math.sqrt(n / (n - 1) * squares) / total if n > 1 else math.nan
+    return Estimate(float(mean), float(stderr))
+
+
+def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the plain mean of independent estimates; its error is sqrt(sum of squares) / k."""
+    count = len(estimates)
+    value = sum(each.value for each in estimates) / count
+    return Estimate(value, math.sqrt(sum(each.stderr**2 for each in estimates)) / count)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

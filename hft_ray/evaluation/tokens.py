@@ -1,0 +1,62 @@
+"""Tokens of evaluation texts, and their log-probabilities under a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hft_ray.data import leading_bos
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of ``text``, with a beginning-of-sequence token if the tokenizer puts one.
+
+    No end-of-sequence token is added: the text goes on, or nothing says that it ends.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    bos = leading_bos(tokenizer)
+    return ids if ids[: len(bos)] == bos else bos + ids
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], value: int, side: Literal["left", "right"]
+) -> tuple[Tensor, Tensor]:
+    """Return the sequences as one array of token ids and its attention mask, both [B, T]."""
+    width = max(len(each) for each in sequences)
+    ids = torch.full((len(sequences), width), value)
+    mask = torch.zeros_like(ids)
+    for row, each in enumerate(sequences):
+        place = slice(width - len(each), width) if side == "left" else slice(0, len(each))
+        ids[row, place] = torch.tensor(each)
+        mask[row, place] = 1
+    return ids, mask
+
+
+def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return log p(token t | tokens before t) of every token but the first.
+
+    Args:
+        model: A causal language model, in evaluation mode.
+        sequences: Token ids, two or more each; the last is not fed to the model.
+
+    Returns:
+        For each sequence of T tokens its T - 1 log-probabilities in nats, float64, on the CPU;
+        computed from the logits in fp32.
+    """
+    ids, mask = pad([each[:-1] for each in sequences], 0, "right")
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # [B, T - 1, V]
+    result = []
+    # One sequence at a time: the fp32 copy of all logits may not fit beside them.
+    for row, sequence in zip(logits, sequences, strict=True):
+        targets = torch.tensor(sequence[1:], device=row.device)
+        own = row[: len(targets)].float()  # [T - 1, V]
+        chosen = own.gather(1, targets[:, None])[:, 0]
+        result.append((chosen - own.logsumexp(dim=-1)).double().cpu())
+    return result
