@@ -82,11 +82,12 @@ def assemble(examples: Iterable[Encoded], max_length: int, packing: bool) -> Tra
     dropped = cut = 0
     for example in examples:
         cut += example.cut
-        if example.answer_tokens == 0:
+        trained = example.answer_tokens
+        if trained == 0:
             dropped += 1
             continue
         kept.append((np.array(example.input_ids, np.int32), np.array(example.labels, np.int32)))
-        answers.append(example.answer_tokens)
+        answers.append(trained)
     if not kept:
         return None
     lengths = [len(ids) for ids, _ in kept]

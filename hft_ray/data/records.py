@@ -50,7 +50,9 @@ def read_records(name: str, *, path: str, split: str, limit: int | None) -> Reco
     """
     file = locate(name, path)
     if file is None:
-        records = Records(name, _load_hub(name, path, split).to_list()[:limit], None)
+        dataset = _load_hub(name, path, split)
+        count = len(dataset) if limit is None else min(limit, len(dataset))
+        records = Records(name, dataset.select(range(count)).to_list(), None)
     elif file.suffix == ".jsonl":
         records = _read_jsonl(file, name, limit)
     elif file.suffix == ".json":

@@ -1,6 +1,8 @@
 """Reading records, and what is said about files that are wrong."""
 
 import json
+import shutil
+from pathlib import Path
 
 import datasets
 import pyarrow
@@ -9,6 +11,7 @@ from pyarrow import parquet
 
 from hft_ray.config import ConfigError
 from hft_ray.data import read_records
+from hft_ray.data.records import fingerprint
 
 RECORDS = [{"text": f"number {i}"} for i in range(5)]
 
@@ -136,9 +139,48 @@ def test_missing_file(tmp_path):
     assert f"data.train: no such file: {tmp_path}/none.jsonl" in message(tmp_path / "none.jsonl")
 
 
-def test_hub_that_is_not_reachable(monkeypatch, tmp_path):
+@pytest.fixture
+def hub_cache(monkeypatch, tmp_path):
+    """No network, and a hub data set ``owner/name`` that was downloaded before."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "source.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))
+    made = datasets.load_dataset("json", data_files={"train": "source.jsonl"}, split="train")
+    made = Path(made.cache_files[0]["filename"])
+    kept = tmp_path / "cache" / "owner___name" / "default" / "0.0.0" / "0123456789abcdef"
+    shutil.copytree(made.parent, kept)
+    (kept / made.name).rename(kept / "name-train.arrow")
+    return kept
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_data_set():
+    records = read("owner/name")
+    assert records == RECORDS
+    assert records.where(2) == "owner/name, record 3"
+    assert read("owner/name", limit=2) == RECORDS[:2]
+    assert read("owner/name", limit=9) == RECORDS
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_data_set_without_the_split():
+    with pytest.raises(ConfigError, match=r"split 'exam' of the hub .*Should be one of"):
+        read_records("owner/name", path="data.train", split="exam", limit=None)
+
+
+def test_fingerprint_of_a_hub_data_set_is_that_of_its_commit(hub_cache):
+    def current():
+        return fingerprint("owner/name", path="data.train", split="train")
+
+    before = current()
+    assert current() == before
+    hub_cache.rename(hub_cache.with_name("fedcba9876543210"))
+    assert current() != before
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_that_is_not_reachable(tmp_path):
     text = message("nobody/nothing")
     assert f"there is no file {tmp_path}/nobody/nothing" in text
     assert "is not reachable" in text
