@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-FACTS = Path(__file__).parent / "data" / "facts.jsonl"
+DATA = Path(__file__).parent / "data"
 EOS, PAD = "<eos>", "<pad>"
+VOCABULARY = 512
 IGNORED = -100  # label that cross_entropy leaves out
 ENOUGH = 0.97  # share of the facts that a usable model answers to the letter
 
@@ -34,13 +35,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token per byte, so that no text is unknown to it."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {symbol: number for number, symbol in enumerate([PAD, EOS, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer learned from ``texts``; no text is unknown to it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=EOS,
@@ -70,9 +76,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
     return LlamaForCausalLM(config)
 
 
-def read_facts() -> list[tuple[str, str]]:
-    """Return (prompt, completion) of every fact."""
-    lines = FACTS.read_text(encoding="utf-8").splitlines()
+def read_facts(name: str) -> list[tuple[str, str]]:
+    """Return (prompt, completion) of every fact of a data file."""
+    lines = (DATA / name).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     return [(record["prompt"], record["completion"]) for record in records]
 
@@ -157,14 +163,16 @@ def known_share(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the demo's language model.")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    tokenizer = make_tokenizer()
+    facts = read_facts("facts.jsonl")
+    # The words of the task's questions too, as in any real vocabulary; not its answers.
+    questions = [prompt for prompt, _ in read_facts("task_train.jsonl")]
+    tokenizer = make_tokenizer([*(prompt + completion for prompt, completion in facts), *questions])
     model = make_model(tokenizer, arguments.seed)
-    facts = read_facts()
     start = time.perf_counter()
     train(model, tokenizer, facts, steps=arguments.steps, seed=arguments.seed)
     share = known_share(model, tokenizer, facts)
