@@ -41,7 +41,7 @@ def mean_forgetting(differences: dict[str, Difference]) -> Estimate:
 def difference(base: Score, current: Score) -> Difference:
     """Return how much worse ``current`` is than ``base``, with its standard error."""
     sign = 1.0 if base.higher_is_better else -1.0
-    lost = sign * (base.value - current.value)
+    lost = sign * (base.value - current.value) + 0.0  # + 0.0: no loss is 0, not -0
     if base.n != current.n or base.weights != current.weights:
         return Difference(lost, math.hypot(base.stderr, current.stderr), paired=False)
     losses = [sign * (x - y) for x, y in zip(base.items, current.items, strict=True)]

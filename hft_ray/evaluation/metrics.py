@@ -6,8 +6,8 @@ from hft_ray.config import EvaluationSection
 from hft_ray.evaluation.forgetting import forgetting, mean_forgetting
 from hft_ray.evaluation.score import Estimate, Score, Scores
 
-STDERR = "_stderr"
-"""Suffix of the name of a metric's standard error."""
+STDERR = "stderr/"
+"""Prefix of the name of a metric's standard error."""
 
 
 def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
@@ -21,8 +21,8 @@ def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
 
 
 def metric_errors(current: Scores, base: Scores | None) -> dict[str, float]:
-    """Return the standard errors of ``metric_values``, each name with the suffix ``STDERR``."""
-    return {f"{name}{STDERR}": each.stderr for name, each in _estimates(current, base).items()}
+    """Return the standard errors of ``metric_values``, each name with the prefix ``STDERR``."""
+    return {f"{STDERR}{name}": each.stderr for name, each in _estimates(current, base).items()}
 
 
 def _estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:

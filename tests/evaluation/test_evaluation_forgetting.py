@@ -1,0 +1,120 @@
+import math
+
+import numpy as np
+import pytest
+
+from hft_ray.config import EvaluationSection
+from hft_ray.evaluation import (
+    STDERR,
+    Score,
+    Scores,
+    forgetting,
+    mean_forgetting,
+    metric_errors,
+    metric_names,
+    metric_values,
+    worst_values,
+)
+
+
+def accuracy(*items):
+    return Score.of("accuracy", items, worst=0.0)
+
+
+def loss(*items, weights=None):
+    return Score.of("cross_entropy", items, worst=5.0, weights=weights or [1.0] * len(items))
+
+
+BASE = Scores(task={"t": accuracy(0, 0)}, general={"qa": accuracy(1, 1, 1, 0), "lm": loss(2, 3)})
+TUNED = Scores(task={"t": accuracy(1, 1)}, general={"qa": accuracy(1, 0, 0, 0), "lm": loss(3, 6)})
+
+
+def test_positive_is_lost_whatever_the_metric():
+    lost = forgetting(BASE, TUNED)
+    assert lost["qa"].value == 0.5
+    assert lost["lm"].value == 2.0
+    assert mean_forgetting(lost).value == 1.25
+    gained = forgetting(TUNED, BASE)
+    assert (gained["qa"].value, gained["lm"].value) == (-0.5, -2.0)
+
+
+def test_paired_errors_by_hand():
+    lost = forgetting(BASE, TUNED)
+    # item differences 0 1 1 0 and 1 3
+    assert lost["qa"].stderr == pytest.approx(np.std([0, 1, 1, 0], ddof=1) / 2)
+    assert lost["lm"].stderr == pytest.approx(np.std([1, 3], ddof=1) / math.sqrt(2))
+    assert lost["qa"].paired
+    errors = [each.stderr for each in lost.values()]
+    assert mean_forgetting(lost).stderr == pytest.approx(math.hypot(*errors) / 2)
+
+
+def test_weights_count_in_paired_errors():
+    base = Scores(task={}, general={"lm": loss(2, 3, weights=[1.0, 3.0])})
+    tuned = Scores(task={}, general={"lm": loss(3, 6, weights=[1.0, 3.0])})
+    lost = forgetting(base, tuned)["lm"]
+    # (1 * 1 + 3 * 3) / 4 = 2.5; residuals 1 * -1.5, 3 * 0.5
+    assert lost.value == 2.5
+    assert lost.stderr == pytest.approx(math.sqrt(2 * 4.5) / 4)
+
+
+def test_different_items_are_not_paired():
+    tuned = Scores(task={}, general={"qa": accuracy(1, 0)})
+    lost = forgetting(BASE, tuned)["qa"]
+    both = (BASE.general["qa"].stderr, tuned.general["qa"].stderr)
+    assert not lost.paired
+    assert lost.stderr == pytest.approx(math.hypot(*both))
+
+
+def test_nothing_lost_is_plain_zero():
+    for each in forgetting(BASE, BASE).values():
+        assert (each.value, each.stderr) == (0.0, 0.0)
+        assert math.copysign(1, each.value) == 1
+
+
+def section():
+    one = {"kind": "perplexity", "data": "x.jsonl"}
+    general = [{"name": "qa", **one}, {"name": "lm", **one}]
+    return EvaluationSection.model_validate({"task": [{"name": "t", **one}], "general": general})
+
+
+def test_names_values_errors_and_worst_values_agree():
+    values = metric_values(TUNED, BASE)
+    assert values == {
+        "task/t": 1.0,
+        "general/qa": 0.25,
+        "general/lm": 4.5,
+        "task/score": 1.0,
+        "general/score": (0.25 - 4.5) / 2,
+        "forgetting/qa": 0.5,
+        "forgetting/lm": 2.0,
+        "forgetting/mean": 1.25,
+    }
+    assert sorted(metric_names(section())) == sorted(values)
+    assert [f"{STDERR}{name}" for name in values] == list(metric_errors(TUNED, BASE))
+    assert (
+        metric_errors(TUNED, BASE)[f"{STDERR}forgetting/qa"] == forgetting(BASE, TUNED)["qa"].stderr
+    )
+    assert set(worst_values(BASE)) == set(values)
+
+
+def test_without_a_base_or_without_general_evaluations():
+    assert not [name for name in metric_values(TUNED, None) if name.startswith("forgetting")]
+    only = Scores(task=TUNED.task, general={})
+    assert metric_values(only, only) == {"task/t": 1.0, "task/score": 1.0}
+    assert set(worst_values(only)) == {"task/t", "task/score"}
+    assert metric_names(EvaluationSection(task=section().task)) == ["task/t", "task/score"]
+
+
+def test_worst_values():
+    assert worst_values(BASE) == {
+        "task/t": 0.0,
+        "task/score": 0.0,
+        "general/qa": 0.0,
+        "general/lm": 5.0,
+        "general/score": -2.5,
+        "forgetting/qa": 0.75,
+        "forgetting/lm": 2.5,
+        "forgetting/mean": (0.75 + 2.5) / 2,
+    }
+    below = Scores(task={}, general={"lm": loss(7, 9)})
+    assert worst_values(below)["forgetting/lm"] == 0.0

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+from evaluation_models import make_tokenizer
+
+from hft_ray.config import ConfigError, EvaluationSection
+from hft_ray.evaluation import Suite, load_items
+
+GOOD = {
+    "perplexity": {"text": "some text"},
+    "multiple_choice": {"question": "q", "choices": ["a", "b"], "answer": 1},
+    "generation": {"prompt": "p", "answer": "a"},
+}
+
+
+def entry(kind, path, **more):
+    section = {"task": [{"name": "e", "kind": kind, "data": str(path), **more}]}
+    return EvaluationSection.model_validate(section).task[0]
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+BAD = [
+    ("perplexity", {"txt": "x"}, "no 'text'; its keys are: txt"),
+    ("perplexity", {"text": " \n"}, "text must be a text that is not empty"),
+    ("perplexity", {"text": 3}, "text must be a text that is not empty"),
+    ("multiple_choice", {"choices": ["a", "b"], "answer": 0}, "no 'question'"),
+    ("multiple_choice", {"question": "q", "choices": ["a"], "answer": 0}, "two or more"),
+    ("multiple_choice", {"question": "q", "choices": "ab", "answer": 0}, "two or more"),
+    ("multiple_choice", {"question": "q", "choices": ["a", ""], "answer": 0}, "every choice"),
+    ("multiple_choice", {"question": "q", "choices": ["a", "b"], "answer": 2}, "from 0 to 1"),
+    ("multiple_choice", {"question": "q", "choices": ["a", "b"], "answer": -1}, "from 0 to 1"),
+    ("multiple_choice", {"question": "q", "choices": ["a", "b"], "answer": "a"}, "from 0 to 1"),
+    ("multiple_choice", {"question": "q", "choices": ["a", "b"], "answer": True}, "from 0 to 1"),
+    ("generation", {"prompt": "p"}, "no 'answer'"),
+    ("generation", {"prompt": "p", "answer": ""}, "answer must be a text"),
+    ("generation", {"prompt": "p", "answer": 4}, "answer must be a text"),
+    ("generation", {"prompt": "", "answer": "a"}, "prompt must be a text"),
+    ("generation", {"prompt": [], "answer": "a"}, "prompt must be a text"),
+    ("generation", {"prompt": [{"role": "user"}], "answer": "a"}, "prompt must be a text"),
+    ("generation", {"prompt": "p", "answer": "a\nb"}, r"holds the stop string '\\n'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "record", "message"), BAD)
+def test_a_bad_record_is_named_with_file_and_line(kind, record, message, tmp_path):
+    path = write(tmp_path / "items.jsonl", GOOD[kind], record)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_items(entry(kind, path), "evaluation.task.0")
+    assert [problem.path for problem in caught.value.problems] == [f"{path}:2"]
+
+
+def test_all_bad_records_are_named_together(tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"text": "fine"}\n\n{"text": ""}\n{"no": 1}\n')
+    with pytest.raises(ConfigError) as caught:
+        load_items(entry("perplexity", path), "evaluation.task.0")
+    assert [problem.path for problem in caught.value.problems] == [f"{path}:3", f"{path}:4"]
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_good_records_load_up_to_the_limit(kind, tmp_path):
+    path = write(tmp_path / "items.jsonl", *[GOOD[kind]] * 3)
+    assert len(load_items(entry(kind, path), "x")) == 3
+    assert len(load_items(entry(kind, path, limit=2), "x")) == 2
+
+
+def test_an_empty_or_missing_file_is_refused(tmp_path):
+    path = write(tmp_path / "items.jsonl")
+    with pytest.raises(ConfigError, match=r"evaluation\.task\.0\.data: the data set is empty"):
+        load_items(entry("perplexity", path), "evaluation.task.0")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_items(entry("perplexity", tmp_path / "none.jsonl"), "evaluation.task.0")
+
+
+def test_a_suite_names_the_problems_of_all_its_evaluations(tmp_path):
+    bad = write(tmp_path / "bad.jsonl", {"no": 1})
+    section = EvaluationSection.model_validate(
+        {
+            "task": [{"name": "a", "kind": "perplexity", "data": str(bad)}],
+            "general": [{"name": "b", "kind": "generation", "data": str(tmp_path / "no.jsonl")}],
+        }
+    )
+    with pytest.raises(ConfigError) as caught:
+        Suite(section, make_tokenizer(bos=True))
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == [f"{bad}:1", "evaluation.general.0.data"]

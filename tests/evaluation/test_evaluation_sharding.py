@@ -1,0 +1,102 @@
+"""Scores depend neither on the batch size, nor on the number of ranks, nor on ZeRO-3."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from evaluation_models import make_pair, make_section, with_batch_size
+
+from hft_ray.evaluation import Scores, Suite
+from hft_ray.evaluation.sharding import map_batches, sorted_batches
+from hft_ray.ranks import Ranks
+
+
+def assert_same(found, expected):
+    for part in ("task", "general"):
+        pairs = zip(getattr(found, part).items(), getattr(expected, part).items(), strict=True)
+        for (name, one), (other_name, other) in pairs:
+            assert name == other_name
+            if one.metric == "cross_entropy":
+                assert one.items == pytest.approx(other.items, rel=1e-5)
+                assert one.value == pytest.approx(other.value, rel=1e-5)
+            else:
+                assert one == other
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_batch_size_changes_nothing(kind, tmp_path):
+    model, tokenizer = make_pair(kind)
+    section = make_section(tmp_path, model, tokenizer)
+    expected = Suite(section, tokenizer).score(model)
+    assert 0 < expected.task["prompts"].value < 1
+    for batch_size in (1, 3, 16):
+        found = Suite(with_batch_size(section, batch_size), tokenizer).score(model)
+        assert_same(found, expected)
+
+
+def test_a_suite_scores_again_and_again(tmp_path):
+    model, tokenizer = make_pair("llama")
+    suite = Suite(make_section(tmp_path, model, tokenizer), tokenizer)
+    first = suite.score(model)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.5)
+    changed = suite.score(model)
+    assert changed.general["texts"].value != first.general["texts"].value
+    with torch.no_grad():
+        model.lm_head.weight.div_(1.5)
+    assert_same(suite.score(model), first)
+
+
+def test_batches_are_of_like_length_and_the_longest_come_first():
+    assert sorted_batches([3, 9, 3, 1, 9], 2) == [[1, 4], [0, 2], [3]]
+
+
+def test_results_are_in_order():
+    lengths = [3, 9, 3, 1, 9, 2, 2]
+    assert map_batches(lambda batch: [10 * i for i in batch], lengths, 3, Ranks()) == [
+        0, 10, 20, 30, 40, 50, 60,
+    ]  # fmt: skip
+
+
+@pytest.mark.cluster
+def test_two_ranks_and_zero_3_give_the_scores_of_one_process(tmp_path):
+    model, tokenizer = make_pair("llama")
+    section = with_batch_size(make_section(tmp_path, model, tokenizer), 4)
+    alone = Suite(section, tokenizer).score(model)
+    mp.spawn(_score_on, args=(str(tmp_path), section.model_dump_json()), nprocs=2)
+    for rank in (0, 1):
+        told = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert Scores.from_json(told["plain"]) == alone, "equal batches give equal bits"
+        assert_same(Scores.from_json(told["zero3"]), alone)
+        assert told["partitioned"]
+
+
+def _score_on(rank: int, folder: str, section_json: str) -> None:
+    """Body of one of two ranks: score sharded, then under ZeRO-3 in lockstep; write both."""
+    import deepspeed
+
+    from hft_ray.config import EvaluationSection
+
+    # Compiled at first use for nothing here, and a killed build leaves a stale lock behind.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False)
+    model, tokenizer = make_pair("llama")
+    suite = Suite(EvaluationSection.model_validate_json(section_json), tokenizer)
+    told = {"plain": suite.score(model, Ranks(rank, 2)).to_json()}
+    settings = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+    }
+    optimizer = torch.optim.AdamW(model.parameters())
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    told["partitioned"] = all(parameter.numel() == 0 for parameter in model.parameters())
+    told["zero3"] = suite.score(engine.module, Ranks(rank, 2, lockstep=True)).to_json()
+    Path(folder, f"rank{rank}.json").write_text(json.dumps(told))
+    engine.destroy()
+    dist.destroy_process_group()
