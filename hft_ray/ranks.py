@@ -45,3 +45,8 @@ class Ranks:
         box = [item]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def barrier(self) -> None:
+        """Wait for every rank (a collective)."""
+        if self.size > 1:
+            dist.barrier()

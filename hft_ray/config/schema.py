@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -35,8 +37,8 @@ class Model(Section):
     """A Hugging Face model directory, a GGUF file, a hub name, or package:MODULE/PATH."""
     revision: str | None = None
     """Revision of a hub name."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention implementation of transformers."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """Attention implementation of transformers; auto takes the model's own preference."""
     trust_remote_code: bool = False
     """Run Python code that a model repository ships. Only for repositories you trust."""
     shape: dict[str, Any] | None = None
@@ -220,13 +222,24 @@ class Choices(Section):
     """Search this only when other searched settings have these values (a value or a list)."""
 
 
+def _entry_kind(entry: Any) -> str:
+    has = entry if isinstance(entry, dict) else vars(entry)
+    return "choices" if "choices" in has else "interval"
+
+
+SpaceEntry = Annotated[
+    Annotated[Interval, Tag("interval")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_entry_kind),
+]
+
+
 class Search(Section):
     """What is searched, for which objectives, with how many trials."""
 
-    space: dict[str, Interval | Choices] = Field(min_length=1)
+    space: dict[str, SpaceEntry] = Field(min_length=1)
     """Dotted key of FILE -> {low, high, log} or a list of values."""
     objectives: dict[str, Literal["max", "min"]] = Field(
-        default_factory=lambda: {"task/score": "max", "forgetting/mean": "min"}, min_length=1
+        default={"task/score": "max", "forgetting/mean": "min"}, min_length=1
     )
     """Metric -> direction."""
     reference_point: dict[str, float] | None = None

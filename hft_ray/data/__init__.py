@@ -5,7 +5,7 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 """
 
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
-from hft_ray.data.cache import prepare
+from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode, leading_bos
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
@@ -33,6 +33,7 @@ __all__ = [
     "leading_bos",
     "locate",
     "prepare",
+    "read_examples",
     "read_records",
     "require_isolation",
     "steps_per_epoch",

@@ -100,6 +100,16 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         Path(place, "set").replace(folder)
 
 
+def read_examples(data: Data) -> list[Example]:
+    """Read and check the records of a training set; needs no tokenizer.
+
+    Raises:
+        ConfigError: The data cannot be read, or records are not of the format.
+    """
+    records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
+    return convert_all(records, _format(data, records))
+
+
 def _format(data: Data, records: Records) -> Format:
     if data.format != "auto":
         return data.format

@@ -1,1 +1,5 @@
-"""."""
+"""Optuna's side of a sweep: space, samplers, the study, and the searcher for Ray Tune."""
+
+from hft_ray.search.study import FULL, Known, Study
+
+__all__ = ["FULL", "Known", "Study"]

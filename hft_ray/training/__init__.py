@@ -1,1 +1,24 @@
-"""."""
+"""Fine-tuning one model with DeepSpeed: models, engine, run, export. Knows neither Ray nor MLflow."""
+
+import os
+
+import torch
+
+# DeepSpeed looks at this when it is imported, and warns about a missing GPU if it is not set.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+# ruff: noqa: E402
+from hft_ray.training.checks import check, check_settings
+from hft_ray.training.run import Outcome, Report, TrainingError, run, run_base
+from hft_ray.training.workspace import Workspace
+
+__all__ = [
+    "Outcome",
+    "Report",
+    "TrainingError",
+    "Workspace",
+    "check",
+    "check_settings",
+    "run",
+    "run_base",
+]

@@ -1,6 +1,7 @@
 """Scores depend neither on the batch size, nor on the number of ranks, nor on ZeRO-3."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_two_ranks_and_zero_3_give_the_scores_of_one_process(tmp_path):
 
 def _score_on(rank: int, folder: str, section_json: str) -> None:
     """Body of one of two ranks: score sharded, then under ZeRO-3 in lockstep; write both."""
+    os.environ["LOCAL_RANK"] = str(rank)
     import deepspeed
 
     from hft_ray.config import EvaluationSection

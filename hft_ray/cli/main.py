@@ -1,0 +1,48 @@
+"""``hft-ray``: the commands, and what every one of them does with errors and signals."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from hft_ray import __version__
+from hft_ray.cli import plan, report, schema, train, tune
+from hft_ray.config import ConfigError
+
+app = typer.Typer(
+    name="hft-ray",
+    help="Fine-tune a language model on your task and lose the least of what it already knows.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+app.command(name="plan")(plan.plan)
+app.command(name="tune")(tune.tune)
+app.command(name="report")(report.report)
+app.command(name="train")(train.train)
+app.command(name="schema")(schema.schema)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage or configuration, 130 stopped."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        errors.print(f"[bold red]error:[/] ", end="")
+        errors.print(str(error), markup=False)
+        errors.print("Nothing was started.", style="dim")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted", style="yellow")
+        sys.exit(130)

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+File = Annotated[Path, typer.Argument(help="YAML file of a run or sweep.", metavar="FILE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of FILE; repeatable."),
+]
+Storage = Annotated[
+    Path | None,
+    typer.Option(
+        "--storage", metavar="DIR", help="Storage root; default $HFT_RAY_HOME, else ~/hft-ray."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -1,0 +1,109 @@
+"""The live view of a sweep: a panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hft_ray.orchestration.view import SweepView
+
+
+def clock(seconds: float | None) -> str:
+    """Return seconds as ``m:ss`` or ``h:mm:ss``; a dash when unknown."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Shows a sweep while it runs; use as a context manager and call with each event."""
+
+    def __init__(self, console: Console, name: str, quiet: bool = False) -> None:
+        self._console, self._name, self._quiet = console, name, quiet
+        self._view: SweepView | None = None
+        terminal = console.is_terminal and not quiet
+        self._live = (
+            Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+            if terminal
+            else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: dict[str, Any], view: SweepView) -> None:
+        """Take an event and the view after it."""
+        self._view = view
+        if self._quiet:
+            return
+        line = describe(event, view)
+        if line is not None and (self._live is None or event["event"] in ("finished", "retried")):
+            self._console.print(line, highlight=False, markup=False)
+
+    def _render(self) -> RenderableType:
+        if self._view is None:
+            return Text(f"{self._name}: starting", style="dim")
+        return panel(self._view)
+
+
+def describe(event: dict[str, Any], view: SweepView) -> str | None:
+    """Return the line that tells an event, None for events that are not worth one."""
+    trial = event["trial"]
+    done = f"[{view.finished}/{view.planned} {clock(view.elapsed)}]"
+    match event["event"]:
+        case "phase":
+            return f"{done} {view.phase}"
+        case "started":
+            again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+            return f"{done} {trial} started on group {event['group']}{again}"
+        case "retried":
+            return f"{done} {trial} will be started again: {event['reason']}"
+        case "finished":
+            return f"{done} {trial} {_ending(event, view)}"
+    return None
+
+
+def _ending(event: dict[str, Any], view: SweepView) -> str:
+    if event["state"] == "failed":
+        return f"failed: {event['reason']}"
+    values = event.get("values") or {}
+    objectives = list(view.front.objectives) if view.front else []
+    scores = "  ".join(f"{name} {values[name]:.3f}" for name in objectives if name in values)
+    return f"{event['state']}: {scores}"
+
+
+def panel(view: SweepView) -> RenderableType:
+    """Return the live panel: states, running trials, front so far, times."""
+    counts = "  ".join(f"{count} {state}" for state, count in sorted(view.counts().items()))
+    head = Text.assemble(
+        (view.name, "bold"), f"  {view.phase}\n", counts,
+        f"\nelapsed {clock(view.elapsed)}  eta {clock(view.eta)}",
+    )
+    if view.front is not None:
+        front = view.front
+        head.append(f"  front {sum(front.on_front)} points, hypervolume {front.hypervolume:.4f}")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("trial", "group", "step", "loss"):
+        table.add_column(column, justify="left" if column == "trial" else "right")
+    for trial, running in sorted(view.running.items()):
+        loss = "-" if running.loss is None else f"{running.loss:.4f}"
+        table.add_row(trial, str(running.group), str(running.step), loss)
+    return Group(head, table)

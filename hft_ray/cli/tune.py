@@ -1,0 +1,45 @@
+"""``hft-ray tune``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hft_ray.cli.options import File, Json, Overrides, Storage
+from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config.load import load
+from hft_ray.config.storage import storage_root
+
+
+def tune(
+    file: File,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster; default $RAY_ADDRESS, inside a job its own, else local."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Refuse to go on with an earlier sweep of this name.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a sweep, or go on with it: the same name continues where it stopped.
+
+    Example: hft-ray tune search_spaces/demo.yaml --set search.trials=20
+    """
+    config = load(file, overrides or ())
+    if config.search is None:
+        problem = "is missing; for a single run without a search use hft-ray train"
+        raise ConfigError(Problem("search", problem), str(file))
+    root = storage_root(storage)
+    console = Console()
+    from hft_ray.cli import sweeping
+
+    raise typer.Exit(sweeping.run(config, str(file), root, address, fresh, console, as_json))

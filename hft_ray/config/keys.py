@@ -1,0 +1,106 @@
+"""Dotted keys of FILE: listing them, reading and replacing single settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from hft_ray.config.schema import Choices, Config
+
+UNSEARCHABLE = ("name", "search", "cluster", "tracking", "evaluation")
+"""Sections that belong to the whole sweep, so no trial can have its own."""
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one mapping with dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        path = f"{prefix}{key}"
+        if isinstance(item, Mapping) and item:
+            flat |= flatten(item, f"{path}.")
+        else:
+            flat[path] = item
+    return flat
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """Return every setting of ``config`` by its dotted key, defaults included."""
+    return flatten(config.model_dump(mode="json"))
+
+
+def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested mappings, the inverse of :func:`flatten`."""
+    result: dict[str, Any] = {}
+    for path, value in assignments.items():
+        place(result, path, value)
+    return result
+
+
+def place(target: dict[str, Any], path: str, value: Any) -> None:
+    """Set ``target[a][b]...`` for the dotted ``path``, making mappings on the way."""
+    *parents, last = path.split(".")
+    for part in parents:
+        child = target.get(part)
+        if not isinstance(child, dict):
+            # ``model: NAME`` is short for ``model: {name: NAME}``: keep what the short form said.
+            child = {"name": child} if isinstance(child, str) and part == "model" else {}
+            target[part] = child
+        target = child
+    target[last] = value
+
+
+def with_settings(config: Config, assignments: Mapping[str, Any]) -> Config:
+    """Return ``config`` with the dotted ``assignments`` put in, validated again.
+
+    Raises:
+        pydantic.ValidationError: A value is not allowed for its key.
+    """
+    raw = config.model_dump(mode="json", exclude_unset=True)
+    for path, value in assignments.items():
+        place(raw, path, value)
+        # steps and epochs exclude each other: the one that is set now replaces the other.
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):
+            if path == f"training.{one}" and value is not None:
+                raw["training"].pop(other, None)
+    return Config.model_validate(raw)
+
+
+def section_models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the section classes that a field's annotation holds (unions, lists, mappings)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for argument in get_args(annotation):
+        yield from section_models(argument)
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return every dotted key of FILE that holds one value."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = list(section_models(field.annotation))
+        if len(inner) == 1 and "list" not in str(field.annotation):
+            keys += known_keys(inner[0], f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def searchable_keys() -> list[str]:
+    """Return the dotted keys that a trial can have a value of its own for."""
+    return [key for key in known_keys() if key.split(".")[0] not in UNSEARCHABLE]
+
+
+def searched_values(config: Config, key: str) -> list[Any]:
+    """Return the values that ``key`` can take: its choices, both ends, or the one value of FILE."""
+    entry = config.search.space.get(key) if config.search else None
+    if isinstance(entry, Choices):
+        return list(entry.choices)
+    if entry is not None:
+        return [entry.low, entry.high]
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return [value]

@@ -1,0 +1,171 @@
+"""Reading FILE: YAML, ``--set`` overrides, validation with every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hft_ray.config.errors import ConfigError, Problem, nearest
+from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
+from hft_ray.config.schema import Choices, Config
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read FILE and put the ``key=value`` overrides in.
+
+    Args:
+        path: A YAML file in the schema of :class:`Config`.
+        overrides: ``dotted.key=value`` each; the value is read as YAML.
+
+    Raises:
+        ConfigError: Everything that is wrong with the file, together.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(Problem(str(path), f"the file cannot be read: {reason}")) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(Problem(str(path), f"the file is not UTF-8 text: {error}")) from error
+    return parse(text, str(path), overrides)
+
+
+def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
+    """Validate the YAML ``text`` of FILE; ``source`` names it in errors. See :func:`load`."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem("yaml", f"the file is not valid YAML: {error}"), source) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(Problem("yaml", "the file must be a mapping of sections", raw), source)
+    for override in overrides:
+        _override(raw, override)
+    return validate(raw, source)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(Problem("--set", "must look like dotted.key=value", override))
+    try:
+        place(raw, key, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem(f"--set {key}", f"the value is not YAML: {error}")) from error
+
+
+def validate(raw: Mapping[str, Any], source: str) -> Config:
+    """Validate the content of FILE, the searched keys and values included.
+
+    Raises:
+        ConfigError: Everything that is wrong, together.
+    """
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_problems(error), source) from error
+    problems = _search_problems(config)
+    if problems:
+        raise ConfigError(problems, source)
+    return config
+
+
+def _search_problems(config: Config) -> list[Problem]:
+    """Return what is wrong with the searched keys: unknown ones, and values FILE would refuse."""
+    if config.search is None:
+        return []
+    problems: list[Problem] = []
+    known = searchable_keys()
+    for key, entry in config.search.space.items():
+        path = f"search.space.{key}"
+        if key not in known:
+            problems.append(Problem(path, f"is no setting that can be searched{nearest(key, known)}"))
+            continue
+        for other in entry.when or {}:
+            if other not in config.search.space or other == key:
+                problems.append(
+                    Problem(f"{path}.when", "must name another searched setting", other)
+                )
+        values = entry.choices if isinstance(entry, Choices) else [entry.low, entry.high]
+        for value in values:
+            problems += _assignment_problems(config, {key: value}, path)
+    for index, assignments in enumerate(config.search.first):
+        path = f"search.first.{index}"
+        unknown = [key for key in assignments if key not in known]
+        problems += [
+            Problem(f"{path}.{key}", f"is no setting that a trial can have{nearest(key, known)}")
+            for key in unknown
+        ]
+        if not unknown:
+            problems += _assignment_problems(config, assignments, path)
+    return problems
+
+
+def _assignment_problems(config: Config, values: Mapping[str, Any], path: str) -> list[Problem]:
+    try:
+        with_settings(config, values)
+    except ValidationError as error:
+        return [Problem(path, problem.message, problem.given) for problem in _problems(error)]
+    return []
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    """Return one problem per place; a value that fits no member of a union is one problem."""
+    found: dict[str, Problem] = {}
+    for item in error.errors(include_url=False):
+        problem = _problem(dict(item))
+        if (first := found.get(problem.path)) is not None:
+            problem = Problem(problem.path, f"{first.message}, or {problem.message}", first.given)
+        found[problem.path] = problem
+    return list(found.values())
+
+
+def _problem(item: dict[str, Any]) -> Problem:
+    """Say one pydantic error in the words of this project."""
+    # The tags of unions (kind of an evaluation, Interval/Choices) are no part of the user's path.
+    tags = ("perplexity", "multiple_choice", "generation", "interval", "choices")
+    artefacts = ("constrained-", "literal[", "function-")
+    location = [
+        part
+        for index, part in enumerate(item["loc"])
+        if not str(part).startswith(artefacts)
+        and not (part in tags and index == 3 and item["loc"][0] in ("evaluation", "search"))
+    ]
+    path = ".".join(str(part) for part in location) or "file"
+    match item["type"]:
+        case "extra_forbidden":
+            return Problem(path, f"unknown key{nearest(str(location[-1]), _siblings(item['loc']))}")
+        case "missing":
+            return Problem(path, "is required and not given")
+        case "union_tag_not_found":
+            return Problem(f"{path}.kind", "is required: perplexity, multiple_choice or generation")
+        case "value_error":
+            return Problem(path, str(item["msg"]).removeprefix("Value error, "))
+        case _:
+            return Problem(path, _lower(str(item["msg"])), item.get("input"))
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def _siblings(location: tuple[Any, ...]) -> list[str]:
+    """Return the keys that are known where the unknown key stands."""
+    models: list[type[BaseModel]] = [Config]
+    for part in location[:-1]:
+        if not isinstance(part, str):
+            continue
+        inner = [
+            found
+            for model in models
+            if part in model.model_fields
+            for found in section_models(model.model_fields[part].annotation)
+        ]
+        models = inner or models
+    return sorted({name for model in models for name in model.model_fields})
+
+

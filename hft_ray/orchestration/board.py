@@ -1,0 +1,202 @@
+"""Who runs what: the rules of handing trials to worker groups, without Ray and without waiting.
+
+The board is the one place that knows every trial's and group's state. The dispatcher actor puts it
+behind remote calls; a test can drive it by hand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["base", "trial"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker group is to do.
+
+    Attributes:
+        number: Counts up over all orders, so that every rank of a group sees each order once.
+        trial: Id of the trial.
+        kind: ``base`` scores the untouched model, ``trial`` fine-tunes.
+        settings: Dotted key -> value, what differs from FILE.
+    """
+
+    number: int
+    trial: str
+    kind: Kind
+    settings: dict[str, Any]
+
+
+@dataclass
+class Job:
+    """A trial on the board."""
+
+    trial: str
+    kind: Kind
+    settings: dict[str, Any]
+    attempts: int = 0
+    stop: bool = False
+    outcome: dict[str, Any] | None = None
+    last_scored: dict[str, Any] | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Group:
+    """A worker group on the board; an incarnation is one life of its processes."""
+
+    incarnation: str = ""
+    order: Order | None = None
+    finished: set[int] = field(default_factory=set)
+    size: int = 1
+    lost: bool = False
+
+
+class Board:
+    """Queue, groups and results.
+
+    Args:
+        groups: Number of worker groups.
+        retries: How often a trial whose worker died is started again.
+    """
+
+    def __init__(self, groups: int, retries: int) -> None:
+        self.retries = retries
+        self.groups = {number: Group() for number in range(groups)}
+        self.jobs: dict[str, Job] = {}
+        self.queue: deque[str] = deque()
+        self.events: list[dict[str, Any]] = []
+        self.closing = False
+        self._orders = 0
+
+    # What the driver and the Tune trials ask for.
+
+    def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
+        """Queue a trial."""
+        self.jobs[trial] = Job(trial, kind, settings)
+        self.queue.append(trial)
+        self._event("submitted", trial, settings=settings)
+        if all(group.lost for group in self.groups.values()):
+            self._end(self.jobs[trial], {"state": "failed", "reason": "no worker group is left"})
+
+    def stop(self, trial: str) -> None:
+        """Ask a trial to stop at its next report; one that waits is stopped at once."""
+        job = self.jobs.get(trial)
+        if job is None or job.outcome is not None:
+            return
+        job.stop = True
+        if trial in self.queue:
+            self.queue.remove(trial)
+            self._end(job, {"state": "stopped", "reason": "stopped before it began"})
+
+    def result_after(self, trial: str, index: int) -> dict[str, Any] | None:
+        """Return the trial's result number ``index``, or None while there is none yet."""
+        results = self.jobs[trial].results
+        return results[index] if index < len(results) else None
+
+    def close(self) -> None:
+        """Send every group home after its current trial."""
+        self.closing = True
+
+    # What the workers say and ask.
+
+    def join(self, group: int, incarnation: str, size: int) -> None:
+        """Take in a group's new processes; what the old ones ran is queued again, or failed."""
+        state = self.groups[group]
+        if state.incarnation == incarnation:
+            return
+        self._abandon(state, "a worker process died")
+        self.groups[group] = Group(incarnation=incarnation, size=size)
+        self._event("joined", "", group=group)
+
+    def order_for(self, group: int, incarnation: str, after: int) -> Order | None:
+        """Return the group's current order if it is newer than ``after``; give it one if idle."""
+        state = self.groups[group]
+        if state.incarnation != incarnation:
+            return None
+        if state.order is None and self.queue:
+            self._hand_out(group, state)
+        if state.order is not None and state.order.number > after:
+            return state.order
+        return None
+
+    def report(
+        self, incarnation: str, group: int, trial: str, step: int, metrics: dict[str, float],
+        scored: bool,
+    ) -> bool:
+        """Take a running trial's metrics; return whether it is to stop."""
+        job = self.jobs[trial]
+        if self.groups[group].incarnation != incarnation or job.outcome is not None:
+            return True
+        self._event("report", trial, step=step, metrics=metrics, scored=scored)
+        if scored:
+            job.last_scored = {"step": step, "values": metrics}
+            seen = job.results[-1]["step"] if job.results else 0
+            # A trial that was started again repeats steps that Tune has seen.
+            if step > seen:
+                job.results.append({"step": step, "values": metrics})
+        return job.stop
+
+    def finish(
+        self, incarnation: str, group: int, rank: int, trial: str, outcome: dict[str, Any]
+    ) -> None:
+        """Take one rank's end of a trial; the group is idle when all its ranks have ended."""
+        state = self.groups[group]
+        if state.incarnation != incarnation or state.order is None or state.order.trial != trial:
+            return
+        state.finished.add(rank)
+        job = self.jobs[trial]
+        if job.outcome is None and (rank == 0 or outcome["state"] == "failed"):
+            self._end(job, outcome)
+        if len(state.finished) == state.size:
+            state.order, state.finished = None, set()
+
+    def lose(self, group: int, reason: str) -> None:
+        """Take out a group that cannot be started again."""
+        state = self.groups[group]
+        self._abandon(state, reason)
+        state.lost = True
+        state.incarnation = ""
+        if all(each.lost for each in self.groups.values()):
+            while self.queue:
+                job = self.jobs[self.queue.popleft()]
+                self._end(job, {"state": "failed", "reason": f"no worker group is left: {reason}"})
+
+    # The rules behind.
+
+    def _hand_out(self, group: int, state: Group) -> None:
+        job = self.jobs[self.queue.popleft()]
+        job.attempts += 1
+        self._orders += 1
+        state.order = Order(self._orders, job.trial, job.kind, job.settings)
+        state.finished = set()
+        self._event("started", job.trial, group=group, attempt=job.attempts)
+
+    def _abandon(self, state: Group, reason: str) -> None:
+        """Queue the group's unfinished trial again at the front, or end it as failed."""
+        if state.order is None:
+            return
+        job = self.jobs[state.order.trial]
+        state.order, state.finished = None, set()
+        if job.outcome is not None:
+            return
+        if job.stop:
+            self._end(job, {"state": "stopped", "reason": reason})
+        elif job.attempts > self.retries:
+            times = f"{job.attempts} time{'s' if job.attempts > 1 else ''}"
+            self._end(job, {"state": "failed", "reason": f"{reason} ({times})"})
+        else:
+            self.queue.appendleft(job.trial)
+            self._event("retried", job.trial, reason=reason, attempt=job.attempts)
+
+    def _end(self, job: Job, outcome: dict[str, Any]) -> None:
+        last = job.last_scored or {"step": 0, "values": {}}
+        job.outcome = {**last, **outcome}
+        job.results.append({**last, "outcome": job.outcome})
+        self._event("finished", job.trial, **job.outcome)
+
+    def _event(self, kind: str, trial: str, **details: Any) -> None:
+        self.events.append({"event": kind, "trial": trial, **details})

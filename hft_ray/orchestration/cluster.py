@@ -1,0 +1,86 @@
+"""Joining a Ray cluster, and refusing what does not fit it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import psutil
+import ray
+
+from hft_ray.config import Cluster, ConfigError, Problem
+
+QUIET = {
+    # Tune refuses reports that lack a metric and so ends trials that failed before their first one.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def connect(address: str | None) -> dict[str, Any]:
+    """Join the cluster at ``address``, that of ``RAY_ADDRESS`` or of this job, or start a local one.
+
+    Returns:
+        ``{"address", "local"}``.
+    """
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    existing = address or os.environ.get("RAY_ADDRESS")
+    context = ray.init(
+        address=existing or "local",
+        namespace="hft_ray",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        include_dashboard=None if existing else True,
+        **({} if existing else {"dashboard_host": "127.0.0.1", "num_cpus": cores()}),
+    )
+    return {"address": context.address_info["address"], "local": not existing}
+
+
+def cores() -> int:
+    """Return the CPU cores that this process may use."""
+    return len(psutil.Process().cpu_affinity() or []) or os.cpu_count() or 1
+
+
+def problems_fitting(cluster: Cluster, nodes: list[dict[str, float]]) -> list[Problem]:
+    """Return why the worker groups do not fit on ``nodes``; waiting would be for ever.
+
+    Args:
+        cluster: The section of FILE.
+        nodes: Resources of each node, ``{"CPU": n, "GPU": n}``.
+    """
+    needs = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    workers = cluster.groups * cluster.workers
+    places = sum(
+        min(int(node.get(kind, 0) / need + 1e-9) for kind, need in needs.items() if need)
+        for node in nodes
+    )
+    if places >= workers:
+        return []
+    has = {kind: sum(node.get(kind, 0) for node in nodes) for kind in needs}
+    message = (
+        f"{cluster.groups} groups x {cluster.workers} workers of {cluster.cpus_per_worker:g} CPU "
+        f"and {cluster.gpus_per_worker:g} GPU do not fit: the cluster has {has['CPU']:g} CPU and "
+        f"{has['GPU']:g} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}, room for "
+        f"{places} workers"
+    )
+    return [Problem("cluster", message)]
+
+
+def check_fits(cluster: Cluster, nodes: list[dict[str, float]]) -> None:
+    """Raise :class:`ConfigError` when the worker groups do not fit on ``nodes``."""
+    problems = problems_fitting(cluster, nodes)
+    if problems:
+        raise ConfigError(problems)
+
+
+def ray_nodes() -> list[dict[str, float]]:
+    """Return the resources of each living node of the joined cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

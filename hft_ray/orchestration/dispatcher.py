@@ -1,0 +1,130 @@
+"""The dispatcher: one actor through which Tune's trials and the worker groups meet.
+
+Every wait is a long poll of bounded length on the asker's side of a remote call, never a collective:
+ranks that wait for work cannot run into a process group's timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import ray
+
+from hft_ray.orchestration.board import Board, Kind, Order
+
+T = TypeVar("T")
+NAMESPACE = "hft_ray"
+POLL_SECONDS = 10.0
+"""Longest wait of one call; the asker then asks again, and so notices when it is to go home."""
+
+
+def actor_name(sweep: str) -> str:
+    """Return the name of a sweep's dispatcher actor."""
+    return f"dispatcher:{sweep}"
+
+
+def find(sweep: str) -> Any:
+    """Return the handle of a running sweep's dispatcher.
+
+    Raises:
+        ValueError: No such sweep is running on this cluster.
+    """
+    return ray.get_actor(actor_name(sweep), namespace=NAMESPACE)
+
+
+class DispatcherActor:
+    """A :class:`Board` behind remote calls; every change wakes whoever waits."""
+
+    def __init__(self, groups: int, retries: int) -> None:
+        self.board = Board(groups, retries)
+        self._changed = asyncio.Condition()
+
+    async def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
+        """See :meth:`Board.submit`."""
+        await self._change(lambda: self.board.submit(trial, kind, settings))
+
+    async def stop(self, trial: str) -> None:
+        """See :meth:`Board.stop`."""
+        await self._change(lambda: self.board.stop(trial))
+
+    async def stop_all(self) -> None:
+        """Ask every trial to stop."""
+        await self._change(lambda: [self.board.stop(trial) for trial in list(self.board.jobs)])
+
+    async def close(self) -> None:
+        """See :meth:`Board.close`."""
+        await self._change(self.board.close)
+
+    async def lose(self, group: int, reason: str) -> None:
+        """See :meth:`Board.lose`."""
+        await self._change(lambda: self.board.lose(group, reason))
+
+    async def join(self, group: int, incarnation: str, size: int) -> None:
+        """See :meth:`Board.join`."""
+        await self._change(lambda: self.board.join(group, incarnation, size))
+
+    async def report(self, *arguments: Any) -> bool:
+        """See :meth:`Board.report`."""
+        return await self._change(lambda: self.board.report(*arguments))
+
+    async def finish(self, *arguments: Any) -> None:
+        """See :meth:`Board.finish`."""
+        await self._change(lambda: self.board.finish(*arguments))
+
+    async def next_order(
+        self, group: int, incarnation: str, after: int
+    ) -> Order | str | None:
+        """Wait for the group's next order; ``"home"`` when there will be none, None to ask again."""
+
+        def look() -> Order | str | None:
+            order = self.board.order_for(group, incarnation, after)
+            return order or ("home" if self.board.closing else None)
+
+        return await self._wait(look)
+
+    async def next_result(
+        self, trial: str, index: int, seconds: float = POLL_SECONDS
+    ) -> dict[str, Any] | None:
+        """Wait for the trial's result number ``index``; None to ask again."""
+        return await self._wait(lambda: self.board.result_after(trial, index), seconds)
+
+    async def events(self, after: int, seconds: float) -> list[dict[str, Any]]:
+        """Wait for events past number ``after``; empty when none came in ``seconds``."""
+        return await self._wait(lambda: self.board.events[after:], seconds) or []
+
+    async def _change(self, change: Callable[[], T]) -> T:
+        async with self._changed:
+            result = change()
+            self._changed.notify_all()
+        return result
+
+    async def _wait(self, look: Callable[[], T], seconds: float = POLL_SECONDS) -> T | None:
+        """Return what ``look`` finds as soon as it finds something, None when time is up."""
+        end = time.monotonic() + seconds
+        async with self._changed:
+            while not (found := look()):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return None
+                try:
+                    await asyncio.wait_for(self._changed.wait(), left)
+                except asyncio.TimeoutError:
+                    return look() or None
+            # Handing out an order is a change too: events wait for it.
+            self._changed.notify_all()
+        return found
+
+
+def start(sweep: str, groups: int, retries: int) -> Any:
+    """Start the dispatcher of a sweep and return its handle.
+
+    Raises:
+        ValueError: A sweep of this name is running on the cluster.
+    """
+    actor = ray.remote(DispatcherActor)
+    return actor.options(
+        name=actor_name(sweep), namespace=NAMESPACE, num_cpus=0, max_concurrency=1000
+    ).remote(groups, retries)

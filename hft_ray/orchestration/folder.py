@@ -1,0 +1,92 @@
+"""A sweep's folder under the storage root, and whether a FILE may continue what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config.keys import settings
+
+FREE = ("search.trials", "cluster.")
+"""Settings that may change when a sweep goes on: they extend it, or say where it runs."""
+
+
+class SweepFolder:
+    """``ROOT/sweeps/NAME``.
+
+    Args:
+        root: Storage root.
+        name: Name of the sweep.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.path = root / "sweeps" / name
+
+    @property
+    def config(self) -> Path:
+        """FILE as it was given, overrides included."""
+        return self.path / "config.yaml"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study."""
+        return self.path / "search.db"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of log files."""
+        return self.path / "logs"
+
+    @property
+    def report(self) -> Path:
+        """The interactive picture of the front."""
+        return self.path / "front" / "front.html"
+
+    def check(self, config: Config, fresh: bool) -> None:
+        """Refuse a FILE that cannot go on with what lies here; writes nothing.
+
+        Args:
+            config: FILE.
+            fresh: Refuse to go on with an earlier sweep of this name at all.
+
+        Raises:
+            ConfigError: The name is taken (``fresh``), or FILE means something else than before.
+        """
+        if not self.config.is_file():
+            return
+        if fresh:
+            problem = f"a sweep of this name lies in {self.path}; take another name or leave --fresh"
+            raise ConfigError(Problem("name", problem, config.name))
+        self._refuse_changes(config)
+
+    def claim(self, config: Config) -> bool:
+        """Make the folder; return whether there is an earlier sweep to go on with."""
+        continued = self.config.is_file()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(to_yaml(config), encoding="utf-8")
+        return continued
+
+    def _refuse_changes(self, config: Config) -> None:
+        before = settings(Config.model_validate(yaml.safe_load(self.config.read_text("utf-8"))))
+        now = settings(config)
+        problems = [
+            Problem(key, f"was {before.get(key)!r} when the sweep began; take another name", value)
+            for key in sorted(before.keys() | now.keys())
+            if (value := now.get(key)) != before.get(key) and not key.startswith(FREE)
+        ]
+        was, asked = before.get("search.trials"), now.get("search.trials")
+        if was is not None and asked is not None and asked < was:
+            problem = f"was {was} when the sweep began; it can only be extended"
+            problems.append(Problem("search.trials", problem, asked))
+        if problems:
+            raise ConfigError(problems)
+
+
+def to_yaml(config: Config) -> str:
+    """Return what was set in FILE, as YAML."""
+    raw: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)

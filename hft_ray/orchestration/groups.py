@@ -1,0 +1,88 @@
+"""Long-lived worker groups: each is one Ray Train run whose workers take trial after trial.
+
+A Ray Train run per trial, the documented recipe, starts processes, imports and a process group each
+time; a group pays that once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from hft_ray.config import Config
+from hft_ray.orchestration.worker import worker_main
+
+log = logging.getLogger(__name__)
+
+
+class Groups:
+    """Starts every worker group in a thread of its own and tells the dispatcher which are lost.
+
+    Args:
+        config: FILE.
+        root: Storage root.
+        dispatcher: The dispatcher's handle.
+    """
+
+    def __init__(self, config: Config, root: Path, dispatcher: Any) -> None:
+        self._config, self._root, self._dispatcher = config, root, dispatcher
+        # Train's fit() installs signal handlers when it runs in the main thread.
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), daemon=True, name=f"group-{number}")
+            for number in range(config.cluster.groups)
+        ]
+
+    def start(self) -> None:
+        """Start all groups."""
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the groups to go home."""
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _run(self, number: int) -> None:
+        try:
+            self._trainer(number).fit()
+        except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait
+            reason = str(error).strip().splitlines()
+            log.warning("worker group %d is lost: %s", number, error)
+            ray.get(self._dispatcher.lose.remote(number, reason[-1] if reason else repr(error)))
+
+    def _trainer(self, number: int) -> TorchTrainer:
+        cluster = self._config.cluster
+        resources = {"CPU": cluster.cpus_per_worker}
+        if cluster.gpus_per_worker:
+            resources["GPU"] = cluster.gpus_per_worker
+        trials = self._config.search.trials if self._config.search else 1
+        # A trial may cost a group its processes once per attempt; more than that is no accident.
+        most = (trials + 1) * (cluster.retries + 1)
+        return TorchTrainer(
+            worker_main,
+            train_loop_config={
+                "sweep": self._config.name,
+                "group": number,
+                "root": str(self._root),
+                "config": self._config.model_dump(mode="json", exclude_unset=True),
+            },
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=cluster.workers,
+                use_gpu=cluster.gpus_per_worker > 0,
+                resources_per_worker=resources,
+            ),
+            torch_config=TorchConfig(backend=None),
+            run_config=ray.train.RunConfig(
+                name=f"{self._config.name}-group-{number}",
+                storage_path=str(self._root / "sweeps" / self._config.name / "groups"),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=most, controller_failure_limit=2
+                ),
+            ),
+        )

@@ -1,0 +1,159 @@
+"""From a sweep's events to tracking, and from its trials to the front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from hft_ray.config import Config
+from hft_ray.config.keys import settings, with_settings
+from hft_ray.config.load import parse
+from hft_ray.evaluation import STDERR
+from hft_ray.orchestration.folder import SweepFolder, to_yaml
+from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
+from hft_ray.search import FULL, Known
+from hft_ray.tracking import (
+    State,
+    Tracker,
+    artifact_location,
+    points_from_tracking,
+    read_sweep,
+    tracking_uri,
+)
+
+SHOWN = ("task/", "general/", "forgetting/")
+"""Metrics that a point carries beside its objectives."""
+
+
+class Recorder:
+    """Writes a sweep to MLflow and builds its front.
+
+    Args:
+        config: FILE.
+        folder: The sweep's folder, for the report and the tracking spool.
+        tags: Further tags of the sweep's run.
+    """
+
+    def __init__(self, config: Config, folder: SweepFolder, tags: Mapping[str, str]) -> None:
+        assert config.search is not None
+        self._config, self._search, self._folder = config, config.search, folder
+        self._tags = dict(tags)
+        uri = tracking_uri(config.tracking.uri, folder.root)
+        self._tracker = Tracker(
+            uri,
+            config.tracking.experiment,
+            spool=folder.path / "spool",
+            artifacts=artifact_location(uri, folder.root),
+        )
+        self._base: dict[str, float] = {}
+        self._reference: dict[str, float] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
+
+    def open(self, base: Mapping[str, float], worst: Mapping[str, float]) -> None:
+        """Start the sweep's run, or go on with it.
+
+        Args:
+            base: Metric -> value of the untouched model.
+            worst: Metric -> worst value, from which the reference point is taken.
+        """
+        config = self._config
+        self._base = {name: value for name, value in base.items() if not name.startswith(STDERR)}
+        given = self._search.reference_point or {}
+        self._reference = {
+            name: given.get(name, worst.get(name, math.nan)) for name in self._search.objectives
+        }
+        self._tracker.open_sweep(config.name, to_yaml(config), settings(config), self._tags)
+        self._tracker.describe_front(self._search.objectives, self._reference, self._base)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Write what an event of the board tells."""
+        trial = event["trial"]
+        match event["event"]:
+            case "submitted":
+                resolved = settings(with_settings(self._config, event["settings"]))
+                self._tracker.open_trial(trial, resolved, {})
+            case "report":
+                self._tracker.log(trial, event["step"], event["metrics"])
+            case "finished":
+                self._tracker.finish_trial(trial, event["state"], event.get("reason"))
+
+    def front(self, trials: Iterable[Known]) -> Front:
+        """Return the front of the trials so far."""
+        points = [self._point(known) for known in trials]
+        objectives = self._search.objectives
+        return build_front(self._config.name, objectives, points, self._base, self._reference)
+
+    def _point(self, known: Known) -> Point:
+        result = known.result
+        values: dict[str, float] = result.get("values") or {}
+        resolved = settings(with_settings(self._config, known.params))
+        start = len(STDERR)
+        return Point(
+            trial=known.trial,
+            variant=None,
+            run_id=self._tracker.run_id(known.trial),
+            state=result.get("state") or known.state,
+            step=int(result.get("step") or 0),
+            params={key: resolved[key] for key in shown_params(self._config)},
+            values={
+                name: value
+                for name, value in values.items()
+                if name in self._search.objectives or name.startswith(SHOWN)
+            },
+            errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
+        )
+
+    def log_front(self, front: Front, finished: int) -> None:
+        """Log the front's size and hypervolume after so many finished trials."""
+        size = float(sum(front.on_front))
+        metrics = {"front/hypervolume": front.hypervolume, "front/size": size}
+        self._tracker.log_sweep(finished, metrics)
+
+    def write_report(self, trials: Iterable[Known]) -> Front:
+        """Write the front's files to the sweep's folder and to tracking; return the front."""
+        # The run ids are part of the report: they are known once everything is written.
+        self._tracker.flush(timeout=30)
+        front = self.front(trials)
+        for file in write_front(front, self._folder.path / "front"):
+            self._tracker.log_artifact(file, f"front/{file.name}")
+        pairs = zip(front.points, front.on_front, strict=True)
+        self._tracker.set_pareto({point.trial: on for point, on in pairs})
+        return front
+
+    def close(self, state: State) -> None:
+        """End the sweep's run and the writer."""
+        if self._base:
+            self._tracker.finish_sweep(state)
+        self._tracker.close(timeout=30)
+
+
+def shown_params(config: Config) -> list[str]:
+    """Return the settings that a point carries: what trials may differ in."""
+    assert config.search is not None
+    fixed = [key for assignments in config.search.first for key in assignments]
+    return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
+
+
+def write_front(front: Front, folder: Path) -> list[Path]:
+    """Write ``front.json``, ``front.html`` and ``front.png`` to ``folder``; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data, page, picture = (folder / f"front.{suffix}" for suffix in ("json", "html", "png"))
+    data.write_text(front.to_json(), encoding="utf-8")
+    page.write_text(render_html(front), encoding="utf-8")
+    render_png(front, picture)
+    return [data, page, picture]
+
+
+def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
+    """Return the front of a sweep, rebuilt from what tracking knows.
+
+    Raises:
+        ConfigError: Tracking knows no such sweep.
+    """
+    record = read_sweep(uri, experiment, name)
+    config = parse(record.artifact("config.yaml").decode("utf-8"), f"{name}: config.yaml")
+    points = [Point(**vars(each)) for each in points_from_tracking(record, shown_params(config))]
+    objectives = cast("dict[str, Direction]", record.objectives)
+    return build_front(name, objectives, points, record.base, record.reference_point)

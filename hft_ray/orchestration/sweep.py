@@ -1,0 +1,205 @@
+"""A sweep from its FILE to its front: starts the parts, follows their events, ends them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from filelock import FileLock, Timeout
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.orchestration import dispatcher as dispatchers
+from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.groups import Groups
+from hft_ray.orchestration.record import Recorder
+from hft_ray.orchestration.trial import ThinTrial
+from hft_ray.orchestration.view import SweepView
+from hft_ray.pareto import Front
+from hft_ray.search import Known, Study
+from hft_ray.search.searcher import StudySearcher
+from hft_ray.tracking import State
+
+log = logging.getLogger(__name__)
+Watch = Callable[[dict[str, Any], SweepView], None]
+BASE = "base"
+POLL_SECONDS = 0.5
+
+
+class SweepFailed(RuntimeError):
+    """The sweep cannot go on; what is finished is saved. The message says why."""
+
+
+class Interrupted(RuntimeError):
+    """The sweep was asked to end early; the same command goes on with it."""
+
+
+def run_sweep(
+    config: Config, folder: SweepFolder, watch: Watch, interrupted: threading.Event
+) -> Front:
+    """Run a sweep, or what is left of it, on the joined Ray cluster.
+
+    Args:
+        config: FILE with ``search``; checked.
+        folder: The sweep's folder, claimed.
+        watch: Told every event, with the view as it is after it.
+        interrupted: Set from outside to end early.
+
+    Returns:
+        The front of all trials of the sweep, those of earlier commands included.
+
+    Raises:
+        ConfigError: The sweep is running already.
+        SweepFailed: Nothing can train any more.
+        Interrupted: ``interrupted`` was set.
+    """
+    lock = FileLock(folder.path / "driver.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        problem = "the sweep is running already, in another process"
+        raise ConfigError(Problem("name", problem, config.name)) from None
+    with lock:
+        return _Sweep(config, folder, watch, interrupted).run()
+
+
+class _Sweep:
+    """The driver's parts while a sweep runs."""
+
+    def __init__(
+        self, config: Config, folder: SweepFolder, watch: Watch, interrupted: threading.Event
+    ) -> None:
+        assert config.search is not None
+        self.config, self.folder = config, folder
+        self.watch, self.interrupted = watch, interrupted
+        self.study = Study(config, folder.study)
+        self.view = SweepView(config.name, config.search.trials, config.cluster.groups)
+        for known in self.study.trials():
+            if known.state not in ("waiting", "running"):
+                self.view.states[known.trial] = known.result.get("state", known.state)
+        self.recorder = Recorder(config, folder, _job_tags())
+        self.tune_error: BaseException | None = None
+        self.seen = 0
+
+    def run(self) -> Front:
+        """Run what is left and return the front."""
+        cluster = self.config.cluster
+        self.dispatcher = dispatchers.start(self.config.name, cluster.groups, cluster.retries)
+        ray.get(self.dispatcher.events.remote(0, 0.0))
+        groups = Groups(self.config, self.folder.root, self.dispatcher)
+        state: State = "failed"
+        try:
+            groups.start()
+            self._base()
+            self._trials()
+            state = "complete"
+            return self._finish()
+        except Interrupted:
+            state = "stopped"
+            raise
+        finally:
+            self.recorder.close(state)
+            ray.get(self.dispatcher.close.remote())
+            if state == "complete":
+                groups.join(seconds=15)
+            ray.kill(self.dispatcher)
+
+    def _base(self) -> None:
+        """Have the untouched model scored, and open the sweep in tracking."""
+        self._phase("starting the workers and scoring the base model")
+        ray.get(self.dispatcher.submit.remote(BASE, "base", {}))
+        result = None
+        while result is None:
+            self._pump()
+            result = ray.get(self.dispatcher.next_result.remote(BASE, 0, POLL_SECONDS))
+        outcome = result["outcome"]
+        if outcome["state"] != "complete":
+            raise SweepFailed(f"the base model could not be scored: {outcome['reason']}")
+        self.recorder.open(outcome["values"], outcome["worst"])
+        self.view.front = self.recorder.front(self.study.trials())
+        self._phase("searching")
+
+    def _trials(self) -> None:
+        """Run Tune in a thread (in the main one it would take over the signals); follow along."""
+        thread = threading.Thread(target=self._tune, daemon=True, name="tune")
+        thread.start()
+        while thread.is_alive():
+            self._pump()
+        self._pump()
+        if self.tune_error is not None:
+            raise SweepFailed(f"Ray Tune ended: {self.tune_error}") from self.tune_error
+
+    def _tune(self) -> None:
+        left = self.study.left()
+        if not left:
+            return
+        # Its own resource, and no CPU: a thin trial must never wait for what its workers hold.
+        resources = PlacementGroupFactory([{"memory": 1 << 20}])
+        tuner = tune.Tuner(
+            tune.with_resources(ThinTrial, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(self.study),
+                num_samples=left,
+                max_concurrent_trials=self.config.cluster.groups,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=f"{self.config.name}-{os.getpid()}",
+                storage_path=str(self.folder.path / "tune"),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception as error:  # noqa: BLE001 - carried to the driver's thread, which raises it
+            self.tune_error = error
+
+    def _pump(self) -> None:
+        """Take the board's new events to tracking and to whoever watches."""
+        if self.interrupted.is_set():
+            raise Interrupted
+        events = ray.get(self.dispatcher.events.remote(self.seen, POLL_SECONDS))
+        self.seen += len(events)
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
+        if event["trial"] == BASE or not event["trial"]:
+            return
+        self.view.take(event)
+        self.recorder.take(event)
+        if event["event"] == "finished":
+            self.view.front = self.recorder.front(self._known(event))
+            self.recorder.log_front(self.view.front, self.view.finished)
+        self.watch(event, self.view)
+
+    def _known(self, event: dict[str, Any]) -> list[Known]:
+        """Return the study's trials, and the one of ``event``, which Tune tells it only later."""
+        result = {key: event.get(key) for key in ("state", "step", "values", "reason")}
+        trials = {known.trial: known for known in self.study.trials()}
+        known = trials[event["trial"]]
+        state = "complete" if event["state"] == "complete" else known.state
+        trials[known.trial] = Known(known.trial, state, known.params, result)
+        return list(trials.values())
+
+    def _finish(self) -> Front:
+        self._phase("writing the report")
+        self.view.front = self.recorder.write_report(self.study.trials())
+        return self.view.front
+
+    def _phase(self, phase: str) -> None:
+        self.view.phase = phase
+        self.watch({"event": "phase", "trial": ""}, self.view)
+
+
+def _job_tags() -> dict[str, str]:
+    """Return the submission id when this is a Ray job's entrypoint."""
+    job = os.environ.get("RAY_JOB_SUBMISSION_ID")
+    return {"hft_ray.job": job} if job else {}

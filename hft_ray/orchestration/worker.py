@@ -1,0 +1,118 @@
+"""What every rank of a worker group does: take trial after trial, until it is sent home."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from hft_ray.config import Config
+from hft_ray.config.keys import with_settings
+from hft_ray.orchestration.board import Order
+from hft_ray.orchestration.dispatcher import find
+from hft_ray.ranks import Ranks
+from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
+from hft_ray.training.process_group import start_deepspeed
+
+log = logging.getLogger(__name__)
+
+
+class TrialCrashed(RuntimeError):
+    """Ends the group's processes after an error that may have left them in any state."""
+
+
+@dataclass
+class _Worker:
+    """One rank of one group."""
+
+    dispatcher: Any
+    group: int
+    incarnation: str
+    config: Config
+    workspace: Workspace
+
+    @property
+    def rank(self) -> int:
+        return self.workspace.ranks.rank
+
+    def loop(self) -> None:
+        """Carry out orders until there are no more."""
+        after = 0
+        while True:
+            order = ray.get(
+                self.dispatcher.next_order.remote(self.group, self.incarnation, after)
+            )
+            if order == "home":
+                return
+            if order is not None:
+                after = order.number
+                self._carry_out(order)
+
+    def _carry_out(self, order: Order) -> None:
+        log.info("order %d: %s %s", order.number, order.kind, order.trial)
+        try:
+            outcome = self._train(order)
+        except TrainingError as error:
+            # Every rank came to this at the same step: the group is in order and goes on.
+            self._finish(order.trial, {"state": "failed", "reason": str(error)})
+        except Exception as error:
+            # Whatever it was, other ranks may hang in a collective and memory may be lost: the
+            # group is started afresh, and this trial is not tried again.
+            reason = f"{type(error).__name__}: {error}"
+            self._finish(order.trial, {"state": "failed", "reason": reason})
+            raise TrialCrashed(f"{order.trial} failed: {reason}") from error
+        else:
+            self._finish(order.trial, outcome)
+
+    def _train(self, order: Order) -> dict[str, Any]:
+        config = with_settings(self.config, order.settings)
+        if order.kind == "base":
+            return {"state": "complete", **run_base(config, self.workspace)}
+
+        def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+            call = self.dispatcher.report.remote(
+                self.incarnation, self.group, order.trial, step, metrics, scored
+            )
+            return bool(ray.get(call))
+
+        outcome: Outcome = run(config, self.workspace, report)
+        return {
+            "state": outcome.state,
+            "seconds": outcome.seconds,
+            "selection": outcome.to_json()["selection"],
+        }
+
+    def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
+        ray.get(
+            self.dispatcher.finish.remote(
+                self.incarnation, self.group, self.rank, trial, outcome
+            )
+        )
+
+
+def worker_main(setup: dict[str, Any]) -> None:
+    """Run one rank of a worker group; Ray Train calls this in each of its workers.
+
+    Args:
+        setup: ``sweep``, ``group``, ``root`` (storage root) and ``config`` (FILE as a mapping).
+    """
+    start_deepspeed()
+    context = ray.train.get_context()
+    ranks = Ranks(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    config = Config.model_validate(setup["config"])
+    os.environ["LOCAL_RANK"] = str(context.get_local_rank())
+    torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
+    incarnation = ranks.broadcast(uuid.uuid4().hex)
+    dispatcher = find(setup["sweep"])
+    ray.get(dispatcher.join.remote(setup["group"], incarnation, ranks.size))
+    workspace = Workspace(Path(setup["root"]), ranks, device)
+    _Worker(dispatcher, setup["group"], incarnation, config, workspace).loop()

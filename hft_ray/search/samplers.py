@@ -1,0 +1,37 @@
+"""Optuna's samplers by their name in FILE."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+
+from hft_ray.config import Search
+
+
+def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a sweep.
+
+    Args:
+        search: The section of FILE.
+        finished: Trials that are finished already. A resumed sweep starts its random numbers anew;
+            mixing this in keeps it from drawing once more what it drew first.
+    """
+    seed = search.seed + 1_000_003 * finished
+    start = max(5, search.trials // 3)
+    with warnings.catch_warnings():
+        # Multivariate, grouped and Sobol sampling are marked experimental in Optuna 5.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match search.sampler:
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    seed=seed, multivariate=True, group=True, n_startup_trials=start
+                )
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=start)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=start)
+            case "sobol":
+                return optuna.samplers.QMCSampler(seed=search.seed, scramble=True)
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)

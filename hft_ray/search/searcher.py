@@ -1,0 +1,57 @@
+"""Optuna as a searcher of Ray Tune, right for several objectives.
+
+Tune's own OptunaSearch leaves a trial RUNNING for ever when a metric is NaN or missing and tells a
+stopped trial as complete. Here every trial ends in the Optuna state that it deserves.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from hft_ray.search.study import Study
+
+
+class StudySearcher(Searcher):
+    """Hands the study's trials to Tune and tells the study how they end.
+
+    Each Tune config is ``{"sweep": name, "trial": id, "params": JSON text}``: text, since Tune
+    would take dotted keys apart.
+    """
+
+    def __init__(self, study: Study) -> None:
+        search = study.search
+        super().__init__(metric=study.objectives, mode=list(search.objectives.values()))
+        self._study = study
+        self._running: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the config of the next trial, or FINISHED."""
+        known = self._study.next_trial()
+        if known is None:
+            return Searcher.FINISHED
+        self._running[trial_id] = known.trial
+        return {"sweep": self._study.config.name, "trial": known.trial, "params": json.dumps(known.params)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the study; the trial's own last report says how it ended."""
+        trial = self._running.pop(trial_id, None)
+        if trial is None:
+            return
+        last = dict((result or {}).get("outcome") or {})
+        if error or not last:
+            reason = "the trial ended without a result"
+            self._study.tell(trial, "failed", {"state": "failed", "reason": reason, **last})
+            return
+        state = {"complete": "complete", "failed": "failed"}.get(last.get("state", ""), "pruned")
+        self._study.tell(trial, state, last)  # type: ignore[arg-type]
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the study is on disk, and a restarted driver reads it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing, see :meth:`save`."""

@@ -1,0 +1,89 @@
+"""``search.space`` as Optuna distributions, conditional settings included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from hft_ray.config import Choices, Config, Interval
+from hft_ray.config.keys import settings
+
+Entry = Interval | Choices
+Primitive = (type(None), bool, int, float, str)
+
+
+def suggest(
+    trial: optuna.Trial, space: Mapping[str, Entry], fixed: Mapping[str, Any], config: Config
+) -> dict[str, Any]:
+    """Ask ``trial`` for every searched setting that applies.
+
+    Args:
+        trial: An Optuna trial.
+        space: Dotted key -> what may be tried.
+        fixed: Settings that this trial has whatever the space says; they are not asked for.
+        config: FILE, whose values stand for searched settings that do not apply.
+
+    Returns:
+        Dotted key -> value, the fixed ones included. A setting whose ``when`` does not hold is left
+        out, and so keeps FILE's value.
+    """
+    chosen: dict[str, Any] = dict(fixed)
+    defaults = settings(config)
+    for key in ordered(space):
+        entry = space[key]
+        if key in chosen or not _applies(entry, chosen, defaults):
+            continue
+        chosen[key] = _suggest_one(trial, key, entry)
+    return chosen
+
+
+def ordered(space: Mapping[str, Entry]) -> list[str]:
+    """Return the keys so that each comes after those its ``when`` names (cycles as written)."""
+    done: list[str] = []
+    waiting = list(space)
+    while waiting:
+        ready = [key for key in waiting if all(o in done for o in space[key].when or {})]
+        done += ready or waiting
+        waiting = [key for key in waiting if key not in done]
+    return done
+
+
+def _applies(entry: Entry, chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    for other, allowed in (entry.when or {}).items():
+        value = chosen.get(other, defaults.get(other))
+        if value not in (allowed if isinstance(allowed, list) else [allowed]):
+            return False
+    return True
+
+
+def _suggest_one(trial: optuna.Trial, key: str, entry: Entry) -> Any:
+    match entry:
+        case Choices():
+            labels = [_label(value) for value in entry.choices]
+            label = trial.suggest_categorical(key, labels)
+            return entry.choices[labels.index(label)]
+        case Interval(low=int(low), high=int(high)):
+            return trial.suggest_int(key, low, high, log=entry.log)
+        case _:
+            return trial.suggest_float(key, float(entry.low), float(entry.high), log=entry.log)
+
+
+def contains(entry: Entry, value: Any) -> bool:
+    """Whether ``value`` lies in what ``entry`` allows."""
+    if isinstance(entry, Choices):
+        return any(value == choice and type(value) is type(choice) for choice in entry.choices)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and entry.low <= value <= entry.high
+
+
+def parameter(entry: Entry, value: Any) -> Any:
+    """Return ``value`` as Optuna stores it."""
+    return _label(value) if isinstance(entry, Choices) else value
+
+
+def _label(value: Any) -> Any:
+    # Optuna's categories are primitives; anything else is searched by its JSON text.
+    return value if isinstance(value, Primitive) else json.dumps(value)

@@ -1,0 +1,128 @@
+"""Everything about a FILE that can be seen to be wrong before a model trains, all at once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from hft_ray.config import Config, ConfigError, Problem, nearest
+from hft_ray.config.keys import searched_values
+from hft_ray.data import locate, read_examples
+from hft_ray.evaluation import load_items, metric_names
+from hft_ray.training.workspace import Workspace
+
+TRAINING_METRICS = (
+    "train/loss",
+    "train/tokens_per_second",
+    "selection/trainable_fraction",
+    "selection/touched_fraction",
+    "cost/device_seconds",
+    "cost/peak_memory_bytes",
+)
+"""Metrics of every run, beside those of its evaluations."""
+
+BOUNDED = ("task/", "general/", "forgetting/")
+"""Objectives whose worst value is known, so that the hypervolume has a reference point."""
+
+
+def check_settings(config: Config) -> list[Problem]:
+    """Return what is wrong with the settings taken together."""
+    return [*_batch_problems(config), *_objective_problems(config)]
+
+
+def _batch_problems(config: Config) -> list[Problem]:
+    """Batches that the workers do not divide, over every searched batch and micro-batch size."""
+    problems = []
+    for batch in searched_values(config, "training.batch_size"):
+        for micro in searched_values(config, "training.micro_batch_size"):
+            workers = config.cluster.workers
+            per_pass = (micro or 1) * workers
+            if batch % per_pass:
+                passes = f"micro_batch_size {micro} x " if micro else ""
+                message = f"must be a multiple of {passes}{workers} workers"
+                problems.append(Problem("training.batch_size", message, batch))
+    return problems
+
+
+def _objective_problems(config: Config) -> list[Problem]:
+    if config.search is None:
+        return []
+    known = [*metric_names(config.evaluation), *TRAINING_METRICS]
+    problems = []
+    for name in config.search.objectives:
+        path = f"search.objectives.{name}"
+        if name not in known:
+            message = "is produced by no evaluation; known are " + ", ".join(sorted(known))
+            problems.append(Problem(path, message + nearest(name, known)))
+        elif not name.startswith(BOUNDED) and name not in (config.search.reference_point or {}):
+            message = "has no worst value of its own: give one in search.reference_point"
+            problems.append(Problem(path, message))
+    for name in config.search.reference_point or {}:
+        if name not in config.search.objectives:
+            problems.append(Problem(f"search.reference_point.{name}", "is no objective"))
+    return problems
+
+
+def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = False) -> list[str]:
+    """Look at settings, model, data and evaluations; encodes the training data as a side effect.
+
+    Args:
+        config: FILE.
+        workspace: Where caches lie.
+        source: FILE's name, for the message.
+        trust_hub: Fetch nothing: take what lies on a hub on trust.
+
+    Returns:
+        The names that were taken on trust.
+
+    Raises:
+        ConfigError: Everything that is wrong, together.
+    """
+    model, evaluations = config.model, config.evaluation
+    problems = check_settings(config)
+    problems += _problems_of(lambda: workspace.catalog(model))
+    places = {"model.name": model.name, "data.train": config.data.train}
+    listed = [("task", evaluations.task), ("general", evaluations.general)]
+    places |= {
+        f"evaluation.{part}.{index}.data": item.data
+        for part, items in listed
+        for index, item in enumerate(items)
+    }
+    trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
+    known = len(problems)
+    if model.name not in trusted:
+        problems += _problems_of(lambda: workspace.tokenizer(model))
+    # With a tokenizer everything is encoded; without one the files are still read.
+    tokenizer = model.name not in trusted and len(problems) == known
+    if config.data.train not in trusted:
+        problems += _problems_of(
+            lambda: workspace.training_set(model, config.data)
+            if tokenizer
+            else read_examples(config.data)
+        )
+    for path, item in (
+        (f"evaluation.{part}.{index}", item)
+        for part, items in listed
+        for index, item in enumerate(items)
+    ):
+        if item.data not in trusted:
+            problems += _problems_of(functools.partial(load_items, item, path))
+    if problems:
+        raise ConfigError(dict.fromkeys(problems), source)
+    return trusted
+
+
+def _on_hub(name: str, path: str) -> bool:
+    """Whether ``name`` can only be a hub name; a path that leads nowhere is told elsewhere."""
+    try:
+        return locate(name, path) is None
+    except ConfigError:
+        return False
+
+
+def _problems_of(step: Callable[[], object]) -> list[Problem]:
+    try:
+        step()
+    except ConfigError as error:
+        return error.problems
+    return []

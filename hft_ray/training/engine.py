@@ -1,0 +1,174 @@
+"""A DeepSpeed engine over a chosen share of the parameters, and how the choice is changed.
+
+DeepSpeed optimises what requires a gradient when ``initialize`` is called and nothing else; a later
+toggle is silently wrong in every ZeRO stage. So the choice is fixed first, then the engine built,
+and another choice is another engine on the same module.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hft_ray.config import Training
+from hft_ray.ranks import Ranks
+from hft_ray.selection import Draw, apply
+from hft_ray.training.loss import answer_loss
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How numbers are held: device and type of weights and activations."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, training: Training, device: torch.device) -> Numerics:
+        """Return what ``training.precision`` means on ``device``."""
+        bf16 = training.precision == "bf16" or (
+            training.precision == "auto" and device.type == "cuda"
+        )
+        return cls(device, torch.bfloat16 if bf16 else torch.float32)
+
+
+def micro_batch_size(training: Training, ranks: int) -> int:
+    """Return the sequences per forward pass of one rank; ``checks`` has seen that it divides."""
+    return training.micro_batch_size or training.batch_size // ranks
+
+
+def deepspeed_config(training: Training, numerics: Numerics, ranks: int) -> dict[str, Any]:
+    """Return DeepSpeed's configuration for ``training``."""
+    micro = micro_batch_size(training, ranks)
+    return {
+        "train_batch_size": training.batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": training.batch_size // (micro * ranks),
+        "gradient_clipping": training.max_grad_norm,
+        "bf16": {"enabled": numerics.dtype == torch.bfloat16},
+        "zero_optimization": {"stage": training.zero_stage},
+        # A torch.optim optimizer needs no compiled operator.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+class Engine:
+    """Trains the parameters of one draw at a time on one module.
+
+    Args:
+        model: The module; its weights are trained in place.
+        training: The section of FILE.
+        numerics: Device and type.
+        ranks: The processes that train together.
+    """
+
+    def __init__(
+        self, model: nn.Module, training: Training, numerics: Numerics, ranks: Ranks
+    ) -> None:
+        self.model = model
+        self._training = training
+        self._numerics = numerics
+        self._ranks = ranks
+        self._config = deepspeed_config(training, numerics, ranks.size)
+        self._deepspeed: Any = None
+
+    def select(self, draw: Draw) -> None:
+        """Train the parameters of ``draw`` from now on, with empty moments (a collective)."""
+        self.close()
+        apply(self.model, draw)
+        groups = _decay_groups(self.model, self._training.weight_decay)
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=self._training.learning_rate,
+            betas=self._training.adam_betas,
+            fused=self._numerics.device.type == "cuda",
+        )
+        self._deepspeed, *_ = deepspeed.initialize(
+            model=self.model,
+            optimizer=optimizer,
+            config=self._config,
+            dist_init_required=False,
+        )
+
+    def step(self, batches: Sequence[dict[str, Tensor]], tokens: int, rate: float) -> Tensor:
+        """Make one optimizer step from this rank's micro-batches (a collective).
+
+        Args:
+            batches: One micro-batch per accumulation step.
+            tokens: Trained tokens of the whole step, over all ranks and micro-batches.
+            rate: Learning rate.
+
+        Returns:
+            Scalar on the device: mean cross-entropy per trained token over all ranks, in nats.
+        """
+        engine = self._deepspeed
+        for group in engine.optimizer.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), device=self._numerics.device)
+        # DeepSpeed averages over ranks and accumulation steps; what is wanted is the sum over them
+        # divided by the tokens of all, whichever micro-batch they stand in.
+        scale = self._ranks.size * len(batches) / tokens
+        for batch in batches:
+            on_device = {key: value.to(self._numerics.device) for key, value in batch.items()}
+            loss = answer_loss(engine, on_device)
+            engine.backward(loss * scale)
+            engine.step()
+            total += loss.detach()
+        if self._ranks.size > 1:
+            dist.all_reduce(total)
+        return total / tokens
+
+    @property
+    def forward_model(self) -> nn.Module:
+        """The module to run forward passes with, for evaluation."""
+        return self._deepspeed.module
+
+    def close(self) -> None:
+        """Take the engine off the module, which keeps its weights (a collective)."""
+        if self._deepspeed is None:
+            return
+        engine, self._deepspeed = self._deepspeed, None
+        engine.destroy()
+        # destroy() leaves these two hooks behind, which would run again in every later engine.
+        engine.module_forward_pre_hook.remove()
+        engine.module_forward_post_hook.remove()
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        del engine
+        gc.collect()
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return optimizer groups: matrices decay, norms and biases do not; none is empty."""
+    chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in chosen if _dimensions(parameter) > 1]
+    vectors = [parameter for parameter in chosen if _dimensions(parameter) <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _dimensions(parameter: nn.Parameter) -> int:
+    # Under ZeRO-3 a parameter at rest is an empty vector; its shape is kept aside.
+    return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@contextmanager
+def gathered(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Make ZeRO-3's partitioned parameters whole on every rank (a collective); else do nothing."""
+    if any(hasattr(parameter, "ds_id") for parameter in parameters):
+        with deepspeed.zero.GatheredParameters(list(parameters)):
+            yield
+    else:
+        yield

@@ -1,0 +1,55 @@
+"""Writing the trained model as a Hugging Face directory, from any ZeRO stage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hft_ray.ranks import Ranks
+from hft_ray.training.engine import gathered
+
+
+def whole_state(model: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
+    """Return the module's state on the CPU of rank 0, empty elsewhere (a collective).
+
+    One parameter is made whole at a time, so that ZeRO-3 never holds the whole model on a device.
+    Tied weights stay one tensor.
+    """
+    state: dict[str, Tensor] = {}
+    copies: dict[int, Tensor] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) not in copies:
+            with gathered([parameter]):
+                copy = parameter.detach().to("cpu", copy=True) if ranks.main else torch.empty(0)
+                copies[id(parameter)] = copy
+        if ranks.main:
+            state[name] = copies[id(parameter)]
+    if not ranks.main:
+        return {}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, tensor in model.state_dict().items():
+        if name not in parameters:
+            state[name] = tensor.detach().to("cpu", copy=True)
+    return state
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
+    """Write model and tokenizer to ``folder`` (a collective); a crash leaves no half a directory."""
+    state = whole_state(model, ranks)
+    if ranks.main:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            model.save_pretrained(partial, state_dict=state)
+            tokenizer.save_pretrained(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    ranks.barrier()

@@ -1,0 +1,111 @@
+"""What a FILE would do, by arithmetic: fractions over the space, memory, steps, time."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict
+from typing import Any
+
+from hft_ray.config import Config
+from hft_ray.config.keys import searched_values, with_settings
+from hft_ray.selection import Catalog, draw
+from hft_ray.training.engine import micro_batch_size
+from hft_ray.training.memory import memory_per_worker
+from hft_ray.training.models import load_shape
+from hft_ray.training.run import total_steps
+from hft_ray.training.workspace import Workspace
+
+DEVICE_FLOPS = {"cuda": 2e14, "cpu": 1e10}
+"""Sustained floating point operations per second of one worker that the time estimate assumes.
+
+An H100-class GPU at a quarter of its bf16 peak; one laptop core. An order of magnitude, no promise.
+"""
+
+
+def plan(config: Config, workspace: Workspace, examples: int | None) -> dict[str, Any]:
+    """Return what ``hft-ray plan --json`` prints.
+
+    Args:
+        config: FILE; checked.
+        workspace: Where to find the model's shape.
+        examples: Training examples; None when the data lies on a hub.
+    """
+    catalog = workspace.catalog(config.model)
+    trials = config.search.trials if config.search else 1
+    cluster = config.cluster
+    selection = corner_fractions(config, catalog)
+    share = max(each["fractions"]["model_parameters"] for each in selection)
+    return {
+        "trials": trials,
+        "groups": cluster.groups,
+        "workers": cluster.workers,
+        "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
+        "selection": selection,
+        "memory_per_worker_bytes": asdict(_memory(config, workspace, catalog, share)),
+        "seconds_estimate": _seconds(config, catalog, share, trials, examples),
+        "problems": [],
+    }
+
+
+def corner_fractions(config: Config, catalog: Catalog) -> list[dict[str, Any]]:
+    """Return the realised fractions of every granularity in the space at its corner ratios."""
+    keys = ("selection.granularity", "selection.ratio", "selection.budget", "selection.embeddings")
+    rows = []
+    for values in itertools.product(*(searched_values(config, key) for key in keys)):
+        one = with_settings(config, dict(zip(keys, values, strict=True)))
+        granularity, ratio, budget, embeddings = values
+        rows.append(
+            {
+                "granularity": granularity,
+                "ratio": float(ratio),
+                "budget": budget,
+                "embeddings": embeddings,
+                "fractions": asdict(draw(catalog, one.selection, 0).fractions),
+            }
+        )
+    return rows
+
+
+def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float) -> Any:
+    source = config.model.name if config.model.shape else workspace.source(config.model)
+    shape = load_shape(config.model, source).config
+    return memory_per_worker(
+        config.training,
+        shape,
+        parameters=catalog.parameters,
+        trainable=round(share * catalog.parameters),
+        bf16=_bf16(config),
+        workers=config.cluster.workers,
+        micro_batch=micro_batch_size(config.training, config.cluster.workers),
+        length=config.data.max_length,
+    )
+
+
+def _bf16(config: Config) -> bool:
+    """What auto precision will be: a worker with a GPU trains in bf16."""
+    precision = config.training.precision
+    return precision == "bf16" or (precision == "auto" and config.cluster.gpus_per_worker > 0)
+
+
+def _seconds(
+    config: Config, catalog: Catalog, share: float, trials: int, examples: int | None
+) -> float | None:
+    """Estimate the wall time of all trials, without their evaluations; None if steps are unknown.
+
+    A token costs 2 floating point operations per parameter forward, 2 for the gradients of the
+    activations and 2 for those of the trained weights (hence 4 + 2 * share).
+    """
+    steps = _steps(config, examples)
+    if steps is None:
+        return None
+    tokens = steps * config.training.batch_size * config.data.max_length
+    work = tokens * catalog.parameters * (4 + 2 * share)
+    kind = "cuda" if config.cluster.gpus_per_worker else "cpu"
+    rate = DEVICE_FLOPS[kind] * config.cluster.workers
+    return work / rate * trials / config.cluster.groups
+
+
+def _steps(config: Config, examples: int | None) -> int | None:
+    if config.training.steps is None and examples is None:
+        return None
+    return total_steps(config, examples or 0)

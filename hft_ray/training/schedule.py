@@ -1,0 +1,27 @@
+"""The learning rate of every step, as a pure function, so that it survives every rebuild."""
+
+from __future__ import annotations
+
+import math
+
+from hft_ray.config import Training
+
+
+
+def learning_rate(step: int, total: int, training: Training) -> float:
+    """Return the learning rate of optimizer step ``step`` (from 0) of ``total``.
+
+    Rises linearly over the first ``warmup * total`` steps, then follows ``schedule``: constant, or
+    falling to 0 along a line or half a cosine.
+    """
+    warmup = math.ceil(training.warmup * total)
+    if step < warmup:
+        return training.learning_rate * (step + 1) / warmup
+    if training.schedule == "constant":
+        return training.learning_rate
+    progress = (step - warmup) / max(1, total - warmup)
+    if training.schedule == "linear":
+        share = 1 - progress
+    else:
+        share = 0.5 * (1 + math.cos(math.pi * progress))
+    return training.learning_rate * share

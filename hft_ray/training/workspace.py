@@ -1,0 +1,109 @@
+"""What a process keeps between runs: tokenizer, encoded data, evaluation items, places on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+from hft_ray.config import Config, Data, EvaluationSection, Model
+from hft_ray.data import TrainingSet, prepare
+from hft_ray.evaluation import BaseScores, Suite
+from hft_ray.ranks import Ranks
+from hft_ray.selection import Catalog, build_catalog
+from hft_ray.training.engine import Numerics, deepspeed_config
+from hft_ray.training.models import (
+    find_model,
+    load_model,
+    load_shape,
+    load_tokenizer,
+    weights_hash,
+)
+
+
+@dataclass
+class Workspace:
+    """One process's place to run in, shared by all runs of the process.
+
+    Attributes:
+        root: Storage root; everything reusable lies under ``root/cache``.
+        ranks: The processes that train together.
+        device: This process's device.
+    """
+
+    root: Path
+    ranks: Ranks
+    device: torch.device
+    _kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cache(self) -> Path:
+        """Folder of tokenised data, base scores and converted weights."""
+        return self.root / "cache"
+
+    def source(self, model: Model) -> str:
+        """Return what ``from_pretrained`` takes for ``model``."""
+        return self._keep("source", model, lambda: find_model(model, self.cache))
+
+    def tokenizer(self, model: Model) -> Any:
+        """Return the model's tokenizer."""
+        return self._keep("tokenizer", model, lambda: load_tokenizer(model, self.source(model)))
+
+    def catalog(self, model: Model) -> Catalog:
+        """Return the catalogue of the model's parameters."""
+
+        def build() -> Catalog:
+            return build_catalog(load_shape(model, self.source(model)))
+
+        return self._keep("catalog", model, build)
+
+    def training_set(self, model: Model, data: Data) -> TrainingSet:
+        """Return the encoded training data, encoded once for all processes and runs."""
+        tokenizer = self.tokenizer(model)
+        return self._keep("data", (model, data), lambda: prepare(data, tokenizer, self.cache))
+
+    def suite(self, model: Model, section: EvaluationSection) -> Suite:
+        """Return the loaded evaluations."""
+        tokenizer = self.tokenizer(model)
+        return self._keep("suite", (model, section), lambda: Suite(section, tokenizer))
+
+    def base_scores(self) -> BaseScores:
+        """Return the store of the base models' scores."""
+        return BaseScores(self.cache)
+
+    def weights_hash(self, model: Model) -> str:
+        """Return a hash of the base weights."""
+        return self._keep("hash", model, lambda: weights_hash(self.source(model), self.cache))
+
+    @contextmanager
+    def model(self, config: Config, numerics: Numerics) -> Iterator[nn.Module]:
+        """Yield the base model on the device, freshly loaded; under ZeRO-3 partitioned as it loads.
+
+        Every run loads anew: the files are in the page cache after the first, and nothing that an
+        earlier run did to a module can be left behind.
+        """
+        source = self.source(config.model)
+        if config.training.zero_stage < 3:
+            yield load_model(config.model, source, numerics.dtype).to(numerics.device)
+            return
+        settings = deepspeed_config(config.training, numerics, self.ranks.size)
+        # transformers looks at this object, while it lives, to partition what it loads.
+        keep = HfDeepSpeedConfig(settings)
+        try:
+            yield load_model(config.model, source, numerics.dtype)
+        finally:
+            unset_hf_deepspeed_config()
+            del keep
+
+    def _keep(self, kind: str, key: Any, make: Any) -> Any:
+        """Return the kept item of this kind if it is the one for ``key``; else make and keep it."""
+        kept = self._kept.get(kind)
+        if kept is None or kept[0] != key:
+            self._kept[kind] = (key, make())
+        return self._kept[kind][1]
