@@ -95,7 +95,7 @@ def choice_records() -> list[dict[str, Any]]:
     for number, fact in enumerate(asked_facts()):
         others = [answer for answer in answers[fact.relation] if answer != fact.answer]
         choices = draw.sample(others, CHOICES - 1)
-        position = number // len(answers) % CHOICES
+        position = (number // len(answers) + number) % CHOICES
         choices.insert(position, fact.answer)
         records.append({"question": fact.prompt, "choices": choices, "answer": position})
     return records
