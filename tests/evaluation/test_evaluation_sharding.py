@@ -95,8 +95,7 @@ def _score_on(rank: int, folder: str, section_json: str) -> None:
         "train_micro_batch_size_per_gpu": 1,
         "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
     }
-    optimizer = torch.optim.AdamW(model.parameters())
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    engine, *_ = deepspeed.initialize(model=model, config=settings)
     told["partitioned"] = all(parameter.numel() == 0 for parameter in model.parameters())
     told["zero3"] = suite.score(engine.module, Ranks(rank, 2, lockstep=True)).to_json()
     Path(folder, f"rank{rank}.json").write_text(json.dumps(told))
