@@ -111,6 +111,13 @@ def greedy(model: Any, ids: list[int], count: int, ends: tuple[int, ...] = (1,))
     return new
 
 
+def hf_loss(model: Any, ids: list[int]) -> float:
+    """transformers' own mean loss over the predicted tokens."""
+    tokens = torch.tensor([ids])
+    with torch.no_grad():
+        return float(model(input_ids=tokens, labels=tokens).loss)
+
+
 def make_section(
     folder: Path, model: Any, tokenizer: Any, batch_size: int = 32
 ) -> EvaluationSection:

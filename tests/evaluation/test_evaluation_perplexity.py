@@ -2,8 +2,7 @@ import math
 import random
 
 import pytest
-import torch
-from evaluation_models import make_pair, sentence, write_jsonl
+from evaluation_models import hf_loss, make_pair, sentence, write_jsonl
 
 from hft_ray.config import ConfigError, EvaluationSection
 from hft_ray.evaluation import Suite
@@ -13,13 +12,6 @@ from hft_ray.evaluation.perplexity import cut
 def section(data, **more):
     entry = {"name": "text", "kind": "perplexity", "data": data, **more}
     return EvaluationSection.model_validate({"general": [entry]})
-
-
-def hf_loss(model, ids):
-    """transformers' own mean loss over the predicted tokens."""
-    tokens = torch.tensor([ids])
-    with torch.no_grad():
-        return float(model(input_ids=tokens, labels=tokens).loss)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
