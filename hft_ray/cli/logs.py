@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from transformers.utils.logging import disable_progress_bar
+from rich.console import Console
 
-NOISY = ("ray", "ray.tune", "ray.train", "ray.data", "DeepSpeed", "mlflow", "alembic", "optuna")
+PIPE_WIDTH = 160
 
 
-def log_to(file: Path) -> None:
-    """Send all logging and warnings of this process to ``file``, appending."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8")
+@contextmanager
+def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
+    """Yield a console on the terminal while everything else that is printed goes to ``log``.
+
+    Libraries print from Python, from C++ and from processes that they start: only what writes to
+    the yielded console is seen. Redirecting the descriptors catches all of it.
+
+    Args:
+        log: File to append to.
+        quiet: Let the console write nothing either.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(capture=True)
-    warnings.simplefilter("default")
-    quiet_loggers()
-    disable_progress_bar()
-
-
-def quiet_loggers() -> None:
-    """Take the terminal from loggers that the libraries made for themselves; keep the log file."""
-    terminal = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-    for name in [*NOISY, *logging.root.manager.loggerDict]:
-        logger = logging.getLogger(name)
-        for handler in list(logger.handlers):
-            if isinstance(handler, logging.StreamHandler) and handler.stream in terminal:
-                logger.removeHandler(handler)
-                logger.propagate = True
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as out:
+        try:
+            console = Console(file=out, quiet=quiet, highlight=False)
+            if not console.is_terminal:
+                # A file or a pipe has no width: tables keep their columns whole.
+                console.width = PIPE_WIDTH
+            yield console
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)

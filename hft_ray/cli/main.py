@@ -39,7 +39,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except ConfigError as error:
-        errors.print(f"[bold red]error:[/] ", end="")
+        errors.print("[bold red]error:[/] ", end="")
         errors.print(str(error), markup=False)
         errors.print("Nothing was started.", style="dim")
         sys.exit(2)

@@ -1,2 +1,76 @@
-def plan() -> None:
-    pass
+"""``hft-ray plan``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hft_ray.cli.options import File, Json, Overrides, Storage
+from hft_ray.cli.progress import clock
+from hft_ray.config.load import load
+from hft_ray.config.storage import storage_root
+
+
+def plan(
+    file: File, overrides: Overrides = None, storage: Storage = None, as_json: Json = False
+) -> None:
+    """Validate everything and show what would run; spends nothing.
+
+    Example: hft-ray plan search_spaces/demo.yaml
+    """
+    config = load(file, overrides or ())
+    root = storage_root(storage)
+    import torch
+
+    from hft_ray.ranks import Ranks
+    from hft_ray.training import Workspace, check
+    from hft_ray.training.plan import plan as make_plan
+
+    workspace = Workspace(root, Ranks(), torch.device("cpu"))
+    trusted = check(config, workspace, str(file), trust_hub=True)
+    known = not {config.data.train, config.model.name} & set(trusted)
+    examples = len(workspace.training_set(config.model, config.data)) if known else None
+    planned = make_plan(config, workspace, examples)
+    if as_json:
+        typer.echo(json.dumps(planned))
+    else:
+        _show(planned, trusted, Console(highlight=False))
+
+
+def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None:
+    model = planned["model"]
+    console.print(
+        f"{planned['trials']} trials on {planned['groups']} groups x {planned['workers']} workers; "
+        f"model of {model['parameters']:,} parameters, {model['matrices']} matrices in its layers"
+    )
+    table = Table(title="Trainable fractions at the corners of the space", title_justify="left")
+    for column in ("granularity", "ratio", "budget", "embeddings"):
+        table.add_column(column)
+    for column in ("matrices", "block parameters", "whole model"):
+        table.add_column(column, justify="right")
+    for row in planned["selection"]:
+        settings = (row["granularity"], f"{row['ratio']:g}", row["budget"], row["embeddings"])
+        shares = (f"{value:.1%}" for value in row["fractions"].values())
+        table.add_row(*settings, *shares)
+    console.print(table)
+    memory = planned["memory_per_worker_bytes"]
+    parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in memory.items())
+    console.print(
+        f"memory per worker at the largest ratio: {_bytes(sum(memory.values()))} ({parts})"
+    )
+    seconds = planned["seconds_estimate"]
+    console.print(f"training time, by arithmetic and without evaluations: about {clock(seconds)}")
+    for name in trusted:
+        console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    raise AssertionError

@@ -25,13 +25,12 @@ def clock(seconds: float | None) -> str:
 class Progress:
     """Shows a sweep while it runs; use as a context manager and call with each event."""
 
-    def __init__(self, console: Console, name: str, quiet: bool = False) -> None:
-        self._console, self._name, self._quiet = console, name, quiet
+    def __init__(self, console: Console, name: str) -> None:
+        self._console, self._name = console, name
         self._view: SweepView | None = None
-        terminal = console.is_terminal and not quiet
         self._live = (
             Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
-            if terminal
+            if console.is_terminal
             else None
         )
 
@@ -52,8 +51,6 @@ class Progress:
     def __call__(self, event: dict[str, Any], view: SweepView) -> None:
         """Take an event and the view after it."""
         self._view = view
-        if self._quiet:
-            return
         line = describe(event, view)
         if line is not None and (self._live is None or event["event"] in ("finished", "retried")):
             self._console.print(line, highlight=False, markup=False)
@@ -94,7 +91,9 @@ def panel(view: SweepView) -> RenderableType:
     """Return the live panel: states, running trials, front so far, times."""
     counts = "  ".join(f"{count} {state}" for state, count in sorted(view.counts().items()))
     head = Text.assemble(
-        (view.name, "bold"), f"  {view.phase}\n", counts,
+        (view.name, "bold"),
+        f"  {view.phase}\n",
+        counts,
         f"\nelapsed {clock(view.elapsed)}  eta {clock(view.eta)}",
     )
     if view.front is not None:

@@ -9,19 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import ray
 import torch
 from rich.console import Console
 
-from hft_ray.cli.logs import log_to, quiet_loggers
+from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
 from hft_ray.cli.tables import front_table
 from hft_ray.config import Config
 from hft_ray.orchestration.cluster import check_fits, connect, cores, ray_nodes
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.sweep import Interrupted, SweepFailed, run_sweep
+from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
 from hft_ray.pareto import Front
 from hft_ray.ranks import Ranks
 from hft_ray.tracking import tracking_uri
@@ -29,45 +28,44 @@ from hft_ray.training import Workspace, check
 
 
 def run(
-    config: Config,
-    source: str,
-    root: Path,
-    address: str | None,
-    fresh: bool,
-    console: Console,
-    as_json: bool,
+    config: Config, source: str, root: Path, address: str | None, fresh: bool, as_json: bool
 ) -> int:
     """Check everything, run the sweep, say what came of it; return the exit code."""
     folder = SweepFolder(root, config.name)
-    check(config, Workspace(root, Ranks(), torch.device("cpu")), source)
-    joined = address or os.environ.get("RAY_ADDRESS")
-    if not joined:
-        check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
     folder.check(config, fresh)
-    connect(address)
-    try:
-        check_fits(config.cluster, ray_nodes())
-        continued = folder.claim(config)
-        log_to(folder.logs / "driver.log")
-        say = console.print if not as_json else (lambda *_, **__: None)
-        verb = "continuing" if continued else "running"
-        say(f"{verb} [bold]{config.name}[/]; logs in {folder.logs}", highlight=False)
-        with _signals() as interrupted, Progress(console, config.name, as_json) as progress:
-            front = run_sweep(config, folder, progress, interrupted)
-    except SweepFailed as error:
-        console.print(f"[red]the sweep failed:[/] {error}", highlight=False)
-        console.print(f"Finished trials are saved in {folder.path}; the same command goes on.")
-        return 1
-    except Interrupted:
-        console.print("stopped; finished trials are saved, the same command goes on")
-        return 130
-    finally:
-        ray.shutdown()
-    if as_json:
+    check(config, Workspace(root, Ranks(), torch.device("cpu")), source)
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
+    with terminal(folder.logs / "driver.log", quiet=as_json) as console:
+        console.print(f"[bold]{config.name}[/]: logs in {folder.logs}", soft_wrap=True)
+        connect(address)
+        try:
+            check_fits(config.cluster, ray_nodes())
+            continued = folder.claim(config)
+            if continued:
+                console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
+            code, front = _sweep(config, folder, console)
+        finally:
+            ray.shutdown()
+        if front is not None:
+            _last_words(config, folder, front, console)
+    if as_json and front is not None:
         print(front.to_json())
-    else:
-        _last_words(config, folder, front, console)
-    return 0
+    return code
+
+
+def _sweep(config: Config, folder: SweepFolder, console: Console) -> tuple[int, Front | None]:
+    """Run the sweep under the live view; return the exit code, and the front if it got that far."""
+    try:
+        with _signals() as interrupted, Progress(console, config.name) as progress:
+            return 0, run_sweep(config, folder, progress, interrupted)
+    except SweepError as error:
+        console.print(f"[red]the sweep failed:[/] {error}")
+        console.print(f"Finished trials are saved in {folder.path}; the same command goes on.")
+        return 1, None
+    except InterruptedSweepError:
+        console.print("stopped; finished trials are saved, the same command goes on")
+        return 130, None
 
 
 @contextmanager

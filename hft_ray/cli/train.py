@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.load import load
 from hft_ray.config.storage import storage_root
 
@@ -30,48 +29,8 @@ def train(
     config = load(file, overrides or ())
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.
-    import torch
+    from hft_ray.cli import training
 
-    from hft_ray.cli.logs import log_to
-    from hft_ray.training.process_group import local_device, process_group, start_deepspeed
-
-    log_to(out / "train.log")
-    with process_group() as ranks:
-        start_deepspeed()
-        from hft_ray.training import Outcome, TrainingError, Workspace, check, run
-
-        # The number of threads decides the order of sums on a CPU: FILE says it, not the machine.
-        torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
-        workspace = Workspace(root, ranks, local_device())
-        if ranks.main:
-            _check_ranks(config, ranks.size)
-            check(config, workspace, str(file))
-        ranks.barrier()
-
-        def show(step: int, metrics: dict[str, float], scored: bool) -> bool:
-            if not as_json:
-                names = ["train/loss", *(["task/score", "general/score"] if scored else [])]
-                shown = "  ".join(f"{n} {metrics[n]:.4g}" for n in names if n in metrics)
-                typer.echo(f"step {step}  {shown}")
-            return False
-
-        try:
-            outcome: Outcome = run(config, workspace, show, save_to=out / "model")
-        except TrainingError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
-        if ranks.main:
-            _write(out, outcome.to_json(), as_json)
-
-
-def _check_ranks(config: Config, size: int) -> None:
-    batch = config.training.batch_size
-    if batch % size:
-        problem = f"must be a multiple of the {size} processes"
-        raise ConfigError(Problem("training.batch_size", problem, batch))
-
-
-def _write(out: Path, result: dict[str, Any], as_json: bool) -> None:
-    text = json.dumps(result, indent=2)
-    (out / "result.json").write_text(text + "\n", encoding="utf-8")
-    typer.echo(text if as_json else f"model and result.json are in {out}")
+    result = training.run_once(config, str(file), root, out, as_json)
+    if as_json and result is not None:
+        typer.echo(json.dumps(result))

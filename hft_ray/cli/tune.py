@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config import ConfigError, Problem
 from hft_ray.config.load import load
 from hft_ray.config.storage import storage_root
 
@@ -39,7 +34,6 @@ def tune(
         problem = "is missing; for a single run without a search use hft-ray train"
         raise ConfigError(Problem("search", problem), str(file))
     root = storage_root(storage)
-    console = Console()
     from hft_ray.cli import sweeping
 
-    raise typer.Exit(sweeping.run(config, str(file), root, address, fresh, console, as_json))
+    raise typer.Exit(sweeping.run(config, str(file), root, address, fresh, as_json))

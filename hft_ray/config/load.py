@@ -39,7 +39,9 @@ def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(Problem("yaml", f"the file is not valid YAML: {error}"), source) from error
+        raise ConfigError(
+            Problem("yaml", f"the file is not valid YAML: {error}"), source
+        ) from error
     if not isinstance(raw, dict):
         raise ConfigError(Problem("yaml", "the file must be a mapping of sections", raw), source)
     for override in overrides:
@@ -82,7 +84,9 @@ def _search_problems(config: Config) -> list[Problem]:
     for key, entry in config.search.space.items():
         path = f"search.space.{key}"
         if key not in known:
-            problems.append(Problem(path, f"is no setting that can be searched{nearest(key, known)}"))
+            problems.append(
+                Problem(path, f"is no setting that can be searched{nearest(key, known)}")
+            )
             continue
         for other in entry.when or {}:
             if other not in config.search.space or other == key:
@@ -167,5 +171,3 @@ def _siblings(location: tuple[Any, ...]) -> list[str]:
         ]
         models = inner or models
     return sorted({name for model in models for name in model.model_fields})
-
-

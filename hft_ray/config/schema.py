@@ -42,7 +42,7 @@ class Model(Section):
     trust_remote_code: bool = False
     """Run Python code that a model repository ships. Only for repositories you trust."""
     shape: dict[str, Any] | None = None
-    """The model's config.json as a mapping, for `hft-ray plan` where the weights are not at hand."""
+    """The model's config.json as a mapping, for `hft-ray plan` when the weights are not here."""
 
 
 class Data(Section):
@@ -93,16 +93,17 @@ class Training(Section):
     batch_size: PositiveInt = 8
     """Sequences per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
-    """Sequences per forward pass of one worker; the rest is accumulated. Default: no accumulation."""
+    """Sequences per forward pass of one worker; the rest is accumulated. Default: all."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU, fp32 on a CPU."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of matrices; norms and biases have none."""
-    adam_betas: tuple[
-        Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]
-    ] = (0.9, 0.999)
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
     """Decay rates of Adam's moments."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Clip the gradient's norm to this; 0 does not clip."""
@@ -247,7 +248,7 @@ class Search(Section):
     trials: PositiveInt = 20
     """Trials of the sweep, baselines and `first` included."""
     first: list[dict[str, Any]] = Field(default_factory=list)
-    """Trials to run first: dotted key -> value each. Full fine-tuning (ratio 1) always comes first."""
+    """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
     sampler: Literal["tpe", "nsga2", "gp", "random", "sobol"] = "tpe"
     """Optuna's sampler."""
     seed: int = 0

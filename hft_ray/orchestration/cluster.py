@@ -24,7 +24,7 @@ QUIET = {
 
 
 def connect(address: str | None) -> dict[str, Any]:
-    """Join the cluster at ``address``, that of ``RAY_ADDRESS`` or of this job, or start a local one.
+    """Join the cluster at ``address`` or ``RAY_ADDRESS`` (a job has that); else start a local one.
 
     Returns:
         ``{"address", "local"}``.

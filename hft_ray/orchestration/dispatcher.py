@@ -1,7 +1,7 @@
 """The dispatcher: one actor through which Tune's trials and the worker groups meet.
 
-Every wait is a long poll of bounded length on the asker's side of a remote call, never a collective:
-ranks that wait for work cannot run into a process group's timeout.
+Every wait is a long poll of bounded length, never a collective: ranks that wait for work cannot run
+into a process group's timeout.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DispatcherActor:
 
     async def stop_all(self) -> None:
         """Ask every trial to stop."""
-        await self._change(lambda: [self.board.stop(trial) for trial in list(self.board.jobs)])
+        await self._change(self.board.stop_all)
 
     async def close(self) -> None:
         """See :meth:`Board.close`."""
@@ -74,10 +74,8 @@ class DispatcherActor:
         """See :meth:`Board.finish`."""
         await self._change(lambda: self.board.finish(*arguments))
 
-    async def next_order(
-        self, group: int, incarnation: str, after: int
-    ) -> Order | str | None:
-        """Wait for the group's next order; ``"home"`` when there will be none, None to ask again."""
+    async def next_order(self, group: int, incarnation: str, after: int) -> Order | str | None:
+        """Wait for the group's next order; ``"home"``: none will come; None: ask again."""
 
         def look() -> Order | str | None:
             order = self.board.order_for(group, incarnation, after)

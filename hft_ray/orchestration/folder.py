@@ -59,7 +59,9 @@ class SweepFolder:
         if not self.config.is_file():
             return
         if fresh:
-            problem = f"a sweep of this name lies in {self.path}; take another name or leave --fresh"
+            problem = (
+                f"a sweep of this name lies in {self.path}; take another name or leave --fresh"
+            )
             raise ConfigError(Problem("name", problem, config.name))
         self._refuse_changes(config)
 

@@ -21,7 +21,7 @@ from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.orchestration.view import SweepView
 from hft_ray.pareto import Front
-from hft_ray.search import Known, Study
+from hft_ray.search import Study
 from hft_ray.search.searcher import StudySearcher
 from hft_ray.tracking import State
 
@@ -31,11 +31,11 @@ BASE = "base"
 POLL_SECONDS = 0.5
 
 
-class SweepFailed(RuntimeError):
+class SweepError(RuntimeError):
     """The sweep cannot go on; what is finished is saved. The message says why."""
 
 
-class Interrupted(RuntimeError):
+class InterruptedSweepError(RuntimeError):
     """The sweep was asked to end early; the same command goes on with it."""
 
 
@@ -55,8 +55,8 @@ def run_sweep(
 
     Raises:
         ConfigError: The sweep is running already.
-        SweepFailed: Nothing can train any more.
-        Interrupted: ``interrupted`` was set.
+        SweepError: Nothing can train any more.
+        InterruptedSweepError: ``interrupted`` was set.
     """
     lock = FileLock(folder.path / "driver.lock")
     try:
@@ -99,7 +99,7 @@ class _Sweep:
             self._trials()
             state = "complete"
             return self._finish()
-        except Interrupted:
+        except InterruptedSweepError:
             state = "stopped"
             raise
         finally:
@@ -119,7 +119,7 @@ class _Sweep:
             result = ray.get(self.dispatcher.next_result.remote(BASE, 0, POLL_SECONDS))
         outcome = result["outcome"]
         if outcome["state"] != "complete":
-            raise SweepFailed(f"the base model could not be scored: {outcome['reason']}")
+            raise SweepError(f"the base model could not be scored: {outcome['reason']}")
         self.recorder.open(outcome["values"], outcome["worst"])
         self.view.front = self.recorder.front(self.study.trials())
         self._phase("searching")
@@ -132,19 +132,26 @@ class _Sweep:
             self._pump()
         self._pump()
         if self.tune_error is not None:
-            raise SweepFailed(f"Ray Tune ended: {self.tune_error}") from self.tune_error
+            raise SweepError(f"Ray Tune ended: {self.tune_error}") from self.tune_error
 
     def _tune(self) -> None:
-        left = self.study.left()
-        if not left:
-            return
+        try:
+            if self.study.left():
+                self._tuner(self.study.left()).fit()
+        except Exception as error:
+            log.exception("Ray Tune ended")
+            self.tune_error = error
+
+    def _tuner(self, samples: int) -> tune.Tuner:
         # Its own resource, and no CPU: a thin trial must never wait for what its workers hold.
         resources = PlacementGroupFactory([{"memory": 1 << 20}])
-        tuner = tune.Tuner(
+        return tune.Tuner(
             tune.with_resources(ThinTrial, resources),
             tune_config=tune.TuneConfig(
+                trial_name_creator=_trial_id,
+                trial_dirname_creator=_trial_id,
                 search_alg=StudySearcher(self.study),
-                num_samples=left,
+                num_samples=samples,
                 max_concurrent_trials=self.config.cluster.groups,
                 reuse_actors=True,
             ),
@@ -153,17 +160,17 @@ class _Sweep:
                 storage_path=str(self.folder.path / "tune"),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
+                # A thin trial has nothing to save.
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
             ),
         )
-        try:
-            tuner.fit()
-        except Exception as error:  # noqa: BLE001 - carried to the driver's thread, which raises it
-            self.tune_error = error
 
     def _pump(self) -> None:
         """Take the board's new events to tracking and to whoever watches."""
         if self.interrupted.is_set():
-            raise Interrupted
+            raise InterruptedSweepError
         events = ray.get(self.dispatcher.events.remote(self.seen, POLL_SECONDS))
         self.seen += len(events)
         for event in events:
@@ -176,18 +183,11 @@ class _Sweep:
         self.view.take(event)
         self.recorder.take(event)
         if event["event"] == "finished":
-            self.view.front = self.recorder.front(self._known(event))
+            # Tune tells the study too, later: whoever comes first counts, and both say the same.
+            self.study.tell(event["trial"], event)
+            self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
         self.watch(event, self.view)
-
-    def _known(self, event: dict[str, Any]) -> list[Known]:
-        """Return the study's trials, and the one of ``event``, which Tune tells it only later."""
-        result = {key: event.get(key) for key in ("state", "step", "values", "reason")}
-        trials = {known.trial: known for known in self.study.trials()}
-        known = trials[event["trial"]]
-        state = "complete" if event["state"] == "complete" else known.state
-        trials[known.trial] = Known(known.trial, state, known.params, result)
-        return list(trials.values())
 
     def _finish(self) -> Front:
         self._phase("writing the report")
@@ -197,6 +197,12 @@ class _Sweep:
     def _phase(self, phase: str) -> None:
         self.view.phase = phase
         self.watch({"event": "phase", "trial": ""}, self.view)
+
+
+def _trial_id(trial: Any) -> str:
+    """Return our own id of a Tune trial, which the Ray dashboard then shows."""
+    name: str = trial.config["trial"]
+    return name
 
 
 def _job_tags() -> dict[str, str]:

@@ -25,7 +25,7 @@ from hft_ray.training.process_group import start_deepspeed
 log = logging.getLogger(__name__)
 
 
-class TrialCrashed(RuntimeError):
+class TrialCrashError(RuntimeError):
     """Ends the group's processes after an error that may have left them in any state."""
 
 
@@ -47,9 +47,7 @@ class _Worker:
         """Carry out orders until there are no more."""
         after = 0
         while True:
-            order = ray.get(
-                self.dispatcher.next_order.remote(self.group, self.incarnation, after)
-            )
+            order = ray.get(self.dispatcher.next_order.remote(self.group, self.incarnation, after))
             if order == "home":
                 return
             if order is not None:
@@ -68,7 +66,7 @@ class _Worker:
             # group is started afresh, and this trial is not tried again.
             reason = f"{type(error).__name__}: {error}"
             self._finish(order.trial, {"state": "failed", "reason": reason})
-            raise TrialCrashed(f"{order.trial} failed: {reason}") from error
+            raise TrialCrashError(f"{order.trial} failed: {reason}") from error
         else:
             self._finish(order.trial, outcome)
 
@@ -92,9 +90,7 @@ class _Worker:
 
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(
-            self.dispatcher.finish.remote(
-                self.incarnation, self.group, self.rank, trial, outcome
-            )
+            self.dispatcher.finish.remote(self.incarnation, self.group, self.rank, trial, outcome)
         )
 
 

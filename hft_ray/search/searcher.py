@@ -33,7 +33,11 @@ class StudySearcher(Searcher):
         if known is None:
             return Searcher.FINISHED
         self._running[trial_id] = known.trial
-        return {"sweep": self._study.config.name, "trial": known.trial, "params": json.dumps(known.params)}
+        return {
+            "sweep": self._study.config.name,
+            "trial": known.trial,
+            "params": json.dumps(known.params),
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -42,13 +46,14 @@ class StudySearcher(Searcher):
         trial = self._running.pop(trial_id, None)
         if trial is None:
             return
-        last = dict((result or {}).get("outcome") or {})
-        if error or not last:
-            reason = "the trial ended without a result"
-            self._study.tell(trial, "failed", {"state": "failed", "reason": reason, **last})
-            return
-        state = {"complete": "complete", "failed": "failed"}.get(last.get("state", ""), "pruned")
-        self._study.tell(trial, state, last)  # type: ignore[arg-type]
+        outcome = (result or {}).get("outcome")
+        if outcome is None:
+            outcome = {"state": "failed", "reason": "the trial ended without a result"}
+        self._study.tell(trial, outcome)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the study out of Tune's snapshots: it is on disk, and lives there."""
+        return {key: value for key, value in vars(self).items() if key != "_study"}
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the study is on disk, and a restarted driver reads it."""

@@ -7,6 +7,7 @@ it what is left: trials that were under way are handed out once more under their
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,7 @@ class Study:
         if stored != directions:
             problem = f"the sweep was started with the directions {stored}; take another name"
             raise ConfigError(Problem("search.objectives", problem, directions))
+        self._lock = threading.RLock()
         finished = sum(trial.state.is_finished() for trial in self._study.trials)
         self._study.sampler = make_sampler(self.search, finished)
         if not self._study.trials:
@@ -102,6 +104,10 @@ class Study:
 
     def next_trial(self) -> Known | None:
         """Return the next trial to run, or None when all of ``search.trials`` are handed out."""
+        with self._lock:
+            return self._next_trial()
+
+    def _next_trial(self) -> Known | None:
         if self._orphans:
             # A parameter that is stored already is not drawn again.
             orphan = self._orphans.pop(0)
@@ -121,47 +127,38 @@ class Study:
         finished = sum(trial.state.is_finished() for trial in self._study.trials)
         return max(0, self.search.trials - finished)
 
-    def tell(
-        self,
-        trial: str,
-        state: Literal["complete", "pruned", "failed"],
-        result: Mapping[str, Any],
-    ) -> State:
-        """End a trial in the study.
+    def tell(self, trial: str, outcome: Mapping[str, Any]) -> None:
+        """End a trial in the study; a trial that has ended is left as it is.
 
         Args:
             trial: Its id.
-            state: How it ended. A complete trial without a finite value for every objective is
-                failed: it could not be compared, and left open it would never end.
-            result: step, values (metric -> number), errors, and the reason of a failure.
-
-        Returns:
-            The state it was given.
+            outcome: ``state`` (complete, failed, or else stopped early), ``step``, ``values``
+                (metric -> number) and ``reason``. A complete trial without a finite value for every
+                objective is failed: it could not be compared, and left open it would never end.
         """
         number = int(trial[1:])
-        frozen = self._study.trials[number]
-        if frozen.state.is_finished():
-            return _STATES[frozen.state]
-        result = dict(result)
-        values = [result.get("values", {}).get(name, math.nan) for name in self.objectives]
-        if state == "complete" and not all(math.isfinite(value) for value in values):
-            missing = [n for n, v in zip(self.objectives, values, strict=True) if not math.isfinite(v)]
-            state = "failed"
-            result["reason"] = f"no finite value for {', '.join(missing)}"
+        result = {key: outcome[key] for key in ("state", "step", "reason") if key in outcome}
+        values = dict(outcome.get("values") or {})
+        objectives = [values.get(name, math.nan) for name in self.objectives]
+        if result["state"] == "complete" and not all(map(math.isfinite, objectives)):
+            lacking = [
+                name for name in self.objectives if not math.isfinite(values.get(name, math.nan))
+            ]
+            result |= {"state": "failed", "reason": f"no finite value for {', '.join(lacking)}"}
         # Optuna's own attributes hold JSON, which has no NaN.
-        result["values"] = {
-            name: value for name, value in result.get("values", {}).items() if math.isfinite(value)
-        }
-        storage = self._study._storage
-        storage.set_trial_user_attr(frozen._trial_id, "result", result)
-        match state:
-            case "complete":
-                self._study.tell(number, values)
-            case "pruned":
-                self._study.tell(number, state=TrialState.PRUNED)
-            case "failed":
-                self._study.tell(number, state=TrialState.FAIL)
-        return state
+        result["values"] = {name: value for name, value in values.items() if math.isfinite(value)}
+        with self._lock:
+            frozen = self._study.trials[number]
+            if frozen.state.is_finished():
+                return
+            self._study._storage.set_trial_user_attr(frozen._trial_id, "result", result)
+            match result["state"]:
+                case "complete":
+                    self._study.tell(number, objectives)
+                case "failed":
+                    self._study.tell(number, state=TrialState.FAIL)
+                case _:
+                    self._study.tell(number, state=TrialState.PRUNED)
 
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""

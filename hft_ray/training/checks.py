@@ -96,9 +96,11 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     tokenizer = model.name not in trusted and len(problems) == known
     if config.data.train not in trusted:
         problems += _problems_of(
-            lambda: workspace.training_set(model, config.data)
-            if tokenizer
-            else read_examples(config.data)
+            lambda: (
+                workspace.training_set(model, config.data)
+                if tokenizer
+                else read_examples(config.data)
+            )
         )
     for path, item in (
         (f"evaluation.{part}.{index}", item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -40,7 +39,7 @@ def whole_state(model: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
-    """Write model and tokenizer to ``folder`` (a collective); a crash leaves no half a directory."""
+    """Write model and tokenizer to ``folder``, whole or not at all (a collective)."""
     state = whole_state(model, ranks)
     if ranks.main:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
             model.save_pretrained(partial, state_dict=state)
             tokenizer.save_pretrained(partial)
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
+            partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     ranks.barrier()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -56,9 +55,7 @@ def _converted(path: Path, cache: Path) -> Path:
             weights = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=file, dtype=torch.float32, local_files_only=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, gguf_file=file, local_files_only=True
-            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
         except (ImportError, OSError, ValueError, KeyError) as error:
             problem = f"the GGUF file cannot be loaded: {error}"
             raise ConfigError(Problem(PATH, problem, str(path))) from error
@@ -66,7 +63,7 @@ def _converted(path: Path, cache: Path) -> Path:
         try:
             weights.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-            os.replace(partial, target)
+            partial.replace(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -134,7 +131,7 @@ def load_shape(model: Model, source: str) -> nn.Module:
         shaped: nn.Module = AutoModelForCausalLM.from_config(
             config, trust_remote_code=model.trust_remote_code
         )
-    shaped.tie_weights()
+    shaped.tie_weights()  # type: ignore[operator]
     return shaped
 
 

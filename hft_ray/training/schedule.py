@@ -7,7 +7,6 @@ import math
 from hft_ray.config import Training
 
 
-
 def learning_rate(step: int, total: int, training: Training) -> float:
     """Return the learning rate of optimizer step ``step`` (from 0) of ``total``.
 

@@ -1,0 +1,70 @@
+"""What ``hft-ray train`` does once FILE is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+
+from hft_ray.cli.logs import terminal
+from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.training import TrainingError, Workspace, check, run
+from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+
+
+def run_once(
+    config: Config, source: str, root: Path, out: Path, quiet: bool
+) -> dict[str, Any] | None:
+    """Train on this process's ranks; return the content of ``result.json``, on rank 0 alone.
+
+    Raises:
+        ConfigError: FILE or what it names is wrong; nothing was trained.
+        typer.Exit: The training failed (exit code 1).
+    """
+    with process_group() as ranks:
+        # The number of threads decides the order of sums on a CPU: FILE says it, not the machine.
+        torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
+        workspace = Workspace(root, ranks, local_device())
+        # Every rank checks, one after the other's cache: all of them must stop if one does.
+        _check_ranks(config, ranks.size, source)
+        check(config, workspace, source)
+        log = out / f"train-{ranks.rank}.log"
+        with terminal(log, quiet=quiet or not ranks.main) as console:
+            start_deepspeed()
+            try:
+                outcome = run(config, workspace, _reporter(console), save_to=out / "model")
+            except TrainingError as error:
+                console.print(f"[red]failed:[/] {error}")
+                raise typer.Exit(1) from error
+            if not ranks.main:
+                return None
+            result = outcome.to_json()
+            text = json.dumps(result, indent=2)
+            (out / "result.json").write_text(text + "\n", encoding="utf-8")
+            console.print(f"model and result.json are in {out}", soft_wrap=True)
+            return result
+
+
+def _reporter(console: Console) -> Any:
+    def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+        names = ["train/loss"]
+        if scored:
+            names += ["task/score", "general/score", "forgetting/mean"]
+        shown = "  ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics)
+        console.print(f"step {step}  {shown}")
+        return False
+
+    return report
+
+
+def _check_ranks(config: Config, size: int, source: str) -> None:
+    """Refuse a batch that this number of processes does not divide."""
+    training = config.training
+    per_pass = (training.micro_batch_size or 1) * size
+    if training.batch_size % per_pass:
+        problem = f"must be a multiple of micro-batch x processes = {per_pass}"
+        raise ConfigError(Problem("training.batch_size", problem, training.batch_size), source)
