@@ -22,6 +22,7 @@ from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
 from hft_ray.training.loss import answer_loss
+from hft_ray.training.moments import Moments, link, put, set_steps, take
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,26 @@ class Engine:
         self._ranks = ranks
         self._config = deepspeed_config(training, numerics, ranks.size)
         self._deepspeed: Any = None
+        self._steps: dict[str, int] = {}
+        self.parked: dict[str, Moments] = {}
 
     def select(self, draw: Draw) -> None:
-        """Train the parameters of ``draw`` from now on, with empty moments (a collective)."""
+        """Train the parameters of ``draw`` from now on (a collective).
+
+        What becomes of Adam's state is ``training.moments``: with ``reset`` all start empty, with
+        ``carry`` those that stay selected keep theirs, with ``store`` those that were selected
+        before get theirs back.
+        """
+        self._park(draw)
         self.close()
         apply(self.model, draw)
-        groups = _decay_groups(self.model, self._training.weight_decay)
+        groups = self._groups(draw)
         optimizer = torch.optim.AdamW(
-            groups,
-            lr=self._training.learning_rate,
+            [{"params": list(group.parameters.values())} for group in groups],
+            # Some of DeepSpeed's optimizers make a step while they are built, which must not move
+            # or decay anything; step() sets the rate.
+            lr=0.0,
+            weight_decay=0.0,
             betas=self._training.adam_betas,
             fused=self._numerics.device.type == "cuda",
         )
@@ -98,6 +110,61 @@ class Engine:
             config=self._config,
             dist_init_required=False,
         )
+        self._steps = {name: group.steps for group in groups for name in group.parameters}
+        if any(self._steps.values()):
+            self._dry_step()
+        self._restore(groups)
+
+    def _park(self, draw: Draw) -> None:
+        """Take out of the engine what ``draw``, or with ``store`` any later one, needs of it."""
+        policy = self._training.moments
+        if policy == "reset" or self._deepspeed is None:
+            return
+        chosen = set(draw.parameters)
+        link(self._deepspeed)
+        for name, parameter in self.model.named_parameters():
+            steps = self._steps.get(name, 0)
+            if steps and (policy == "store" or name in chosen):
+                self.parked[name] = take(self._deepspeed, parameter, steps)
+
+    def _groups(self, draw: Draw) -> list[_Group]:
+        """Return optimizer groups: by weight decay (matrices alone) and by steps seen."""
+        groups: dict[tuple[bool, int], _Group] = {}
+        chosen = set(draw.parameters)
+        for name, parameter in self.model.named_parameters():
+            if name not in chosen:
+                continue
+            matrix = _dimensions(parameter) > 1
+            parked = self.parked.get(name)
+            steps = parked.steps if parked else 0
+            decay = self._training.weight_decay if matrix else 0.0
+            group = groups.setdefault((not matrix, -steps), _Group(decay, steps, {}))
+            group.parameters[name] = parameter
+        return [group for _, group in sorted(groups.items(), key=lambda item: item[0])]
+
+    def _restore(self, groups: list[_Group]) -> None:
+        """Give the new engine the parked state, the step counts and the weight decay."""
+        link(self._deepspeed)
+        for group in groups:
+            for name, parameter in group.parameters.items():
+                if name in self.parked:
+                    put(self._deepspeed, parameter, self.parked[name])
+        set_steps(self._deepspeed, [group.steps for group in groups])
+        for built, group in zip(self._deepspeed.optimizer.param_groups, groups, strict=True):
+            built["weight_decay"] = group.weight_decay
+        if self._training.moments == "carry":
+            self.parked.clear()
+
+    def _dry_step(self) -> None:
+        """Have DeepSpeed make its optimizer state, which it does in its first step (a collective).
+
+        Learning rate, weight decay and gradients are zero: nothing changes, moments come out empty.
+        """
+        engine = self._deepspeed
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self._numerics.device)
+        for _ in range(engine.gradient_accumulation_steps()):
+            engine.backward(engine(input_ids=ids, use_cache=False).logits.float().sum() * 0.0)
+            engine.step()
 
     def step(self, batches: Sequence[dict[str, Tensor]], tokens: int, rate: float) -> Tensor:
         """Make one optimizer step from this rank's micro-batches (a collective).
@@ -123,6 +190,8 @@ class Engine:
             engine.backward(loss * scale)
             engine.step()
             total += loss.detach()
+        for name in self._steps:
+            self._steps[name] += 1
         if self._ranks.size > 1:
             dist.all_reduce(total)
         return total / tokens
@@ -147,16 +216,13 @@ class Engine:
         gc.collect()
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return optimizer groups: matrices decay, norms and biases do not; none is empty."""
-    chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in chosen if _dimensions(parameter) > 1]
-    vectors = [parameter for parameter in chosen if _dimensions(parameter) <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+@dataclass(frozen=True)
+class _Group:
+    """An optimizer group: parameters with one weight decay whose moments saw equally many steps."""
+
+    weight_decay: float
+    steps: int
+    parameters: dict[str, nn.Parameter]
 
 
 def _dimensions(parameter: nn.Parameter) -> int:

@@ -1,0 +1,147 @@
+"""Taking Adam's state out of a DeepSpeed engine and putting it into another one, exactly.
+
+An engine holds state for the parameters it was built over, so a re-selection would lose it. Here it
+is read and written through DeepSpeed's own accessors, per parameter:
+
+    m, v     first and second moment, fp32
+    w        fp32 master copy of a bf16 weight; rebuilt from bf16 it would be rounded
+    t        steps that the moments have seen (Adam's bias correction uses it)
+
+Under ZeRO-3 each rank keeps its own part of m, v and w, else all of them. t is one number for a
+whole flat buffer, so parameters with different t need parameter groups of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from deepspeed.utils import (
+    lazy_init_hp_params_optimizer_state,
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_get_local_fp32_param,
+    safe_get_local_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch import Tensor, nn
+
+KEYS = ("exp_avg", "exp_avg_sq")
+MASTER = "master"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """One parameter's optimizer state, on the CPU.
+
+    Attributes:
+        steps: t, the optimizer steps that the moments have seen.
+        tensors: ``exp_avg``, ``exp_avg_sq`` and, for bf16 weights, ``master``; of this rank's part
+            under ZeRO-3, else of the parameter's shape.
+    """
+
+    steps: int
+    tensors: dict[str, Tensor]
+
+
+def link(engine: Any) -> None:
+    """Let DeepSpeed's accessors see the optimizer state of every group.
+
+    ZeRO-1 and 2 link parameters to state once, after the step of the first group, when the state of
+    the later groups is not there yet.
+    """
+    outer = engine.optimizer
+    if hasattr(outer, "single_partition_of_fp32_groups"):
+        pairs = zip(outer.bit16_groups, outer.single_partition_of_fp32_groups, strict=True)
+        for parameters, flat in pairs:
+            lazy_init_hp_params_optimizer_state(parameters, flat, outer.optimizer.state)
+
+
+def take(engine: Any, parameter: nn.Parameter, steps: int) -> Moments:
+    """Return a copy of the parameter's state in ``engine`` (a collective)."""
+    tensors = {key: _cpu(_get(engine, parameter, key)) for key in KEYS}
+    if parameter.dtype != torch.float32:
+        tensors[MASTER] = _cpu(_get(engine, parameter, MASTER))
+    return Moments(steps, tensors)
+
+
+def put(engine: Any, parameter: nn.Parameter, moments: Moments) -> None:
+    """Write the parameter's state into ``engine``, whose optimizer has state already."""
+    for key, value in moments.tensors.items():
+        _set(engine, parameter, key, value)
+
+
+def _get(engine: Any, parameter: nn.Parameter, key: str) -> Tensor:
+    if hasattr(parameter, "ds_id"):
+        if key == MASTER:
+            return safe_get_local_fp32_param(parameter)
+        return safe_get_local_optimizer_state(parameter, key)
+    if hasattr(parameter, "_hp_mapping"):
+        if key == MASTER:
+            return safe_get_full_fp32_param(parameter)
+        return safe_get_full_optimizer_state(parameter, key)
+    state, master = _unpartitioned(engine.optimizer, parameter)
+    tensor: Tensor = master if key == MASTER else state[key]
+    return tensor
+
+
+def _set(engine: Any, parameter: nn.Parameter, key: str, value: Tensor) -> None:
+    device = parameter.device
+    if hasattr(parameter, "ds_id"):
+        value = value.to(device)
+        if key == MASTER:
+            safe_set_local_fp32_param(parameter, value)
+        else:
+            safe_set_local_optimizer_state(parameter, value, key)
+    elif hasattr(parameter, "_hp_mapping"):
+        value = value.to(device)
+        if key == MASTER:
+            safe_set_full_fp32_param(parameter, value)
+        else:
+            safe_set_full_optimizer_state(parameter, value, key)
+    else:
+        state, master = _unpartitioned(engine.optimizer, parameter)
+        (master if key == MASTER else state[key]).data.copy_(value)
+
+
+def _unpartitioned(outer: Any, parameter: nn.Parameter) -> tuple[dict[str, Tensor], Tensor]:
+    """Return state and master copy of a parameter under ZeRO-0.
+
+    In fp32 the optimizer is torch's over the parameters themselves, in bf16 one over fp32 copies
+    that stand in the same places of ``fp32_groups`` as the parameters in ``fp16_groups``.
+    """
+    if not hasattr(outer, "fp32_groups"):
+        return outer.state[parameter], parameter
+    for halves, masters in zip(outer.fp16_groups, outer.fp32_groups, strict=True):
+        for half, master in zip(halves, masters, strict=True):
+            if half is parameter:
+                return outer.optimizer.state[master], master
+    raise AssertionError("the parameter is not in the engine")
+
+
+def set_steps(engine: Any, steps: list[int]) -> None:
+    """Set t of every parameter group of ``engine`` (``steps`` in the order of the groups)."""
+    outer = engine.optimizer
+    inner = getattr(outer, "optimizer", outer)
+    if hasattr(outer, "sub_group_to_group_id"):
+        # ZeRO-3 cuts groups into sub-groups, and lends them to the optimizer only while it steps.
+        for sub_group, flat in enumerate(outer.fp32_partitioned_groups_flat):
+            _set_step(inner.state.get(flat, {}), steps[outer.sub_group_to_group_id[sub_group]])
+        return
+    for group, count in zip(inner.param_groups, steps, strict=True):
+        for parameter in group["params"]:
+            _set_step(inner.state.get(parameter, {}), count)
+
+
+def _set_step(state: dict[str, Any], count: int) -> None:
+    # An optimizer that has not stepped has no state, and starts at 0 by itself.
+    if "step" in state:
+        state["step"].fill_(float(count))
+
+
+def _cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True)
