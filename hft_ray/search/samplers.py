@@ -32,6 +32,12 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=start)
             case "sobol":
-                return optuna.samplers.QMCSampler(seed=search.seed, scramble=True)
+                # The sequence goes on where it stopped by itself; what is no number is random.
+                return optuna.samplers.QMCSampler(
+                    seed=search.seed,
+                    scramble=True,
+                    independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+                    warn_independent_sampling=False,
+                )
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)

@@ -16,27 +16,28 @@ Primitive = (type(None), bool, int, float, str)
 
 
 def suggest(
-    trial: optuna.Trial, space: Mapping[str, Entry], fixed: Mapping[str, Any], config: Config
+    trial: optuna.Trial, space: Mapping[str, Entry], asked: Mapping[str, Any], config: Config
 ) -> dict[str, Any]:
     """Ask ``trial`` for every searched setting that applies.
 
     Args:
         trial: An Optuna trial.
         space: Dotted key -> what may be tried.
-        fixed: Settings that this trial has whatever the space says; they are not asked for.
+        asked: Settings that this trial is to have whatever the space says. Those inside the space
+            are queued in ``trial`` already; the others Optuna cannot hold.
         config: FILE, whose values stand for searched settings that do not apply.
 
     Returns:
-        Dotted key -> value, the fixed ones included. A setting whose ``when`` does not hold is left
-        out, and so keeps FILE's value.
+        Dotted key -> value, the asked ones included. Any other setting whose ``when`` does not hold
+        is left out, and so keeps FILE's value.
     """
-    chosen: dict[str, Any] = dict(fixed)
+    chosen: dict[str, Any] = dict(asked)
     defaults = settings(config)
     for key in ordered(space):
         entry = space[key]
-        if key in chosen or not _applies(entry, chosen, defaults):
-            continue
-        chosen[key] = _suggest_one(trial, key, entry)
+        outside = key in asked and not contains(entry, asked[key])
+        if not outside and _applies(entry, chosen, defaults):
+            chosen[key] = _suggest_one(trial, key, entry)
     return chosen
 
 

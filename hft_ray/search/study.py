@@ -80,9 +80,9 @@ class Study:
         self._lock = threading.RLock()
         finished = sum(trial.state.is_finished() for trial in self._study.trials)
         self._study.sampler = make_sampler(self.search, finished)
-        if not self._study.trials:
-            for assignments in self._first_trials():
-                self._enqueue(assignments)
+        # A driver may have died while it queued them.
+        for assignments in self._first_trials()[len(self._study.trials) :]:
+            self._enqueue(assignments)
         self._orphans = [t for t in self._study.trials if t.state == TrialState.RUNNING]
 
     def _first_trials(self) -> list[dict[str, Any]]:
@@ -91,16 +91,14 @@ class Study:
         return asked if known else [dict(FULL), *asked]
 
     def _enqueue(self, assignments: Mapping[str, Any]) -> None:
-        """Queue a trial; what lies outside the space is fixed beside Optuna's parameters."""
+        """Queue a trial; Optuna is told of what lies inside the space."""
         space = self.search.space
-        inside = {
-            key: value
+        params = {
+            key: parameter(space[key], value)
             for key, value in assignments.items()
             if key in space and contains(space[key], value)
         }
-        outside = {key: value for key, value in assignments.items() if key not in inside}
-        params = {key: parameter(space[key], value) for key, value in inside.items()}
-        self._study.enqueue_trial(params, user_attrs={"fixed": outside})
+        self._study.enqueue_trial(params, user_attrs={"asked": dict(assignments)})
 
     def next_trial(self) -> Known | None:
         """Return the next trial to run, or None when all of ``search.trials`` are handed out."""
@@ -117,8 +115,8 @@ class Study:
             if len(states) - states.count(TrialState.WAITING) >= self.search.trials:
                 return None
             trial = self._study.ask()
-        fixed = trial.user_attrs.get("fixed", {})
-        params = suggest(trial, self.search.space, fixed, self.config)
+        asked = trial.user_attrs.get("asked", {})
+        params = suggest(trial, self.search.space, asked, self.config)
         trial.set_user_attr("params", params)
         return Known(_id(trial.number), "running", params)
 
