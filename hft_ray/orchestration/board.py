@@ -6,6 +6,7 @@ behind remote calls; a test can drive it by hand.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -77,10 +78,11 @@ class Board:
     def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
         """Queue a trial."""
         self.jobs[trial] = Job(trial, kind, settings)
-        self.queue.append(trial)
         self._event("submitted", trial, settings=settings)
         if all(group.lost for group in self.groups.values()):
             self._end(self.jobs[trial], {"state": "failed", "reason": "no worker group is left"})
+        else:
+            self.queue.append(trial)
 
     def stop(self, trial: str) -> None:
         """Ask a trial to stop at its next report; one that waits is stopped at once."""
@@ -209,4 +211,4 @@ class Board:
         self._event("finished", job.trial, **job.outcome)
 
     def _event(self, kind: str, trial: str, **details: Any) -> None:
-        self.events.append({"event": kind, "trial": trial, **details})
+        self.events.append({"event": kind, "trial": trial, "time": time.time(), **details})

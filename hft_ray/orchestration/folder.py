@@ -9,6 +9,7 @@ import yaml
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings
+from hft_ray.config.load import parse
 
 FREE = ("search.trials", "cluster.")
 """Settings that may change when a sweep goes on: they extend it, or say where it runs."""
@@ -69,11 +70,14 @@ class SweepFolder:
         """Make the folder; return whether there is an earlier sweep to go on with."""
         continued = self.config.is_file()
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(to_yaml(config), encoding="utf-8")
+        # Whoever is killed in here leaves the old file or the new one, never half of one.
+        partial = self.config.with_suffix(".tmp")
+        partial.write_text(to_yaml(config), encoding="utf-8")
+        partial.replace(self.config)
         return continued
 
     def _refuse_changes(self, config: Config) -> None:
-        before = settings(Config.model_validate(yaml.safe_load(self.config.read_text("utf-8"))))
+        before = settings(parse(self.config.read_text("utf-8"), str(self.config)))
         now = settings(config)
         problems = [
             Problem(key, f"was {before.get(key)!r} when the sweep began; take another name", value)

@@ -32,6 +32,7 @@ class Groups:
 
     def __init__(self, config: Config, root: Path, dispatcher: Any) -> None:
         self._config, self._root, self._dispatcher = config, root, dispatcher
+        self._abandoned = False
         # Train's fit() installs signal handlers when it runs in the main thread.
         self._threads = [
             threading.Thread(target=self._run, args=(number,), daemon=True, name=f"group-{number}")
@@ -48,10 +49,16 @@ class Groups:
         for thread in self._threads:
             thread.join(seconds)
 
+    def abandon(self) -> None:
+        """Take no more note of the groups: the sweep ends, and they with its Ray connection."""
+        self._abandoned = True
+
     def _run(self, number: int) -> None:
         try:
             self._trainer(number).fit()
         except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait
+            if self._abandoned:
+                return
             reason = str(error).strip().splitlines()
             log.warning("worker group %d is lost: %s", number, error)
             ray.get(self._dispatcher.lose.remote(number, reason[-1] if reason else repr(error)))

@@ -49,7 +49,7 @@ class Recorder:
         )
         self._base: dict[str, float] = {}
         self._reference: dict[str, float] = {}
-        self._seen: dict[str, dict[str, Any]] = {}
+        self._open: set[str] = set()
 
     def open(self, base: Mapping[str, float], worst: Mapping[str, float]) -> None:
         """Start the sweep's run, or go on with it.
@@ -73,10 +73,12 @@ class Recorder:
         match event["event"]:
             case "submitted":
                 resolved = settings(with_settings(self._config, event["settings"]))
+                self._open.add(trial)
                 self._tracker.open_trial(trial, resolved, {})
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
+                self._open.discard(trial)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
 
     def front(self, trials: Iterable[Known]) -> Front:
@@ -123,7 +125,10 @@ class Recorder:
         return front
 
     def close(self, state: State) -> None:
-        """End the sweep's run and the writer."""
+        """End the sweep's run, those of trials that are still under way, and the writer."""
+        for trial in sorted(self._open):
+            reason = "the sweep ended before the trial; started again, it goes on with the trial"
+            self._tracker.finish_trial(trial, "stopped", reason)
         if self._base:
             self._tracker.finish_sweep(state)
         self._tracker.close(timeout=30)
@@ -155,5 +160,7 @@ def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
     record = read_sweep(uri, experiment, name)
     config = parse(record.artifact("config.yaml").decode("utf-8"), f"{name}: config.yaml")
     points = [Point(**vars(each)) for each in points_from_tracking(record, shown_params(config))]
+    # By number, as the search knows them: two trials may start in the same moment.
+    points.sort(key=lambda point: (len(point.trial), point.trial))
     objectives = cast("dict[str, Direction]", record.objectives)
     return build_front(name, objectives, points, record.base, record.reference_point)

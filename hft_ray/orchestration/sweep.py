@@ -107,6 +107,7 @@ class _Sweep:
             ray.get(self.dispatcher.close.remote())
             if state == "complete":
                 groups.join(seconds=15)
+            groups.abandon()
             ray.kill(self.dispatcher)
 
     def _base(self) -> None:
@@ -180,11 +181,13 @@ class _Sweep:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
         if event["trial"] == BASE or not event["trial"]:
             return
+        if event["event"] == "finished":
+            # Tune tells the study too: whoever comes first counts, and both say the same. The study
+            # alone decides what a trial without a finite value for every objective is.
+            event |= self.study.tell(event["trial"], event)
         self.view.take(event)
         self.recorder.take(event)
         if event["event"] == "finished":
-            # Tune tells the study too, later: whoever comes first counts, and both say the same.
-            self.study.tell(event["trial"], event)
             self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
         self.watch(event, self.view)

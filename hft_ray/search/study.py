@@ -125,7 +125,7 @@ class Study:
         finished = sum(trial.state.is_finished() for trial in self._study.trials)
         return max(0, self.search.trials - finished)
 
-    def tell(self, trial: str, outcome: Mapping[str, Any]) -> None:
+    def tell(self, trial: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """End a trial in the study; a trial that has ended is left as it is.
 
         Args:
@@ -133,6 +133,9 @@ class Study:
             outcome: ``state`` (complete, failed, or else stopped early), ``step``, ``values``
                 (metric -> number) and ``reason``. A complete trial without a finite value for every
                 objective is failed: it could not be compared, and left open it would never end.
+
+        Returns:
+            How it ended: ``state``, ``step``, ``values`` and ``reason``.
         """
         number = int(trial[1:])
         result = {key: outcome[key] for key in ("state", "step", "reason") if key in outcome}
@@ -148,7 +151,7 @@ class Study:
         with self._lock:
             frozen = self._study.trials[number]
             if frozen.state.is_finished():
-                return
+                return _known(frozen).result
             self._study._storage.set_trial_user_attr(frozen._trial_id, "result", result)
             match result["state"]:
                 case "complete":
@@ -157,6 +160,7 @@ class Study:
                     self._study.tell(number, state=TrialState.FAIL)
                 case _:
                     self._study.tell(number, state=TrialState.PRUNED)
+        return result
 
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""
