@@ -93,13 +93,15 @@ class Workspace:
             yield load_model(config.model, source, numerics.dtype).to(numerics.device)
             return
         settings = deepspeed_config(config.training, numerics, self.ranks.size)
-        # transformers looks at this object, while it lives, to partition what it loads.
+        # transformers looks at this object, while it lives, to partition what it loads; it would
+        # also partition the shapes that a run builds later.
         keep = HfDeepSpeedConfig(settings)
         try:
-            yield load_model(config.model, source, numerics.dtype)
+            model = load_model(config.model, source, numerics.dtype)
         finally:
             unset_hf_deepspeed_config()
             del keep
+        yield model
 
     def _keep(self, kind: str, key: Any, make: Any) -> Any:
         """Return the kept item of this kind if it is the one for ``key``; else make and keep it."""

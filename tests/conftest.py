@@ -1,0 +1,124 @@
+"""A tiny random Llama with a real tokenizer and data, from which whole runs are made."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = (
+    "the capital of France is Paris and Rome lies in Italy while gold has symbol Au "
+    "rivers run down to seas that no ship could ever sail in winter or in summer"
+)
+
+
+def save_tiny_model(folder: Path, *, tied: bool = False) -> Path:
+    """Save a random Llama of 4 layers with a byte-level BPE tokenizer; return its folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([WORDS] * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=320,
+                hidden_size=32,
+                # Odd sizes: two ranks do not divide them, which ZeRO has to pad.
+                intermediate_size=45,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=96,
+                initializer_range=0.1,
+                bos_token_id=0,
+                eos_token_id=1,
+                tie_word_embeddings=tied,
+            )
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_records(path: Path, records: list[dict[str, Any]]) -> str:
+    """Write ``records`` as JSONL; return the path as FILE names it."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory) -> dict[str, str]:
+    """``untied`` and ``tied``: folders of two tiny models."""
+    root = tmp_path_factory.mktemp("models")
+    return {
+        kind: str(save_tiny_model(root / kind, tied=kind == "tied")) for kind in ("untied", "tied")
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny_models, tmp_path_factory) -> dict[str, Any]:
+    """The content of a FILE on the tiny model: 20 examples of many lengths, three evaluations."""
+    root = tmp_path_factory.mktemp("data")
+    rng = random.Random(7)
+
+    def text(low: int, high: int) -> str:
+        return " ".join(rng.choice(WORDS.split()) for _ in range(rng.randint(low, high)))
+
+    train = [{"prompt": text(1, 9), "completion": " " + text(1, 9)} for _ in range(20)]
+    prompts = [{"prompt": each["prompt"], "answer": each["completion"][1:]} for each in train[:6]]
+    questions = [
+        {"question": text(2, 5), "choices": [text(1, 3), text(1, 3)], "answer": index % 2}
+        for index in range(5)
+    ]
+    data = {
+        "prompts": write_records(root / "prompts.jsonl", prompts),
+        "questions": write_records(root / "questions.jsonl", questions),
+        "texts": write_records(root / "texts.jsonl", [{"text": text(3, 20)} for _ in range(5)]),
+    }
+    return {
+        "name": "tiny",
+        "model": tiny_models["untied"],
+        "data": {"train": write_records(root / "train.jsonl", train), "max_length": 48},
+        "training": {
+            "steps": 4,
+            "learning_rate": 3e-3,
+            "batch_size": 8,
+            "zero_stage": 0,
+            "precision": "fp32",
+            "weight_decay": 0.1,
+            "schedule": "constant",
+            "warmup": 0.0,
+            "log_every": 1,
+        },
+        "evaluation": {
+            "task": [
+                {
+                    "name": "answers",
+                    "kind": "generation",
+                    "data": data["prompts"],
+                    "max_new_tokens": 4,
+                }
+            ],
+            "general": [
+                {"name": "texts", "kind": "perplexity", "data": data["texts"]},
+                {"name": "questions", "kind": "multiple_choice", "data": data["questions"]},
+            ],
+        },
+    }

@@ -1,0 +1,78 @@
+"""The course of a run does not depend on ZeRO's stage, the ranks, or how a batch is cut."""
+
+import math
+
+import pytest
+from conftest import FULL, HALF, STAGES
+
+RELATIVE = 1e-4
+
+
+def agree(first, second):
+    assert len(first) == len(second) == FULL
+    assert first == pytest.approx(second, rel=RELATIVE)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_losses_agree_across_zero_stages(runs, stage):
+    agree(runs.losses(f"zero{stage}"), runs.losses("zero0"))
+    assert runs.losses("zero0")[-1] < 0.7 * runs.losses("zero0")[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_losses_agree_across_one_and_two_ranks(one_rank, two_ranks, stage):
+    agree(two_ranks.losses(f"zero{stage}"), one_rank.losses(f"zero{stage}"))
+    agree(two_ranks.losses(f"zero{stage}"), one_rank.losses("accumulated"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_carried_moments_agree_across_stages_and_ranks(runs, one_rank, stage):
+    agree(runs.losses(f"zero{stage}-carry"), one_rank.losses("zero0-carry"))
+    reset, carried = one_rank.losses("zero0"), one_rank.losses("zero0-carry")
+    # The rebuilt engine's first step still sees the same weights.
+    assert carried[: HALF + 1] == reset[: HALF + 1]
+    assert carried[HALF + 1 :] != reset[HALF + 1 :]
+
+
+def test_the_same_file_twice_gives_the_same_losses_to_the_bit(one_rank):
+    assert one_rank.losses("again") == one_rank.losses("zero2")
+    assert one_rank.outcome("again")["values"]["task/score"] == (
+        one_rank.outcome("zero2")["values"]["task/score"]
+    )
+    hashes = [
+        [round["hash"] for round in one_rank.outcome(case)["selection"]]
+        for case in ("again", "zero2")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_longer_run_begins_like_a_shorter_one_to_the_bit(runs):
+    for stage in STAGES:
+        assert runs.losses(f"zero{stage}")[:HALF] == runs.losses(f"zero{stage}-half")
+
+
+def test_another_seed_is_another_run(one_rank):
+    assert one_rank.losses("other-seed")[0] != one_rank.losses("zero0")[0]
+    one, other = (one_rank.outcome(case)["selection"][0] for case in ("zero0", "other-seed"))
+    assert one["hash"] != other["hash"]
+
+
+def test_checkpointed_activations_give_the_same_losses(one_rank):
+    on, off = one_rank.losses("checkpointing-on"), one_rank.losses("checkpointing-off")
+    assert on == pytest.approx(off, rel=1e-6)
+
+
+def test_packed_sequences_train(one_rank):
+    losses = one_rank.losses("packed")
+    assert losses[-1] < losses[0]
+
+
+def test_a_diverging_run_is_an_error_on_every_rank(runs):
+    result = runs.results["diverging"]
+    assert result["outcome"] is None
+    assert len(result["errors"]) in (1, 2)
+    for error in result["errors"]:
+        assert "the loss became" in error
+        assert "try a lower learning rate" in error
+    assert all(math.isfinite(loss) for loss in result["losses"])
+    assert not (runs.folder / "diverging").exists()
