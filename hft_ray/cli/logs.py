@@ -33,7 +33,8 @@ def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-    handler = logging.StreamHandler(sys.stderr)
+    # On the file itself: what a thread logs while the command ends still belongs there.
+    handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as out:
