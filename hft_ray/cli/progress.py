@@ -13,6 +13,10 @@ from rich.text import Text
 from hft_ray.orchestration.view import SweepView
 
 
+STATES = ("complete", "pruned", "stopped", "failed", "running", "queued", "planned")
+"""The states of trials in the order in which they are shown."""
+
+
 def clock(seconds: float | None) -> str:
     """Return seconds as ``m:ss`` or ``h:mm:ss``; a dash when unknown."""
     if seconds is None:
@@ -79,17 +83,18 @@ def describe(event: dict[str, Any], view: SweepView) -> str | None:
 
 
 def _ending(event: dict[str, Any], view: SweepView) -> str:
-    if event["state"] == "failed":
-        return f"failed: {event['reason']}"
     values = event.get("values") or {}
     objectives = list(view.front.objectives) if view.front else []
     scores = "  ".join(f"{name} {values[name]:.3f}" for name in objectives if name in values)
-    return f"{event['state']}: {scores}"
+    said = event.get("reason") or scores
+    return f"{event['state']}: {said}" if said else event["state"]
 
 
 def panel(view: SweepView) -> RenderableType:
     """Return the live panel: states, running trials, front so far, times."""
-    counts = "  ".join(f"{count} {state}" for state, count in sorted(view.counts().items()))
+    counts = "  ".join(
+        f"{view.counts()[state]} {state}" for state in STATES if view.counts()[state]
+    )
     head = Text.assemble(
         (view.name, "bold"),
         f"  {view.phase}\n",
@@ -98,7 +103,11 @@ def panel(view: SweepView) -> RenderableType:
     )
     if view.front is not None:
         front = view.front
-        head.append(f"  front {sum(front.on_front)} points, hypervolume {front.hypervolume:.4f}")
+        size = sum(front.on_front)
+        points = f"{size} point{'s' if size != 1 else ''}"
+        head.append(f"  front {points}, hypervolume {front.hypervolume:.4f}")
+    if not view.running:
+        return head
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("trial", "group", "step", "loss"):
         table.add_column(column, justify="left" if column == "trial" else "right")

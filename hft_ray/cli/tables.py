@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from rich import box
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from hft_ray.pareto import Front, front_rows
 
 
-def front_table(front: Front) -> Table:
-    """Return the front as a table with standard errors."""
+def front_table(front: Front) -> RenderableType:
+    """Return the front as a table with standard errors; the knee has a star."""
     rows = front_rows(front)
-    table = Table(title=f"Front of {front.sweep}", title_justify="left", header_style="bold")
-    for column in rows[0] if rows else ["trial"]:
-        table.add_column(column, justify="left" if column == "trial" else "right")
+    if not rows:
+        return Text("The front is empty: no trial is complete with every objective measured.")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.title, table.title_justify = f"Front of {front.sweep}", "left"
+    for column in rows[0]:
+        left = column == "trial"
+        table.add_column(_broken(column), justify="left" if left else "right", no_wrap=not left)
     for row in rows:
-        table.add_row(*row.values())
+        knee = row["trial"].endswith("(knee)")
+        row["trial"] = row["trial"].replace(" (knee)", "*")
+        table.add_row(*row.values(), style="bold" if knee else "")
     return table
+
+
+def _broken(name: str) -> str:
+    """Return a heading over several lines, so that six settings fit 80 columns."""
+    return name.replace("/", "/\n").replace("_", "_\n")

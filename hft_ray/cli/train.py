@@ -16,6 +16,9 @@ from hft_ray.config.storage import storage_root
 def train(
     file: File,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in DIR.")
+    ] = False,
     overrides: Overrides = None,
     storage: Storage = None,
     as_json: Json = False,
@@ -26,11 +29,11 @@ def train(
 
     Example: torchrun --nproc-per-node 2 -m hft_ray train run.yaml --out result
     """
-    config = load(file, overrides or ())
+    config = load(file, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.
     from hft_ray.cli import training
 
-    result = training.run_once(config, str(file), root, out, as_json)
+    result = training.run_once(config, str(file), root, out, resume, as_json)
     if as_json and result is not None:
         typer.echo(json.dumps(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from rich.console import Console
 
 from hft_ray.cli.logs import terminal
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.training import TrainingError, Workspace, check, run
+from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
 
 def run_once(
-    config: Config, source: str, root: Path, out: Path, quiet: bool
+    config: Config, source: str, root: Path, out: Path, resume: bool, quiet: bool
 ) -> dict[str, Any] | None:
     """Train on this process's ranks; return the content of ``result.json``, on rank 0 alone.
 
@@ -36,8 +37,12 @@ def run_once(
         with terminal(log, quiet=quiet or not ranks.main) as console:
             start_deepspeed()
             try:
-                outcome = run(config, workspace, _reporter(console), save_to=out / "model")
-            except TrainingError as error:
+                if ranks.main and not resume:
+                    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                ranks.barrier()
+                report = _reporter(console)
+                outcome = run(config, workspace, report, out / "model", out / "checkpoints")
+            except (TrainingError, CheckpointError) as error:
                 console.print(f"[red]failed:[/] {error}")
                 raise typer.Exit(1) from error
             if not ranks.main:

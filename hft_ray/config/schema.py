@@ -120,6 +120,10 @@ class Training(Section):
     """Seed of the data order."""
     log_every: PositiveInt = 10
     """Steps between two logged training losses."""
+    checkpoint_every: PositiveInt | None = None
+    """Steps between two checkpoints of a run, from which it goes on after a crash; none: no."""
+    checkpoints_kept: PositiveInt = 2
+    """Checkpoints of a run to keep; older ones are deleted."""
 
     @model_validator(mode="after")
     def _steps_or_epochs(self) -> Training:

@@ -109,7 +109,7 @@ class DispatcherActor:
                     return None
                 try:
                     await asyncio.wait_for(self._changed.wait(), left)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     return look() or None
             # Handing out an order is a change too: events wait for it.
             self._changed.notify_all()

@@ -23,6 +23,11 @@ class Touched:
         self._units.update(draw.units)
 
     @property
+    def parameters(self) -> frozenset[str]:
+        """Names of the parameters that any draw so far has made trainable."""
+        return frozenset(name for unit in self._units for name in unit.parameters)
+
+    @property
     def fraction(self) -> float:
         """Share of block parameters, in [0, 1]."""
         return realised(self._catalog, self._units).block_parameters

@@ -8,7 +8,7 @@ and another choice is another engine on the same module.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
 from hft_ray.training.loss import answer_loss
-from hft_ray.training.moments import Moments, link, put, set_steps, take
+from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Engine:
         set_steps(self._deepspeed, [group.steps for group in groups])
         for built, group in zip(self._deepspeed.optimizer.param_groups, groups, strict=True):
             built["weight_decay"] = group.weight_decay
-        if self._training.moments == "carry":
+        if self._training.moments != "store":
             self.parked.clear()
 
     def _dry_step(self) -> None:
@@ -196,6 +196,47 @@ class Engine:
             dist.all_reduce(total)
         return total / tokens
 
+    def state(self, touched: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield what a checkpoint needs, as whole CPU tensors under ``KIND/PARAMETER``.
+
+        Every rank has to go through to the end (a collective); all yield the same names.
+
+        Args:
+            touched: Parameters that may differ from the base.
+        """
+        link(self._deepspeed)
+        for name, parameter in self.model.named_parameters():
+            if name in touched:
+                with gathered([parameter]):
+                    yield f"weight/{name}", parameter.detach().to("cpu", copy=True)
+            moments = self.parked.get(name)
+            if steps := self._steps.get(name, 0):
+                moments = take(self._deepspeed, parameter, steps)
+            for key, tensor in (moments.tensors if moments else {}).items():
+                yield f"{key}/{name}", whole(parameter, tensor, self._ranks)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Parameter -> optimizer steps that its moments have seen, parked ones included."""
+        parked = {name: moments.steps for name, moments in self.parked.items()}
+        return parked | {name: count for name, count in self._steps.items() if count}
+
+    def restore(self, tensors: Iterable[tuple[str, Tensor]], steps: Mapping[str, int]) -> None:
+        """Take over what :meth:`state` and :attr:`steps` gave, before the first :meth:`select`.
+
+        That select gives the moments to the parameters of its draw, under any policy.
+        """
+        parameters = dict(self.model.named_parameters())
+        found: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors:
+            kind, name = key.split("/", 1)
+            parameter = parameters[name]
+            if kind == "weight":
+                overwrite(parameter, tensor)
+            else:
+                found.setdefault(name, {})[kind] = part(parameter, tensor, self._ranks)
+        self.parked = {name: Moments(steps[name], kinds) for name, kinds in found.items()}
+
     @property
     def forward_model(self) -> nn.Module:
         """The module to run forward passes with, for evaluation."""
@@ -228,6 +269,16 @@ class _Group:
 def _dimensions(parameter: nn.Parameter) -> int:
     # Under ZeRO-3 a parameter at rest is an empty vector; its shape is kept aside.
     return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def overwrite(parameter: nn.Parameter, value: Tensor) -> None:
+    """Put ``value`` into a parameter, partitioned or not (a collective under ZeRO-3)."""
+    if hasattr(parameter, "ds_id"):
+        # Rank 0's value is what every rank gets its part of.
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            parameter.data.copy_(value)
+    else:
+        parameter.data.copy_(value)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from deepspeed.utils import (
     lazy_init_hp_params_optimizer_state,
     safe_get_full_fp32_param,
@@ -29,6 +30,8 @@ from deepspeed.utils import (
     safe_set_local_optimizer_state,
 )
 from torch import Tensor, nn
+
+from hft_ray.ranks import Ranks
 
 KEYS = ("exp_avg", "exp_avg_sq")
 MASTER = "master"
@@ -145,3 +148,27 @@ def _set_step(state: dict[str, Any], count: int) -> None:
 
 def _cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32, copy=True)
+
+
+def whole(parameter: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
+    """Return the whole of a CPU state tensor of which ZeRO-3 holds a part (a collective)."""
+    if not hasattr(parameter, "ds_id"):
+        return tensor
+    parts = [tensor.flatten()]
+    if ranks.size > 1:
+        part = parts[0].to(parameter.device)
+        gathered = [torch.empty_like(part) for _ in range(ranks.size)]
+        dist.all_gather(gathered, part)
+        parts = [each.cpu() for each in gathered]
+    # The last rank's part is padded.
+    return torch.cat(parts)[: parameter.ds_numel].reshape(parameter.ds_shape).clone()
+
+
+def part(parameter: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
+    """Return this rank's part of a whole state tensor, the inverse of :func:`whole`."""
+    if not hasattr(parameter, "ds_id"):
+        return tensor
+    length = -(-parameter.ds_numel // ranks.size)
+    padded = torch.zeros(length * ranks.size, dtype=tensor.dtype)
+    padded[: parameter.ds_numel] = tensor.flatten()
+    return padded[ranks.rank * length : (ranks.rank + 1) * length].clone()

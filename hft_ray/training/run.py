@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,15 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from hft_ray.config import Config
-from hft_ray.data import TrainingSet, batch_indices, collate
+from hft_ray.data import TrainingSet, batch_indices, collate, require_isolation
 from hft_ray.evaluation import Scores, metric_errors, metric_values, worst_values
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, Schedule, Touched, draw
+from hft_ray.training.checkpoint import (
+    RANDOM,
+    Manifest,
+    meaning,
+    newest_whole,
+    random_state,
+    read,
+    refuse_other,
+    set_random_state,
+    tensors_of,
+    write,
+)
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
 from hft_ray.training.schedule import learning_rate
 from hft_ray.training.workspace import Workspace
 
+log = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, float], bool], bool]
 """``report(step, metrics, scored)`` -> whether to stop; called on rank 0 alone.
 
@@ -130,7 +145,11 @@ def _ranks(config: Config, workspace: Workspace) -> Ranks:
 
 
 def run(
-    config: Config, workspace: Workspace, report: Report, save_to: Path | None = None
+    config: Config,
+    workspace: Workspace,
+    report: Report,
+    save_to: Path | None = None,
+    checkpoints: Path | None = None,
 ) -> Outcome:
     """Fine-tune the base model as ``config`` says (a collective over the workspace's ranks).
 
@@ -139,16 +158,20 @@ def run(
         workspace: Where to run.
         report: Told the training loss and the scores as they come; may ask to stop.
         save_to: Write the trained model there as a Hugging Face directory.
+        checkpoints: Folder of the run's checkpoints, for ``training.checkpoint_every``; the run
+            goes on from the newest one there that is whole.
 
     Raises:
         TrainingError: The loss is no number any more.
+        CheckpointError: The checkpoint is of another run.
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
     with workspace.model(config, numerics) as model:
         one = _Run(config, workspace, model, numerics, report)
         try:
-            outcome = one.train()
+            start = one.resume(checkpoints) if checkpoints is not None else 0
+            outcome = one.train(start, checkpoints)
             if save_to is not None:
                 save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
         finally:
@@ -187,9 +210,70 @@ class _Run:
             # Reentrant checkpointing gives a block no gradient when its inputs need none.
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
-    def train(self) -> Outcome:
-        """Make every step; evaluate at the asked ones and after the last."""
-        self._select(0)
+    def resume(self, folder: Path) -> int:
+        """Go on from the newest whole checkpoint in ``folder``; return the steps made, 0 if none.
+
+        Raises:
+            CheckpointError: It is of another model, other settings or another selection.
+        """
+        path, problems = newest_whole(folder) if self.ranks.main else (None, [])
+        path = self.ranks.broadcast(path)
+        for problem in problems:
+            log.warning("%s; an older checkpoint is used", problem)
+        if path is None:
+            return 0
+        manifest, files = read(path)
+        drawn = draw(self.catalog, self.config.selection, manifest.round)
+        refuse_other(path, manifest, self._identity(manifest.step, drawn))
+        self.engine.restore(tensors_of(files, random=False), manifest.steps)
+        for number in range(manifest.round + 1):
+            self.touched.add(draw(self.catalog, self.config.selection, number))
+        self.draw = drawn
+        self.engine.select(drawn)
+        self.rounds = [Round(**each) for each in manifest.rounds]
+        self.started -= manifest.seconds
+        if manifest.ranks == self.ranks.size:
+            states = dict(tensors_of(files, random=True))
+            set_random_state(self.workspace.device, states[f"{RANDOM}{self.ranks.rank}"])
+        return manifest.step
+
+    def _save(self, done: int, folder: Path) -> None:
+        """Write a checkpoint after ``done`` steps (a collective)."""
+        assert self.draw is not None
+        manifest = self._identity(done, self.draw)
+        states = self.ranks.gather(random_state(self.workspace.device))
+        tensors = itertools.chain(
+            self.engine.state(self.touched.parameters),
+            ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
+        )
+        if self.ranks.main:
+            write(folder, manifest, tensors, self.config.training.checkpoints_kept)
+        else:
+            for _ in tensors:
+                pass
+        self.ranks.barrier()
+
+    def _identity(self, done: int, drawn: Draw) -> Manifest:
+        return Manifest(
+            step=done,
+            model=self.workspace.weights_hash(self.config.model),
+            meaning=meaning(self.config),
+            selection=drawn.hash,
+            parameters=list(drawn.parameters),
+            round=drawn.round,
+            steps=self.engine.steps,
+            rounds=[asdict(each) for each in self.rounds],
+            seconds=time.monotonic() - self.started,
+            ranks=self.ranks.size,
+        )
+
+    def train(self, start: int, checkpoints: Path | None) -> Outcome:
+        """Make every step from ``start`` on; evaluate at the asked ones and after the last."""
+        if start == 0:
+            self._select(0)
+        if self.config.data.packing:
+            micro = micro_batch_size(self.config.training, self.ranks.size)
+            require_isolation(self.engine.forward_model, rows=micro)
         self.base = _known_base(self.config, self.workspace) or _score_base(
             self.config, self.workspace, self.engine.forward_model, self.ranks
         )
@@ -197,11 +281,14 @@ class _Run:
         values: dict[str, float] = {}
         losses: list[Tensor] = []
         window = _Throughput()
-        for step in range(self.steps):
+        save_every = self.config.training.checkpoint_every if checkpoints is not None else None
+        for step in range(start, self.steps):
             if self.schedule.starts_round(step) and step > 0:
                 self._select(step)
             losses.append(self._step(step, window))
             done = step + 1
+            if checkpoints and save_every and done % save_every == 0 and done < self.steps:
+                self._save(done, checkpoints)
             scored = done == self.steps or (every is not None and done % every == 0)
             if not scored and done % log_every:
                 continue

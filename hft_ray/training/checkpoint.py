@@ -1,0 +1,216 @@
+"""Checkpoints of a running trial: written whole or not at all, verified when read.
+
+A checkpoint is a folder ``step-00000040`` with safetensors files and ``manifest.json``, which names
+every file with its SHA-256. It is written beside its place and renamed into it last, so a crash
+leaves the earlier ones as they were. Tensors are whole, whatever the ZeRO stage and the number of
+ranks: a run may go on with another number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hft_ray.config import Config
+from hft_ray.config.keys import settings
+
+VERSION = 1
+RANDOM = "random/"
+"""Prefix of the tensors that hold the ranks' random states."""
+_FREE = (
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.checkpoints_kept",
+    "training.micro_batch_size",
+    "training.zero_stage",
+)
+_MANIFEST = "manifest.json"
+_SHARD_BYTES = 1 << 30
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is of, and what is not a tensor.
+
+    Attributes:
+        step: Optimizer steps made.
+        model: Hash of the base weights.
+        meaning: Hash of the settings that decide the course of the run.
+        selection: SHA-256 of the names that are trained.
+        parameters: These names.
+        round: Number of the draw.
+        steps: Parameter -> steps that its moments have seen.
+        rounds: The draws so far, as in ``result.json``.
+        seconds: Wall time so far.
+        ranks: Number of processes that wrote it.
+    """
+
+    step: int
+    model: str
+    meaning: str
+    selection: str
+    parameters: list[str]
+    round: int
+    steps: dict[str, int]
+    rounds: list[dict[str, Any]]
+    seconds: float
+    ranks: int
+    version: int = VERSION
+
+
+def write(
+    folder: Path, manifest: Manifest, tensors: Iterable[tuple[str, Tensor]], keep: int
+) -> Path:
+    """Write a checkpoint and delete all but the newest ``keep``.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+        manifest: What is not a tensor.
+        tensors: Name -> whole CPU tensor; consumed as it is written, a gigabyte at a time.
+        keep: Checkpoints to keep, this one included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    target = folder / f"step-{manifest.step:08d}"
+    partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
+    files = {name: _write_shard(partial / name, shard) for name, shard in _shards(tensors)}
+    content = json.dumps({**asdict(manifest), "files": files})
+    with (partial / _MANIFEST).open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+    for old in checkpoints(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _shards(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    shard: dict[str, Tensor] = {}
+    number = size = 0
+    for name, tensor in tensors:
+        shard[name] = tensor.contiguous()
+        size += tensor.numel() * tensor.element_size()
+        if size >= _SHARD_BYTES:
+            yield f"state-{number:05d}.safetensors", shard
+            shard, number, size = {}, number + 1, 0
+    if shard:
+        yield f"state-{number:05d}.safetensors", shard
+
+
+def _write_shard(path: Path, shard: dict[str, Tensor]) -> str:
+    save_file(shard, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in ``folder``, newest first; they may be damaged."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def read(path: Path) -> tuple[Manifest, list[Path]]:
+    """Return the manifest of a checkpoint and its tensor files, verified.
+
+    Raises:
+        CheckpointError: A file is missing, cut short or changed.
+    """
+    try:
+        content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, str] = content.pop("files")
+        manifest = Manifest(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: the manifest cannot be read: {error}") from error
+    if manifest.version != VERSION:
+        raise CheckpointError(f"{path}: version {manifest.version}, but {VERSION} is needed")
+    for name, digest in files.items():
+        try:
+            with (path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{path}: {name} is missing: {error.strerror}") from error
+        if found != digest:
+            raise CheckpointError(f"{path}: {name} is damaged: its checksum is not the manifest's")
+    return manifest, [path / name for name in files]
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that is whole, and what is wrong with the newer ones."""
+    problems: list[str] = []
+    for path in checkpoints(folder):
+        try:
+            read(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return path, problems
+    return None, problems
+
+
+def tensors_of(files: Iterable[Path], random: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield a checkpoint's tensors one at a time: the random states alone, or all others."""
+    for path in files:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name in file.keys():  # noqa: SIM118 - no mapping
+                if name.startswith(RANDOM) == random:
+                    yield name, file.get_tensor(name)
+
+
+def meaning(config: Config) -> str:
+    """Return a hash of the settings that decide the course of a run, whatever they are called.
+
+    Where a run is tracked, on how many workers, how often it is logged or saved decides nothing.
+    """
+    free = ("name", "search", "cluster.", "tracking.", "evaluation.", *_FREE)
+    decisive = {key: x for key, x in settings(config).items() if not key.startswith(free)}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_other(path: Path, found: Manifest, now: Manifest) -> None:
+    """Raise :class:`CheckpointError` when a checkpoint is of another run than this one."""
+    for what, was, needed in (
+        ("another base model", found.model, now.model),
+        ("another selection", found.selection, now.selection),
+        ("other settings", found.meaning, now.meaning),
+    ):
+        if was != needed:
+            only = sorted(set(found.parameters) ^ set(now.parameters))[:5]
+            names = f"; trained in one of them alone: {', '.join(only)}" if only else ""
+            raise CheckpointError(
+                f"{path} is of {what} ({was[:12]}, this run has {needed[:12]}){names}; "
+                "give another --out folder, or delete the checkpoints to start afresh"
+            )
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Return this process's random state, for dropout."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Put a random state back."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
