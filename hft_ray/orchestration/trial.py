@@ -35,7 +35,8 @@ class ThinTrial(tune.Trainable):
         return {
             **result["values"],
             "hft_step": result["step"],
-            "outcome": outcome,
+            # Text, since Tune would take a mapping apart.
+            "outcome": None if outcome is None else json.dumps(outcome),
             tune.result.DONE: outcome is not None,
         }
 

@@ -46,9 +46,11 @@ class StudySearcher(Searcher):
         trial = self._running.pop(trial_id, None)
         if trial is None:
             return
-        outcome = (result or {}).get("outcome")
-        if outcome is None:
+        told = (result or {}).get("outcome")
+        if told is None:
             outcome = {"state": "failed", "reason": "the trial ended without a result"}
+        else:
+            outcome = json.loads(told)
         self._study.tell(trial, outcome)
 
     def __getstate__(self) -> dict[str, Any]:
