@@ -7,7 +7,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from hft_ray.config.schema import Choices, Config
+from hft_ray.config.errors import ConfigError, Problem
+from hft_ray.config.schema import Choices, Config, Interval
+
+SPACE = "search.space."
 
 UNSEARCHABLE = ("name", "search", "cluster", "tracking", "evaluation")
 """Sections that belong to the whole sweep, so no trial can have its own."""
@@ -39,16 +42,42 @@ def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place(target: dict[str, Any], path: str, value: Any) -> None:
-    """Set ``target[a][b]...`` for the dotted ``path``, making mappings on the way."""
-    *parents, last = path.split(".")
+    """Set ``target[a][b]...`` for the dotted ``path``, making mappings on the way.
+
+    Raises:
+        ConfigError: The path leads into a list, but to none of its entries.
+    """
+    *parents, last = _parts(path)
+    node: Any = target
     for part in parents:
-        child = target.get(part)
-        if not isinstance(child, dict):
+        place_in = _entry(node, part, path)
+        child = node[place_in] if isinstance(node, list) else node.get(part)
+        if not isinstance(child, (dict, list)):
             # ``model: NAME`` is short for ``model: {name: NAME}``: keep what the short form said.
             child = {"name": child} if isinstance(child, str) and part == "model" else {}
-            target[part] = child
-        target = child
-    target[last] = value
+            node[place_in] = child
+        node = child
+    node[_entry(node, last, path)] = value
+
+
+def _parts(path: str) -> list[str]:
+    """Return the keys that ``path`` leads through; a searched setting's name is one of them."""
+    if not path.startswith(SPACE):
+        return path.split(".")
+    key = path.removeprefix(SPACE)
+    head, _, field = key.rpartition(".")
+    fields = {*Interval.model_fields, *Choices.model_fields}
+    return [*SPACE.split(".")[:2], *((head, field) if field in fields else (key,))]
+
+
+def _entry(node: Any, part: str, path: str) -> Any:
+    """Return ``part`` as a key of ``node``, as a number if that is a list."""
+    if not isinstance(node, list):
+        return part
+    if not part.isdecimal() or int(part) >= len(node):
+        allowed = f"0 to {len(node) - 1}" if node else "none, it is empty"
+        raise ConfigError(Problem(path, f"leads into a list; its entries are {allowed}", part))
+    return int(part)
 
 
 def with_settings(config: Config, assignments: Mapping[str, Any]) -> Config:

@@ -146,6 +146,11 @@ def _problem(item: dict[str, Any]) -> Problem:
             return Problem(path, "is required and not given")
         case "union_tag_not_found":
             return Problem(f"{path}.kind", "is required: perplexity, multiple_choice or generation")
+        case "union_tag_invalid":
+            allowed = item["ctx"]["expected_tags"].replace("'", "")
+            return Problem(f"{path}.kind", f"must be one of {allowed}", item["ctx"]["tag"])
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return Problem(path, "must be a mapping of settings", item["input"])
         case "value_error":
             return Problem(path, str(item["msg"]).removeprefix("Value error, "))
         case _:
