@@ -22,6 +22,7 @@ from pydantic import (
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -62,6 +63,27 @@ class Data(Section):
     """Put several examples into one sequence; they do not attend to each other."""
 
 
+class Weights(Section):
+    """How much more often a category is drawn than another, for the strategy ``weighted``."""
+
+    attention: Weight = 1.0
+    """Attention matrices."""
+    feed_forward: Weight = 1.0
+    """Feed-forward matrices."""
+    norm: Weight = 1.0
+    """Norms inside the layers."""
+    expert: Weight = 1.0
+    """Matrices of experts."""
+    router: Weight = 1.0
+    """Routers."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Weights:
+        if not any(self.model_dump().values()):
+            raise ValueError("all weights are 0; at least one must be above 0")
+        return self
+
+
 class Selection(Section):
     """Which parameters are trained, and when the choice is drawn again."""
 
@@ -71,14 +93,30 @@ class Selection(Section):
     """model: any matrices; layer: whole layers; category: the paper's rule within each layer."""
     budget: Literal["matrices", "parameters"] = "matrices"
     """Whether the ratio counts matrices (the paper) or parameters."""
-    strategy: Literal["random"] = "random"
-    """How units are ranked in a draw."""
+    strategy: Literal["random", "cyclic", "gradient", "drift", "weighted"] = "random"
+    """What is drawn first: random: anything (the paper); cyclic: what was drawn least often;
+    gradient: what has the largest gradient per parameter; drift: what has moved least from the base
+    (see drift); weighted: random, categories by their weights, not at layer granularity."""
+    drift: Literal["away", "toward"] = "away"
+    """Strategy drift: keep away from what has moved most from the base, or go toward it."""
+    weights: Weights = Field(default_factory=Weights)
+    """Strategy weighted: the ratios of categories are as these numbers, at most 1, and together
+    make the ratio; at model granularity a unit is drawn with a chance by its weight."""
     reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
     """When the choice is drawn again: never, at each task, at each epoch, or every N steps."""
     embeddings: Literal["trained", "frozen", "selected"] = "trained"
     """Embeddings, head and whatever else lies outside the layers; the paper trains them."""
     seed: int = 0
     """Seed of the draws."""
+
+    @model_validator(mode="after")
+    def _layers_have_no_category(self) -> Selection:
+        if self.strategy == "weighted" and self.granularity == "layer":
+            raise ValueError(
+                "strategy weighted weighs categories, and a layer has all of them; "
+                "take granularity category or model, or another strategy"
+            )
+        return self
 
 
 class Training(Section):
@@ -231,8 +269,9 @@ class Choices(Section):
 
 
 def _entry_kind(entry: Any) -> str:
-    has = entry if isinstance(entry, dict) else vars(entry)
-    return "choices" if "choices" in has else "interval"
+    if isinstance(entry, Choices):
+        return "choices"
+    return "choices" if isinstance(entry, dict) and "choices" in entry else "interval"
 
 
 SpaceEntry = Annotated[
@@ -261,7 +300,9 @@ class Search(Section):
     seed: int = 0
     """Seed of the sampler."""
 
-    @field_validator("space", mode="before")
+    @field_validator(
+        "space", mode="before", json_schema_input_type=dict[str, SpaceEntry | list[Any]]
+    )
     @classmethod
     def _lists_are_choices(cls, space: Any) -> Any:
         if not isinstance(space, dict):
@@ -320,7 +361,7 @@ class Config(Section):
     cluster: Cluster = Field(default_factory=Cluster)
     tracking: Tracking = Field(default_factory=Tracking)
 
-    @field_validator("model", mode="before")
+    @field_validator("model", mode="before", json_schema_input_type=Model | str)
     @classmethod
     def _model_name(cls, model: Any) -> Any:
         return {"name": model} if isinstance(model, str) else model
