@@ -12,7 +12,6 @@ from rich.text import Text
 
 from hft_ray.orchestration.view import SweepView
 
-
 STATES = ("complete", "pruned", "stopped", "failed", "running", "queued", "planned")
 """The states of trials in the order in which they are shown."""
 
@@ -57,7 +56,7 @@ class Progress:
         self._view = view
         line = describe(event, view)
         if line is not None and (self._live is None or event["event"] in ("finished", "retried")):
-            self._console.print(line, highlight=False, markup=False)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         if self._view is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,36 +37,43 @@ def run(
     check(config, Workspace(root, Ranks(), torch.device("cpu")), source)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
-    with terminal(folder.logs / "driver.log", quiet=as_json) as console:
-        console.print(f"[bold]{config.name}[/]: logs in {folder.logs}", soft_wrap=True)
-        connect(address)
-        try:
-            check_fits(config.cluster, ray_nodes())
-            continued = folder.claim(config)
-            if continued:
-                console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
-            code, front = _sweep(config, folder, console)
-        finally:
-            ray.shutdown()
-        if front is not None:
-            _last_words(config, folder, front, console)
-    if as_json and front is not None:
-        print(front.to_json())
-    return code
-
-
-def _sweep(config: Config, folder: SweepFolder, console: Console) -> tuple[int, Front | None]:
-    """Run the sweep under the live view; return the exit code, and the front if it got that far."""
     try:
-        with _signals() as interrupted, Progress(console, config.name) as progress:
-            return 0, run_sweep(config, folder, progress, interrupted)
+        with terminal(folder.logs / "driver.log", quiet=as_json) as console:
+            front = _on_cluster(config, folder, address, console)
+            _last_words(config, folder, front, console)
     except SweepError as error:
-        console.print(f"[red]the sweep failed:[/] {error}")
-        console.print(f"Finished trials are saved in {folder.path}; the same command goes on.")
-        return 1, None
+        _say(f"the sweep failed: {error}")
+        _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
+        _say(f"What happened is in {folder.logs / 'driver.log'}")
+        return 1
     except InterruptedSweepError:
-        console.print("stopped; finished trials are saved, the same command goes on")
-        return 130, None
+        _say("stopped; finished trials are saved, the same command goes on")
+        return 130
+    if as_json:
+        print(front.to_json())
+    return 0
+
+
+def _on_cluster(
+    config: Config, folder: SweepFolder, address: str | None, console: Console
+) -> Front:
+    """Join the cluster and run the sweep under the live view; return the front."""
+    console.print(f"[bold]{config.name}[/]: logs in {folder.logs}", soft_wrap=True)
+    cluster = connect(address)
+    try:
+        check_fits(config.cluster, ray_nodes())
+        if cluster["local"]:
+            console.print(f"logs of the workers in {cluster['logs']}", soft_wrap=True)
+        if folder.claim(config):
+            console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
+        with _signals() as interrupted, Progress(console, config.name) as progress:
+            return run_sweep(config, folder, progress, interrupted)
+    finally:
+        ray.shutdown()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,21 +28,32 @@ def connect(address: str | None) -> dict[str, Any]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS`` (a job has that); else start a local one.
 
     Returns:
-        ``{"address", "local"}``.
+        ``{"address", "local", "logs"}``, the last the folder of what Ray's processes print.
+
+    Raises:
+        ConfigError: No cluster answers at the address.
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     existing = address or os.environ.get("RAY_ADDRESS")
-    context = ray.init(
-        address=existing or "local",
-        namespace="hft_ray",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        include_dashboard=None if existing else True,
-        **({} if existing else {"dashboard_host": "127.0.0.1", "num_cpus": cores()}),
-    )
-    return {"address": context.address_info["address"], "local": not existing}
+    try:
+        context = ray.init(
+            address=existing or "local",
+            namespace="hft_ray",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            include_dashboard=None if existing else True,
+            **({} if existing else {"dashboard_host": "127.0.0.1", "num_cpus": cores()}),
+        )
+    except (ConnectionError, ValueError) as error:
+        if not existing:
+            raise
+        problem = f"no Ray cluster can be joined there: {str(error).splitlines()[0]}"
+        raise ConfigError(Problem("--address", problem, existing)) from error
+    info = context.address_info
+    logs = Path(info["session_dir"]) / "logs"
+    return {"address": info["address"], "local": not existing, "logs": logs}
 
 
 def cores() -> int:

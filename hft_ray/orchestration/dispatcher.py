@@ -116,13 +116,27 @@ class DispatcherActor:
         return found
 
 
-def start(sweep: str, groups: int, retries: int) -> Any:
+def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:
     """Start the dispatcher of a sweep and return its handle.
+
+    Args:
+        sweep: Name of the sweep.
+        groups: Number of worker groups.
+        retries: How often a trial whose worker died is started again.
+        patience: Seconds to wait for the dispatcher of a driver that was killed to be gone: Ray
+            ends it when it notices.
 
     Raises:
         ValueError: A sweep of this name is running on the cluster.
     """
-    actor = ray.remote(DispatcherActor)
-    return actor.options(
+    actor = ray.remote(DispatcherActor).options(
         name=actor_name(sweep), namespace=NAMESPACE, num_cpus=0, max_concurrency=1000
-    ).remote(groups, retries)
+    )
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return actor.remote(groups, retries)
+        except ValueError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1.0)

@@ -6,11 +6,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from hft_ray.config import Config, ConfigError, Problem
@@ -65,7 +67,11 @@ def run_sweep(
         problem = "the sweep is running already, in another process"
         raise ConfigError(Problem("name", problem, config.name)) from None
     with lock:
-        return _Sweep(config, folder, watch, interrupted).run()
+        try:
+            return _Sweep(config, folder, watch, interrupted).run()
+        except RayError as error:
+            log.exception("the sweep ended")
+            raise SweepError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
 
 
 class _Sweep:
@@ -89,7 +95,11 @@ class _Sweep:
     def run(self) -> Front:
         """Run what is left and return the front."""
         cluster = self.config.cluster
-        self.dispatcher = dispatchers.start(self.config.name, cluster.groups, cluster.retries)
+        try:
+            self.dispatcher = dispatchers.start(self.config.name, cluster.groups, cluster.retries)
+        except ValueError:
+            problem = "a sweep of this name is running on this Ray cluster"
+            raise ConfigError(Problem("name", problem, self.config.name)) from None
         ray.get(self.dispatcher.events.remote(0, 0.0))
         groups = Groups(self.config, self.folder.root, self.dispatcher)
         state: State = "failed"
@@ -104,11 +114,16 @@ class _Sweep:
             raise
         finally:
             self.recorder.close(state)
+            self._send_home(groups, wait=state == "complete")
+
+    def _send_home(self, groups: Groups, wait: bool) -> None:
+        """End the workers and the dispatcher; a cluster out of reach has ended them itself."""
+        with suppress(RayError):
             ray.get(self.dispatcher.close.remote())
-            if state == "complete":
+            if wait:
                 groups.join(seconds=15)
-            groups.abandon()
-            ray.kill(self.dispatcher)
+        groups.abandon()
+        ray.kill(self.dispatcher)
 
     def _base(self) -> None:
         """Have the untouched model scored, and open the sweep in tracking."""

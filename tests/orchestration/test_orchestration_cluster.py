@@ -1,0 +1,60 @@
+"""What fits on a cluster and what is refused before it waits for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from hft_ray.config import Cluster, ConfigError
+from hft_ray.orchestration.cluster import check_fits, cores, problems_fitting
+
+CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
+GPU = {"CPU": 16.0, "GPU": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "nodes"),
+    [
+        ({}, [{"CPU": 1.0}]),
+        ({"groups": 4}, [CPU4]),
+        ({"groups": 2, "workers": 2}, [CPU4]),
+        ({"groups": 2, "workers": 4}, [CPU4, CPU4]),
+        ({"groups": 8, "cpus_per_worker": 0.5}, [CPU4]),
+        ({"groups": 8, "gpus_per_worker": 1}, [CPU4, GPU]),
+        ({"groups": 16, "gpus_per_worker": 0.5}, [GPU]),
+        # In floating point ten tenths of a GPU are a little less than one.
+        ({"groups": 10, "gpus_per_worker": 0.1}, [{"CPU": 16.0, "GPU": 1.0}]),
+    ],
+)
+def test_what_fits(cluster, nodes):
+    assert problems_fitting(Cluster(**cluster), nodes) == []
+
+
+@pytest.mark.parametrize(
+    ("cluster", "nodes"),
+    [
+        ({"groups": 5}, [CPU4]),
+        ({"workers": 3}, [{"CPU": 2.0}]),
+        # A worker is on one node: three free halves of a worker are no worker.
+        ({"cpus_per_worker": 4}, [{"CPU": 3.0}, {"CPU": 3.0}]),
+        ({"groups": 3, "cpus_per_worker": 3}, [CPU4, CPU4]),
+        ({"gpus_per_worker": 1}, [CPU4]),
+        ({"groups": 17, "gpus_per_worker": 1}, [GPU, GPU]),
+        ({"groups": 3, "cpus_per_worker": 8, "gpus_per_worker": 1}, [GPU]),
+        ({}, []),
+    ],
+)
+def test_what_does_not_fit(cluster, nodes):
+    (problem,) = problems_fitting(Cluster(**cluster), nodes)
+    assert problem.path == "cluster"
+
+
+def test_the_message_says_what_is_asked_and_what_is_there():
+    with pytest.raises(ConfigError) as caught:
+        check_fits(Cluster(groups=2, workers=3, cpus_per_worker=2), [CPU4, CPU4])
+    message = str(caught.value)
+    assert "2 groups x 3 workers of 2 CPU and 0 GPU do not fit" in message
+    assert "has 8 CPU and 0 GPU on 2 nodes, room for 4 workers" in message
+
+
+def test_this_process_has_a_core():
+    assert cores() >= 1
