@@ -110,7 +110,8 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         if item.data not in trusted:
             problems += _problems_of(functools.partial(load_items, item, path))
     if problems:
-        raise ConfigError(dict.fromkeys(problems), source)
+        # One file may be used in several places. What was given need not be hashable.
+        raise ConfigError({str(problem): problem for problem in problems}.values(), source)
     return trusted
 
 

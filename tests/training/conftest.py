@@ -2,123 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor
-
-from hft_ray.config.keys import nested
-
-WORKER = Path(__file__).with_name("training_worker.py")
-STAGES = (0, 1, 2, 3)
-HALF, FULL = 15, 30
-"""Steps of one round and of a run of two rounds."""
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return FILE ``base`` with dotted ``changes``."""
-    result = json.loads(json.dumps(base))
-    for section, value in nested(changes).items():
-        if isinstance(value, dict) and isinstance(result.get(section), dict):
-            result[section] |= value
-        else:
-            result[section] = value
-    return result
-
-
-def common_cases() -> dict[str, dict[str, Any]]:
-    """Return the cases that run on one rank and on two: name -> changes of FILE."""
-    cases: dict[str, dict[str, Any]] = {}
-    for stage in STAGES:
-        two_rounds = {"training.zero_stage": stage, "selection.reselect": HALF}
-        cases[f"zero{stage}"] = two_rounds | {"training.steps": FULL}
-        cases[f"zero{stage}-half"] = two_rounds | {"training.steps": HALF}
-        cases[f"zero{stage}-carry"] = two_rounds | {
-            "training.steps": FULL,
-            "training.moments": "carry",
-        }
-    for stage in (1, 3):
-        cases[f"bf16-{stage}"] = {
-            "training.zero_stage": stage,
-            "training.steps": 6,
-            "training.precision": "bf16",
-        }
-    cases["diverging"] = {"training.learning_rate": 1e30, "training.steps": 6}
-    cases["tied"] = {"model": "tied", "training.zero_stage": 3}
-    return cases
-
-
-def single_cases() -> dict[str, dict[str, Any]]:
-    """Return the cases of one rank alone."""
-    frozen = {"training.steps": 8, "selection.embeddings": "frozen", "training.zero_stage": 2}
-    return {
-        "accumulated": {
-            "training.steps": FULL,
-            "selection.reselect": HALF,
-            "training.zero_stage": 2,
-            "training.micro_batch_size": 4,
-        },
-        "again": {
-            "training.zero_stage": 2,
-            "selection.reselect": HALF,
-            "training.steps": FULL,
-        },
-        "other-seed": {"training.seed": 1, "selection.seed": 1},
-        "never": {"training.steps": 7},
-        "epoch": {"training.epochs": 2.5, "training.steps": None, "selection.reselect": "epoch"},
-        "every-3": {"training.steps": 7, "selection.reselect": 3},
-        "checkpointing-off": frozen,
-        "checkpointing-on": frozen | {"training.gradient_checkpointing": True},
-        "stopped": {"training.steps": 7, "stop_at": 3},
-        "sparse-log": {"training.steps": 7, "training.log_every": 3},
-        "packed": {"data.packing": True},
-        "everything": {"selection.ratio": 1.0},
-    }
-
-
-@dataclass(frozen=True)
-class Runs:
-    """What the cases of one number of ranks came to."""
-
-    folder: Path
-    results: dict[str, Any]
-
-    def losses(self, case: str) -> list[float]:
-        return self.results[case]["losses"]
-
-    def outcome(self, case: str) -> dict[str, Any]:
-        return self.results[case]["outcome"]
-
-    def weights(self, case: str) -> dict[str, Tensor]:
-        return load_file(self.folder / case / "model.safetensors")
-
-
-def start(
-    folder: Path, cases: dict[str, dict[str, Any]], command: Callable[[Path], list[str]]
-) -> Runs:
-    job = folder / "job.json"
-    job.write_text(
-        json.dumps({"root": str(folder / "root"), "out": str(folder), "cases": cases}),
-        encoding="utf-8",
-    )
-    done = subprocess.run(
-        command(job),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
-    return Runs(folder, json.loads((folder / "results.json").read_text()))
+from training_cases import WORKER, Runs, common_cases, merged, single_cases, start
 
 
 @pytest.fixture(scope="session")

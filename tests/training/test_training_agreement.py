@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from conftest import FULL, HALF, STAGES
+from training_cases import FULL, HALF, STAGES
 
 RELATIVE = 1e-4
 
@@ -36,8 +36,9 @@ def test_carried_moments_agree_across_stages_and_ranks(runs, one_rank, stage):
 
 def test_the_same_file_twice_gives_the_same_losses_to_the_bit(one_rank):
     assert one_rank.losses("again") == one_rank.losses("zero2")
-    assert one_rank.outcome("again")["values"]["task/score"] == (
-        one_rank.outcome("zero2")["values"]["task/score"]
+    assert (
+        one_rank.outcome("again")["values"]["task/score"]
+        == (one_rank.outcome("zero2")["values"]["task/score"])
     )
     hashes = [
         [round["hash"] for round in one_rank.outcome(case)["selection"]]

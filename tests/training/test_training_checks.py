@@ -1,0 +1,164 @@
+"""What can be seen to be wrong with a FILE before a model trains."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hft_ray.config import Config, ConfigError
+from hft_ray.ranks import Ranks
+from hft_ray.training import Workspace, check, check_settings
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("root"), Ranks(), torch.device("cpu"))
+
+
+def problems_of(workspace, file):
+    with pytest.raises(ConfigError) as caught:
+        check(Config.model_validate(file), workspace, "run.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def written(folder, content, name="data.jsonl"):
+    path = Path(folder, name)
+    path.write_text(content)
+    return str(path)
+
+
+def test_a_good_file_has_no_problem_and_its_data_is_encoded(workspace, tiny_file):
+    assert check(Config.model_validate(tiny_file), workspace, "run.yaml") == []
+    assert list((workspace.cache / "data").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"text": "a"}\n{"text": \n', ":2: is not valid JSON"),
+        ('{"text": "a"}\n\n[1]\n', ":3: a record must be a JSON object"),
+        ("", "data.train: the data set is empty"),
+        ("\n\n", "data.train: the data set is empty"),
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n', ":2: "),
+        ('{"question": "a"}\n', ":1: "),
+    ],
+)
+def test_bad_training_data_is_told_with_its_line(workspace, tiny_file, tmp_path, content, expected):
+    file = tiny_file | {"data": {"train": written(tmp_path, content)}}
+    (problem,) = problems_of(workspace, file)
+    assert expected in problem
+    assert "data.jsonl" in problem
+
+
+def test_a_missing_field_is_named(workspace, tiny_file, tmp_path):
+    records = [{"prompt": "a", "completion": "b"}, {"prompt": "c"}]
+    content = "".join(json.dumps(record) + "\n" for record in records)
+    (problem,) = problems_of(workspace, tiny_file | {"data": {"train": written(tmp_path, content)}})
+    assert "completion" in problem
+
+
+@pytest.mark.parametrize("part", ["task", "general"])
+def test_bad_evaluation_data_is_told(workspace, tiny_file, tmp_path, part):
+    data = written(tmp_path, '{"prompt": "a", "answer": "b"}\n{"prompt": "a"}\n')
+    item = {"name": "x", "kind": "generation", "data": data}
+    (problem,) = problems_of(workspace, tiny_file | {"evaluation": {part: [item]}})
+    assert "data.jsonl:2" in problem
+    assert "answer" in problem
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("/nowhere/model", "no such file"),
+        ("empty", "it has no config.json"),
+        ("bare", "no safetensors weights"),
+        ("broken", "config"),
+    ],
+)
+def test_a_model_directory_that_is_none(workspace, tiny_file, tmp_path, model, expected):
+    (tmp_path / "empty").mkdir()
+    for name, config in (("bare", "{}"), ("broken", '{"model_type": "nonsense"}')):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, config, "config.json")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
+    name = model if model.startswith("/") else str(tmp_path / model)
+    problems = problems_of(workspace, tiny_file | {"model": name})
+    assert all(problem.startswith("model.name: ") for problem in problems)
+    assert expected in " ".join(problems)
+    assert len(problems) <= 2
+
+
+def test_everything_is_told_at_once(workspace, tiny_file, tmp_path):
+    file = tiny_file | {
+        "model": str(tmp_path),
+        "data": {"train": str(tmp_path / "no.jsonl")},
+        "cluster": {"workers": 3},
+        "evaluation": {
+            "task": [{"name": "x", "kind": "generation", "data": str(tmp_path / "neither.jsonl")}]
+        },
+    }
+    paths = [problem.split(":")[0] for problem in problems_of(workspace, file)]
+    assert paths == ["training.batch_size", "model.name", "data.train", "evaluation.task.0.data"]
+
+
+def test_without_a_tokenizer_the_records_are_still_read(workspace, tiny_file, tmp_path):
+    data = written(tmp_path, '{"nothing": 1}\n')
+    problems = problems_of(workspace, tiny_file | {"model": str(tmp_path), "data": {"train": data}})
+    assert len(problems) == 2
+    assert "data.jsonl:1" in problems[1]
+
+
+def settings_problems(tiny_file, **sections):
+    return [str(each) for each in check_settings(Config.model_validate(tiny_file | sections))]
+
+
+def test_a_batch_that_the_ranks_do_not_divide(tiny_file):
+    assert settings_problems(tiny_file, cluster={"workers": 4}) == []
+    assert settings_problems(tiny_file, cluster={"workers": 3}) == [
+        "training.batch_size: must be a multiple of 3 workers (given: 8)"
+    ]
+    micro = tiny_file["training"] | {"micro_batch_size": 4}
+    assert settings_problems(tiny_file, training=micro, cluster={"workers": 4}) == [
+        "training.batch_size: must be a multiple of micro_batch_size 4 x 4 workers (given: 8)"
+    ]
+
+
+def test_every_searched_batch_is_looked_at(tiny_file):
+    search = {"space": {"training.batch_size": [8, 9, 10]}}
+    (problem,) = settings_problems(tiny_file, search=search, cluster={"workers": 2})
+    assert problem.endswith("(given: 9)")
+
+
+def test_an_objective_that_nothing_produces(tiny_file):
+    space = {"selection.ratio": [0.5]}
+    objectives = {"task/answer": "max", "forgetting/mean": "min"}
+    (problem,) = settings_problems(tiny_file, search={"space": space, "objectives": objectives})
+    assert problem.startswith("search.objectives.task/answer: is produced by no evaluation")
+    assert "did you mean 'task/answers'?" in problem
+    assert "forgetting/texts" in problem
+
+
+def test_the_default_objectives_need_their_evaluations(tiny_file):
+    search = {"space": {"selection.ratio": [0.5]}}
+    assert settings_problems(tiny_file, search=search) == []
+    problems = settings_problems(tiny_file, search=search, evaluation={})
+    assert [each.split(":")[0] for each in problems] == [
+        "search.objectives.task/score",
+        "search.objectives.forgetting/mean",
+    ]
+
+
+def test_an_unbounded_objective_needs_a_reference_point(tiny_file):
+    search = {
+        "space": {"selection.ratio": [0.5]},
+        "objectives": {"task/score": "max", "cost/device_seconds": "min"},
+    }
+    (problem,) = settings_problems(tiny_file, search=search)
+    assert "give one in search.reference_point" in problem
+    search["reference_point"] = {"cost/device_seconds": 60}
+    assert settings_problems(tiny_file, search=search) == []
+    search["reference_point"]["task/scor"] = 0
+    assert settings_problems(tiny_file, search=search) == [
+        "search.reference_point.task/scor: is no objective"
+    ]

@@ -1,0 +1,70 @@
+"""The exported directory is a Hugging Face model that scores what the run scored last."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hft_ray.config import EvaluationSection
+from hft_ray.evaluation import Suite, metric_values
+
+CASES = ("zero0", "zero2", "zero3", "zero3-carry", "tied")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_exported_model_gives_the_last_scores(runs, tiny_file, case):
+    folder = runs.folder / case
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert model.dtype == torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    suite = Suite(EvaluationSection.model_validate(tiny_file["evaluation"]), tokenizer)
+    scores = metric_values(suite.score(model), None)
+    told = runs.outcome(case)["values"]
+    assert {"task/answers", "general/texts", "general/questions", "general/score"} <= set(scores)
+    assert scores == pytest.approx({name: told[name] for name in scores}, rel=1e-5)
+    # It is not the base that is scored here.
+    assert abs(told["general/texts"] - runs.outcome(case)["base"]["general/texts"]) > 1e-2
+
+
+def test_forgetting_is_base_minus_current(runs):
+    for case in CASES:
+        values, base = runs.outcome(case)["values"], runs.outcome(case)["base"]
+        lost = {
+            # Cross-entropy is better when it is lower: what it rose is lost.
+            "texts": values["general/texts"] - base["general/texts"],
+            "questions": base["general/questions"] - values["general/questions"],
+        }
+        for name, expected in lost.items():
+            assert values[f"forgetting/{name}"] == pytest.approx(expected)
+            assert base[f"forgetting/{name}"] == 0
+        assert values["forgetting/mean"] == pytest.approx(sum(lost.values()) / 2)
+
+
+def test_a_run_has_all_metrics_of_the_contract(runs):
+    values = runs.outcome("zero2")["values"]
+    assert {
+        "train/loss",
+        "train/tokens_per_second",
+        "task/answers",
+        "task/score",
+        "general/score",
+        "forgetting/mean",
+        "selection/trainable_fraction",
+        "selection/touched_fraction",
+        "cost/device_seconds",
+        "cost/peak_memory_bytes",
+        "stderr/task/score",
+        "stderr/forgetting/mean",
+    } <= set(values)
+    assert values["train/tokens_per_second"] > 0
+    assert values["cost/peak_memory_bytes"] > 1 << 20
+
+
+def test_two_ranks_cost_at_most_twice_their_time(two_ranks):
+    outcome = two_ranks.outcome("zero2")
+    # It is told before the last scores, which the wall time holds too.
+    assert 0 < outcome["values"]["cost/device_seconds"] <= 2 * outcome["seconds"]
+
+
+def test_no_half_written_directory_is_left(runs):
+    left = [path.name for path in runs.folder.iterdir() if path.name.startswith(".")]
+    assert left == []

@@ -1,0 +1,147 @@
+"""The arithmetic of a plan: memory, fractions at the corners, steps and time."""
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from hft_ray.config import Config, Model, Training
+from hft_ray.ranks import Ranks
+from hft_ray.selection import draw
+from hft_ray.training import Workspace
+from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
+from hft_ray.training.plan import corner_fractions, plan
+
+SHAPE = LlamaConfig(hidden_size=10, num_attention_heads=1, num_hidden_layers=3, vocab_size=100)
+
+
+def memory(stage, *, bf16=False, workers=4, checkpointing=False):
+    return memory_per_worker(
+        Training(zero_stage=stage, gradient_checkpointing=checkpointing),
+        SHAPE,
+        parameters=1000,
+        trainable=400,
+        bf16=bf16,
+        workers=workers,
+        micro_batch=2,
+        length=5,
+    )
+
+
+# fp32: 4 bytes a weight and a gradient, 8 of moments. Activations: 2 x 5 tokens, 10 hidden units,
+# 3 layers, 34 x 2 bytes in fp32; logits 10 tokens x 100 words x (4 + 4 bytes).
+ACTIVATIONS = 10 * 10 * 3 * 68 + 10 * 100 * 8
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "gradients", "optimizer"),
+    [
+        (0, 4000, 1600, 3200),
+        (1, 4000, 1600, 800),
+        (2, 4000, 400, 800),
+        (3, 1000, 400, 800),
+    ],
+)
+def test_memory_of_four_workers_in_fp32(stage, model, gradients, optimizer):
+    assert memory(stage) == MemoryPerWorker(model, gradients, optimizer, ACTIVATIONS)
+
+
+def test_memory_in_bf16_holds_master_copies_of_what_is_trained():
+    # 2 bytes a weight and a gradient, 4 + 8 for master copy and moments; 34 bytes of activations.
+    activations = 10 * 10 * 3 * 34 + 10 * 100 * 6
+    assert memory(0, bf16=True) == MemoryPerWorker(2000, 800, 4800, activations)
+    assert memory(3, bf16=True) == MemoryPerWorker(500, 200, 1200, activations)
+
+
+def test_checkpointing_keeps_two_bytes_of_34():
+    assert memory(0, checkpointing=True).activations == 10 * 10 * 3 * 4 + 10 * 100 * 8
+
+
+def test_one_worker_divides_nothing():
+    assert memory(3, workers=1) == memory(0, workers=1)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path, Ranks(), torch.device("cpu"))
+
+
+def searching(tiny_file, **more):
+    space = {
+        "selection.ratio": {"low": 0.25, "high": 1.0},
+        "selection.granularity": ["layer", "category"],
+        "selection.reselect": ["never", 2],
+    }
+    return Config.model_validate(tiny_file | {"search": {"space": space, "trials": 6}} | more)
+
+
+def test_fractions_at_every_corner_of_the_space(tiny_file, workspace):
+    config = searching(tiny_file)
+    catalog = workspace.catalog(config.model)
+    rows = corner_fractions(config, catalog)
+    assert [(row["granularity"], row["ratio"]) for row in rows] == [
+        ("layer", 0.25),
+        ("layer", 1.0),
+        ("category", 0.25),
+        ("category", 1.0),
+    ]
+    for row in rows:
+        selection = config.selection.model_copy(
+            update={"granularity": row["granularity"], "ratio": row["ratio"]}
+        )
+        fractions = draw(catalog, selection, 0).fractions
+        assert row["fractions"]["block_parameters"] == fractions.block_parameters
+    assert rows[0]["fractions"]["matrices"] == 0.25
+    assert rows[1]["fractions"] == {
+        "matrices": 1,
+        "block_parameters": 1,
+        "model_parameters": 1,
+    }
+
+
+def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
+    cluster = {"groups": 2, "workers": 4}
+    planned = plan(searching(tiny_file, cluster=cluster), workspace, examples=20)
+    parameters = sum(tensor.numel() for tensor in base_weights.values())
+    assert planned["model"] == {"parameters": parameters, "matrices": 4 * 9}
+    assert (planned["trials"], planned["groups"], planned["workers"]) == (6, 2, 4)
+    # ZeRO-0 in fp32 at ratio 1: weights and gradients whole, two moments.
+    held = planned["memory_per_worker_bytes"]
+    assert (held["model"], held["gradients"], held["optimizer"]) == (
+        4 * parameters,
+        4 * parameters,
+        8 * parameters,
+    )
+    # 4 steps of 8 sequences of 48 tokens, 6 operations per token and parameter, 6 trials on 2
+    # groups of 4 workers of 10 GFLOP/s.
+    expected = 4 * 8 * 48 * parameters * 6 / (4 * 1e10) * 6 / 2
+    assert planned["seconds_estimate"] == pytest.approx(expected)
+    assert planned["problems"] == []
+
+
+def test_steps_follow_from_the_examples_where_they_are_known(tiny_file, workspace):
+    epochs = {**tiny_file["training"], "steps": None, "epochs": 2}
+    config = Config.model_validate(tiny_file | {"training": epochs})
+    known = plan(config, workspace, examples=20)["seconds_estimate"]
+    assert known is not None
+    assert plan(config, workspace, examples=40)["seconds_estimate"] == pytest.approx(2 * known)
+    assert plan(config, workspace, examples=None)["seconds_estimate"] is None
+
+
+def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
+    shape = {
+        "model_type": "llama",
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    config = Config.model_validate(tiny_file | {"model": {"name": "not/here", "shape": shape}})
+    planned = plan(config, workspace, examples=20)
+    layer = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16
+    assert planned["model"] == {"parameters": 2 * layer + 2 * 64 * 16 + 16, "matrices": 18}
+
+
+def test_a_model_is_loaded_from_its_directory_alone(tiny_models, workspace):
+    assert workspace.source(Model(name=tiny_models["untied"])) == tiny_models["untied"]
