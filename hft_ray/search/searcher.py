@@ -42,7 +42,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study; the trial's own last report says how it ended."""
+        """Tell the study; ``outcome`` in the trial's last report (JSON text) says how it ended."""
         trial = self._running.pop(trial_id, None)
         if trial is None:
             return

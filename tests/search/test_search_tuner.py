@@ -1,0 +1,106 @@
+"""The searcher inside a real ``ray.tune.Tuner``: however a trial ends, Optuna hears of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from hft_ray.config.load import validate
+from hft_ray.orchestration.cluster import QUIET
+from hft_ray.search import Study
+from hft_ray.search.searcher import StudySearcher
+
+pytestmark = pytest.mark.cluster
+
+ENDS = ["complete", "raises", "nan", "missing", "stopped", "silent", "complete"]
+STATES = ["COMPLETE", "FAIL", "FAIL", "FAIL", "PRUNED", "FAIL", "COMPLETE"]
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    ray = pytest.importorskip("ray")
+    before = {key: os.environ.get(key) for key in QUIET}
+    os.environ.update(QUIET)
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield ray
+    ray.shutdown()
+    for key, value in before.items():
+        if value is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = value
+
+
+def make_trainable():
+    from ray import tune
+
+    class Ends(tune.Trainable):
+        """Ends at once, each trial in its own way. Defined here so that Ray ships it by value."""
+
+        def setup(self, config):
+            assert json.loads(config["params"])["selection.ratio"] <= 1.0
+            self.how = ENDS[int(config["trial"][1:])]
+
+        def step(self):
+            values = {"task/score": 0.5, "forgetting/mean": 0.1}
+            if self.how == "raises":
+                raise RuntimeError("as planned")
+            if self.how == "silent":
+                return {**values, "done": True}
+            if self.how == "nan":
+                values["task/score"] = math.nan
+            if self.how == "missing":
+                del values["task/score"]
+            state = "stopped" if self.how == "stopped" else "complete"
+            outcome = {"state": state, "step": 1, "values": values}
+            return {**values, "outcome": json.dumps(outcome), "done": True}
+
+    return Ends
+
+
+def test_every_end_reaches_the_study(ray_cluster, tmp_path):
+    from ray import tune
+
+    raw = {
+        "name": "s",
+        "model": "m",
+        "data": {"train": "t.jsonl"},
+        "search": {"space": {"selection.ratio": {"low": 0.1, "high": 1.0}}, "trials": len(ENDS)},
+    }
+    study = Study(validate(raw, "test.yaml"), tmp_path / "search.db")
+    tuner = tune.Tuner(
+        tune.with_resources(make_trainable(), {"cpu": 0.5}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(study), num_samples=50, max_concurrent_trials=2
+        ),
+        run_config=tune.RunConfig(
+            name="s",
+            storage_path=str(tmp_path / "tune"),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+        ),
+    )
+    results = tuner.fit()
+    # The study, not num_samples, says how many there are.
+    assert len(results) == len(ENDS)
+    storage = f"sqlite:///{tmp_path / 'search.db'}"
+    trials = optuna.load_study(study_name="s", storage=storage).trials
+    assert [trial.state for trial in trials] == [TrialState[state] for state in STATES]
+    assert trials[0].params["selection.ratio"] == 1.0
+    reasons = [known.result.get("reason") for known in study.trials()]
+    assert reasons[1] == reasons[5] == "the trial ended without a result"
+    assert reasons[2] == reasons[3] == "no finite value for task/score"
+    assert study.next_trial() is None
