@@ -2,9 +2,11 @@
 
 from hft_ray.selection.apply import apply
 from hft_ray.selection.catalog import Catalog, CatalogError, Category, Unit, build_catalog
-from hft_ray.selection.draw import Draw, draw
+from hft_ray.selection.draw import Draw, draw, history_of, pool
 from hft_ray.selection.fractions import Fractions
+from hft_ray.selection.history import History
 from hft_ray.selection.schedule import Schedule
+from hft_ray.selection.strategies import needs
 from hft_ray.selection.touched import Touched
 
 __all__ = [
@@ -13,10 +15,14 @@ __all__ = [
     "Category",
     "Draw",
     "Fractions",
+    "History",
     "Schedule",
     "Touched",
     "Unit",
     "apply",
     "build_catalog",
     "draw",
+    "history_of",
+    "needs",
+    "pool",
 ]

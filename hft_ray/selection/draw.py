@@ -1,15 +1,22 @@
-"""A draw: what is trainable in one round, a pure function of (model, selection, round)."""
+"""A draw: what is trainable in one round, a pure function of model, selection, round and history.
+
+The strategies that measure nothing need no history: what they drew before follows from the seed,
+so that a resumed run has nothing to store.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isfinite
 
-from hft_ray.config import Selection
+from hft_ray.config import ConfigError, Problem, Selection
 from hft_ray.selection.catalog import Catalog, Unit
 from hft_ray.selection.fractions import Fractions, realised
 from hft_ray.selection.granularity import pick
-from hft_ray.selection.strategies import STRATEGIES
+from hft_ray.selection.history import History
+from hft_ray.selection.strategies import STRATEGIES, needs
+from hft_ray.selection.weights import weight
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Draw:
     fractions: Fractions
 
 
-def draw(catalog: Catalog, selection: Selection, round: int) -> Draw:
+def draw(
+    catalog: Catalog, selection: Selection, round: int, history: History | None = None
+) -> Draw:
     """Draw what is trainable in ``round``; the same on every rank, platform and process.
 
     What lies outside the layers (embeddings, head, final norm, projections) follows
@@ -39,13 +48,82 @@ def draw(catalog: Catalog, selection: Selection, round: int) -> Draw:
     layers, and the ratio is one of both together: at model granularity as units like any other, at
     layer granularity each as a layer of its own, at category granularity as categories of their
     own.
+
+    Args:
+        catalog: The units of the model.
+        selection: How to draw.
+        round: Number of the round, from 0.
+        history: The rounds before and what was measured; None to work out the rounds before from
+            the seed (see :func:`history_of`), which takes a draw for each where it matters. In
+            round 0 nothing has to be measured: ties are then broken by hash.
+
+    Raises:
+        ConfigError: The weights are 0 for every category that the model has.
+        ValueError: Measures are missing, or are no finite numbers of at least 0.
     """
-    rank = STRATEGIES[selection.strategy](selection.seed, round)
-    pool = catalog.units if selection.embeddings == "selected" else catalog.block
-    drawn = set(pick(pool, selection, rank))
+    if history is None:
+        history = history_of(catalog, selection, _rounds_that_matter(selection, round))
+    drawn_from = pool(catalog, selection)
+    _check_measures(drawn_from, selection, round, history)
+    _check_weights(drawn_from, selection)
+    rank = STRATEGIES[selection.strategy](selection, round, history)
+    drawn = set(pick(drawn_from, selection, rank))
     if selection.embeddings == "trained":
         drawn.update(catalog.outside)
     units = tuple(unit for unit in catalog.units if unit in drawn)
     parameters = tuple(sorted(name for unit in units for name in unit.parameters))
     digest = sha256("\n".join(parameters).encode()).hexdigest()
     return Draw(round, parameters, units, digest, realised(catalog, units))
+
+
+def pool(catalog: Catalog, selection: Selection) -> tuple[Unit, ...]:
+    """Return the units that are drawn from, and so those whose measures a strategy needs."""
+    return catalog.units if selection.embeddings == "selected" else catalog.block
+
+
+def history_of(catalog: Catalog, selection: Selection, rounds: int) -> History:
+    """Return the history after ``rounds`` rounds, by drawing them all again.
+
+    Raises:
+        ValueError: The strategy drew by what was measured, which cannot be had again.
+    """
+    if rounds and needs(selection) != "nothing":
+        raise ValueError(
+            f"rounds of the strategy {selection.strategy} depend on measures; their history cannot "
+            "be worked out from the seed"
+        )
+    history = History()
+    for round in range(rounds):
+        history = history.after(draw(catalog, selection, round, history).units)
+    return history
+
+
+def _rounds_that_matter(selection: Selection, round: int) -> int:
+    return round if selection.strategy == "cyclic" else 0
+
+
+def _check_measures(
+    units: tuple[Unit, ...], selection: Selection, round: int, history: History
+) -> None:
+    measured = history.measures
+    if needs(selection) == "nothing" or (round == 0 and not measured):
+        return
+    missing = [unit.name for unit in units if unit.name not in measured]
+    if missing:
+        raise ValueError(
+            f"round {round} of the strategy {selection.strategy} lacks measures of "
+            f"{len(missing)} units: {', '.join(missing[:5])}"
+        )
+    for unit in units:
+        if not (isfinite(measured[unit.name]) and measured[unit.name] >= 0):
+            raise ValueError(
+                f"the {needs(selection)} of {unit.name} must be a finite number of at least 0, "
+                f"not {measured[unit.name]}"
+            )
+
+
+def _check_weights(units: tuple[Unit, ...], selection: Selection) -> None:
+    if selection.strategy == "weighted" and not any(weight(unit, selection) for unit in units):
+        there = ", ".join(sorted({unit.category for unit in units}))
+        problem = f"of the categories that the model has ({there}) one must weigh more than 0"
+        raise ConfigError(Problem("selection.weights", problem, selection.weights.model_dump()))

@@ -8,7 +8,9 @@ Symbols: r is the ratio, n a number of units, P a number of parameters.
   category in a layer floor(r n) are drawn, and one more in a random set of layers ("randomised
   rounding"). At r = 1/2: 2 of 4 attention matrices, of 3 feed-forward matrices 2 in one half of the
   layers and 1 in the other, 1 of 2 norms. Units outside the layers are categories of their own,
-  apart from those inside.
+  apart from those inside. Where the categories' shares are no whole numbers, the categories that
+  give one more are those that the strategy prefers, then those with the largest remainder. The
+  strategy ``weighted`` gives each category a ratio of its own, with the same total.
 
 Budget in matrices: exactly ``round_half_up(r n)`` of the pool (at layer granularity, of its
 layers).
@@ -28,6 +30,7 @@ from math import floor
 from hft_ray.config import Selection
 from hft_ray.selection.catalog import Unit
 from hft_ray.selection.strategies import Candidate, Ranking
+from hft_ray.selection.weights import water_filling, weight
 
 Group = list[Candidate]
 """The candidates of one category: its units in each layer that has some."""
@@ -39,12 +42,15 @@ def pick(pool: Sequence[Unit], selection: Selection, rank: Ranking) -> list[Unit
     by_matrices = selection.budget == "matrices"
     if selection.granularity == "category":
         groups = _categories(pool)
+        ratios = _ratios(groups, ratio, selection)
+        groups = {category: cells for category, cells in groups.items() if ratios[category]}
         drawn = (
-            _categories_by_matrices(groups, ratio, rank)
+            _categories_by_matrices(groups, ratios, rank)
             if by_matrices
-            else _categories_by_parameters(groups, ratio, rank)
+            else _categories_by_parameters(groups, ratios, rank)
         )
-        return drawn or [min(pool, key=lambda unit: rank(_single(unit)))]
+        units = (unit for cells in groups.values() for unit in _units(cells))
+        return drawn or [min(units, key=lambda unit: rank(_single(unit)))]
     candidates = _layers(pool) if selection.granularity == "layer" else list(map(_single, pool))
     ranked = sorted(candidates, key=rank)
     count = (
@@ -89,14 +95,33 @@ def _categories(pool: Sequence[Unit]) -> dict[str, Group]:
     }
 
 
+def _ratios(groups: dict[str, Group], ratio: Fraction, selection: Selection) -> dict[str, Fraction]:
+    """Return the ratio of each category; in units or parameters they add up to the whole's."""
+    if selection.strategy != "weighted":
+        return dict.fromkeys(groups, ratio)
+    units = {category: _units(cells) for category, cells in groups.items()}
+    by_matrices = selection.budget == "matrices"
+    sizes = {
+        category: len(members) if by_matrices else sum(unit.size for unit in members)
+        for category, members in units.items()
+    }
+    weights = {
+        category: Fraction(str(weight(members[0], selection)))
+        for category, members in units.items()
+    }
+    return water_filling(ratio, sizes, weights)
+
+
 def _ranked_units(candidate: Candidate, rank: Ranking) -> Group:
     return sorted(map(_single, candidate.units), key=rank)
 
 
-def _categories_by_matrices(groups: dict[str, Group], ratio: Fraction, rank: Ranking) -> list[Unit]:
+def _categories_by_matrices(
+    groups: dict[str, Group], ratios: dict[str, Fraction], rank: Ranking
+) -> list[Unit]:
     drawn: list[Unit] = []
-    for category, quota in _apportion(groups, ratio, rank).items():
-        cells = groups[category]
+    for category, quota in _apportion(groups, ratios, rank).items():
+        cells, ratio = groups[category], ratios[category]
         counts = {cell.name: floor(ratio * len(cell.units)) for cell in cells}
         fractional = [cell for cell in cells if (ratio * len(cell.units)).denominator != 1]
         more = quota - sum(counts.values())
@@ -109,23 +134,32 @@ def _categories_by_matrices(groups: dict[str, Group], ratio: Fraction, rank: Ran
     return drawn
 
 
-def _apportion(groups: dict[str, Group], ratio: Fraction, rank: Ranking) -> dict[str, int]:
-    """Split the number of units over the categories by largest remainder, ties by rank."""
+def _apportion(
+    groups: dict[str, Group], ratios: dict[str, Fraction], rank: Ranking
+) -> dict[str, int]:
+    """Split the number of units over the categories.
+
+    Each gets its share rounded down. Of those that lose by it, some get one more: by the ranking's
+    score, then by largest remainder, then by the ranking's hash.
+    """
     units = {category: tuple(_units(cells)) for category, cells in groups.items()}
-    ideal = {category: ratio * len(members) for category, members in units.items()}
+    ideal = {category: ratios[category] * len(members) for category, members in units.items()}
     quotas = {category: floor(share) for category, share in ideal.items()}
     total = max(1, round_half_up(sum(ideal.values(), Fraction(0))))
-    by_remainder = sorted(
-        groups,
-        key=lambda each: (quotas[each] - ideal[each], rank(Candidate(each, units[each]))),
-    )
-    for category in by_remainder[: total - sum(quotas.values())]:
+
+    def order(category: str) -> tuple[float, Fraction, str]:
+        score, tie = rank(Candidate(category, units[category]))
+        return score, quotas[category] - ideal[category], tie
+
+    losing = [category for category in groups if quotas[category] < ideal[category]]
+    for category in sorted(losing, key=order)[: total - sum(quotas.values())]:
         quotas[category] += 1
+    assert sum(quotas.values()) == total
     return quotas
 
 
 def _categories_by_parameters(
-    groups: dict[str, Group], ratio: Fraction, rank: Ranking
+    groups: dict[str, Group], ratios: dict[str, Fraction], rank: Ranking
 ) -> list[Unit]:
     """Diffuse the error from layer to layer, and from small categories to large ones.
 
@@ -136,10 +170,11 @@ def _categories_by_parameters(
     """
     drawn: list[Unit] = []
     carry = Fraction(0)
-    for cells in sorted(groups.values(), key=lambda cells: sum(each.size for each in cells)):
-        for cell in sorted(cells, key=rank):
+    by_size = sorted(groups, key=lambda category: sum(each.size for each in groups[category]))
+    for category in by_size:
+        for cell in sorted(groups[category], key=rank):
             ranked = _ranked_units(cell, rank)
-            target = ratio * cell.size + carry
+            target = ratios[category] * cell.size + carry
             taken = ranked[: _nearest_prefix(ranked, target)]
             carry = target - sum(each.size for each in taken)
             drawn += _units(taken)
