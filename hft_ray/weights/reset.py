@@ -1,0 +1,98 @@
+"""Half-reset: put a share of a tuned model's matrices back to the base's values, untrained.
+
+The pilot experiment of HFT (arXiv 2404.18466): a fine-tuned model whose matrices are half put back
+to the pre-trained ones recovers much of the base's knowledge and loses little of the task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from hft_ray.config import ConfigError, Problem, Selection
+from hft_ray.selection import Fractions, build_catalog, draw
+from hft_ray.weights.checkpoint import Checkpoint, in_dtype, names_in_short, same_bits
+from hft_ray.weights.naming import Naming
+from hft_ray.weights.pairing import pair_all, shape_of
+from hft_ray.weights.writing import rewrite
+
+
+@dataclass(frozen=True)
+class Reset:
+    """What a half-reset did.
+
+    Attributes:
+        units: Names of the units that have the base's values.
+        hash: SHA-256 of the names of their parameters, as of any selection.
+        fractions: How much of the model they are.
+        tensors: Tensors that were written.
+        reset_tensors: Of these, how many have the base's values.
+        changed_tensors: Of these, how many differ from the tuned model's.
+    """
+
+    units: tuple[str, ...]
+    hash: str
+    fractions: Fractions
+    tensors: int
+    reset_tensors: int
+    changed_tensors: int
+
+
+def half_reset(tuned: Path, base: Path, selection: Selection, out: Path) -> Reset:
+    """Write ``tuned`` with the units that ``selection`` draws put back to ``base``.
+
+    Args:
+        tuned: A model directory; its files, dtype, configuration and tokenizer are kept.
+        base: The model directory that it was tuned from. Its values are taken in the tuned
+            model's element type, hence to the bit where both have the same.
+        selection: What is drawn (in round 0) is reset, all else stays tuned; ``embeddings``
+            "frozen" keeps what lies outside the layers, "trained" resets it.
+        out: The directory to make.
+
+    Raises:
+        ConfigError: The two do not match, the model's structure or the names in its files are not
+            understood, or ``out`` exists.
+    """
+    models = Checkpoint(tuned, "TUNED"), Checkpoint(base, "BASE")
+    pairs = pair_all(*models)
+    model = shape_of(models[0])
+    parameter_of = _parameters(models[0], model)
+    drawn = draw(build_catalog(model), selection, 0)
+    # A parameter may be made of several tensors: they go together.
+    partners = {name: pairs[name] for name, of in parameter_of.items() if of in drawn.parameters}
+    changed = 0
+
+    def value(name: str) -> Tensor:
+        nonlocal changed
+        theta = models[0].read(name)
+        partner = partners.get(name)
+        if partner is None:
+            return theta
+        theta0 = in_dtype(models[1].read(partner), models[0].entries[name].dtype)
+        changed += not same_bits(theta, theta0)
+        return theta0
+
+    rewrite(models[0], out, value)
+    units = tuple(unit.name for unit in drawn.units)
+    return Reset(units, drawn.hash, drawn.fractions, len(pairs), len(partners), changed)
+
+
+def _parameters(tuned: Checkpoint, model: nn.Module) -> dict[str, str | None]:
+    """Return the parameter that each tensor belongs to, None for a buffer.
+
+    Raises:
+        ConfigError: Some tensors are not understood, or some parameters have no tensor.
+    """
+    places = Naming(model).places(tuned.entries)
+    unknown = [name for name, place in places.items() if place is None or place.splits]
+    if unknown:
+        problem = f"has tensors that are not one parameter's: {names_in_short(unknown)}"
+        raise ConfigError(Problem(tuned.what, problem, str(tuned.folder)))
+    found = {name: place.parameter for name, place in places.items() if place is not None}
+    missing = {name for name, _ in model.named_parameters()} - set(found.values())
+    if missing:
+        problem = f"has no tensor for parameters of its model: {names_in_short(missing)}"
+        raise ConfigError(Problem(tuned.what, problem, str(tuned.folder)))
+    return found
