@@ -8,45 +8,13 @@ from fractions import Fraction
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection_random import catalogs, past, selections
 
 from hft_ray.config import Selection
-from hft_ray.selection import Catalog, Unit, draw
+from hft_ray.selection import Catalog, draw
 
-CATEGORIES = ("attention", "feed_forward", "norm", "expert", "router")
-OUTSIDE = ("embedding", "head", "norm", "other")
-
-
-@st.composite
-def catalogs(make: st.DrawFn) -> Catalog:
-    units = []
-    layers = make(st.integers(1, 7))
-    for layer in range(layers):
-        kinds = make(st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=9))
-        places = [(layer, kind) for kind in kinds]
-        units += [(f"layers.{layer}.{i}", *place) for i, place in enumerate(places)]
-    outer = make(st.lists(st.sampled_from(OUTSIDE), max_size=4))
-    units += [(f"outer.{i}", None, kind) for i, kind in enumerate(outer)]
-    sizes = make(st.lists(st.integers(1, 10_000), min_size=len(units), max_size=len(units)))
-    return Catalog(
-        tuple(
-            Unit(name, (f"{name}.weight",), kind, layer, size)
-            for (name, layer, kind), size in zip(units, sizes, strict=True)
-        ),
-        layers,
-    )
-
-
-selections = st.builds(
-    Selection,
-    ratio=st.one_of(
-        st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0]),
-        st.floats(0.001, 1.0).map(lambda ratio: round(ratio, 4)),
-    ),
-    granularity=st.sampled_from(["model", "layer", "category"]),
-    budget=st.sampled_from(["matrices", "parameters"]),
-    embeddings=st.sampled_from(["trained", "frozen", "selected"]),
-    seed=st.integers(0, 2**40),
-)
+ANY = selections()
+ROUNDS, PASTS = st.integers(0, 1000), st.integers(0, 2**32)
 
 
 def half_up(value: Fraction) -> int:
@@ -54,9 +22,9 @@ def half_up(value: Fraction) -> int:
 
 
 @settings(max_examples=400, deadline=None)
-@given(catalogs(), selections, st.integers(0, 1000))
-def test_budgets_hold(catalog: Catalog, selection: Selection, round: int):
-    drawn = draw(catalog, selection, round)
+@given(catalogs(), ANY, ROUNDS, PASTS)
+def test_budgets_hold(catalog: Catalog, selection: Selection, round: int, seed: int):
+    drawn = draw(catalog, selection, round, past(catalog, seed))
     ratio = Fraction(str(selection.ratio))
     selected = selection.embeddings == "selected"
     pool = catalog.units if selected else catalog.block
@@ -83,13 +51,16 @@ def test_budgets_hold(catalog: Catalog, selection: Selection, round: int):
 
 
 @settings(max_examples=200, deadline=None)
-@given(catalogs(), selections, st.integers(0, 1000))
-def test_draws_are_pure_and_well_formed(catalog: Catalog, selection: Selection, round: int):
-    drawn = draw(catalog, selection, round)
-    assert drawn == draw(Catalog(catalog.units, catalog.layers), selection, round)
+@given(catalogs(), ANY, ROUNDS, PASTS)
+def test_draws_are_pure_and_well_formed(
+    catalog: Catalog, selection: Selection, round: int, seed: int
+):
+    history = past(catalog, seed)
+    drawn = draw(catalog, selection, round, history)
+    assert drawn == draw(Catalog(catalog.units, catalog.layers), selection, round, history)
     # Only the names count, not the order in which a model lists its modules.
     reversed_catalog = Catalog(catalog.units[::-1], catalog.layers)
-    assert draw(reversed_catalog, selection, round).hash == drawn.hash
+    assert draw(reversed_catalog, selection, round, history).hash == drawn.hash
     assert list(drawn.parameters) == sorted(set(drawn.parameters))
     outer = {unit for unit in drawn.units if unit.layer is None}
     if selection.embeddings == "trained":
@@ -102,12 +73,18 @@ def test_draws_are_pure_and_well_formed(catalog: Catalog, selection: Selection, 
 
 
 @settings(max_examples=200, deadline=None)
-@given(catalogs(), selections, st.integers(0, 1000))
+@given(
+    catalogs(),
+    selections(granularity="category", budget="matrices").filter(
+        lambda each: each.strategy != "weighted"
+    ),
+    ROUNDS,
+    PASTS,
+)
 def test_category_granularity_is_even_over_layers(
-    catalog: Catalog, selection: Selection, round: int
+    catalog: Catalog, selection: Selection, round: int, seed: int
 ):
-    selection = selection.model_copy(update={"granularity": "category", "budget": "matrices"})
-    drawn = draw(catalog, selection, round)
+    drawn = draw(catalog, selection, round, past(catalog, seed))
     ratio = Fraction(str(selection.ratio))
     there = Counter((unit.category, unit.layer) for unit in catalog.block)
     counts = Counter((unit.category, unit.layer) for unit in drawn.units)
