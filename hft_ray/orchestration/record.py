@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,15 +113,16 @@ class Recorder:
         metrics = {"front/hypervolume": front.hypervolume, "front/size": size}
         self._tracker.log_sweep(finished, metrics)
 
-    def write_report(self, trials: Iterable[Known]) -> Front:
+    def write_report(self, trials: Sequence[Known]) -> Front:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
-        # The run ids are part of the report: they are known once everything is written.
+        front = self.front(trials)
+        pairs = zip(front.points, front.on_front, strict=True)
+        self._tracker.set_pareto({point.trial: on for point, on in pairs})
+        # The run ids are part of the report: all are known once the tags of all are written.
         self._tracker.flush(timeout=30)
         front = self.front(trials)
         for file in write_front(front, self._folder.path / "front"):
             self._tracker.log_artifact(file, f"front/{file.name}")
-        pairs = zip(front.points, front.on_front, strict=True)
-        self._tracker.set_pareto({point.trial: on for point, on in pairs})
         return front
 
     def close(self, state: State) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hft_ray.pareto import Front
+if TYPE_CHECKING:  # the front's pictures take seconds to import
+    from hft_ray.pareto import Front
 
 
 @dataclass

@@ -13,8 +13,9 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed as dist
 
-from hft_ray.config import Config
+from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.dispatcher import find
@@ -22,6 +23,7 @@ from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
 from hft_ray.training.process_group import start_deepspeed
 
+LONGEST_REASON = 1000
 log = logging.getLogger(__name__)
 
 
@@ -63,9 +65,11 @@ class _Worker:
             self._finish(order.trial, {"state": "failed", "reason": str(error)})
         except Exception as error:
             # Whatever it was, other ranks may hang in a collective and memory may be lost: the
-            # group is started afresh, and this trial is not tried again.
-            reason = f"{type(error).__name__}: {error}"
-            self._finish(order.trial, {"state": "failed", "reason": reason})
+            # group is started afresh. This trial is not tried again, unless all that went wrong
+            # here is that another rank is gone: that one has said why, or was killed.
+            reason = _in_a_line(error)
+            if not _lost_a_peer(error):
+                self._finish(order.trial, {"state": "failed", "reason": reason})
             raise TrialCrashError(f"{order.trial} failed: {reason}") from error
         else:
             self._finish(order.trial, outcome)
@@ -92,6 +96,17 @@ class _Worker:
         ray.get(
             self.dispatcher.finish.remote(self.incarnation, self.group, self.rank, trial, outcome)
         )
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, ConfigError):
+        return "; ".join(map(str, error.problems))
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+
+
+def _lost_a_peer(error: Exception) -> bool:
+    """Whether ``error`` only says that a collective failed; gloo's errors have no type."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def worker_main(setup: dict[str, Any]) -> None:

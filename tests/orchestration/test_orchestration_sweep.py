@@ -1,0 +1,395 @@
+"""Whole sweeps as users run them, and what they leave: two ranks, faults, Ctrl-C, going on."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import sys
+from collections import Counter
+
+import optuna
+import pytest
+import ray
+from sweep_driver import SweepDriver, read_front, write_file
+
+from hft_ray.cli import main
+from hft_ray.config.keys import settings, with_settings
+from hft_ray.config.load import load
+from hft_ray.tracking import tracking_uri
+from hft_ray.tracking.environment import open_client
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
+EVALUATED = {
+    "task/answers",
+    "task/score",
+    "general/texts",
+    "general/questions",
+    "general/score",
+    "forgetting/texts",
+    "forgetting/questions",
+    "forgetting/mean",
+}
+MEASURED = EVALUATED | {
+    "train/loss",
+    "train/tokens_per_second",
+    "selection/trainable_fraction",
+    "selection/touched_fraction",
+    "cost/device_seconds",
+    "cost/peak_memory_bytes",
+}
+
+
+class Runs:
+    """A sweep's runs in MLflow."""
+
+    def __init__(self, root, sweep):
+        self.client = open_client(tracking_uri(None, root))
+        experiment = self.client.get_experiment_by_name("hft-ray")
+        runs = self.client.search_runs([experiment.experiment_id])
+        runs = [run for run in runs if run.data.tags["hft_ray.sweep"] == sweep]
+        kinds = Counter(run.data.tags["hft_ray.kind"] for run in runs)
+        assert kinds["sweep"] == 1
+        assert set(kinds) == {"sweep", "trial"}
+        self.parent = next(run for run in runs if run.data.tags["hft_ray.kind"] == "sweep")
+        children = [run for run in runs if run.data.tags["hft_ray.kind"] == "trial"]
+        self.trials = {run.data.tags["hft_ray.trial"]: run for run in children}
+        # One child per trial, however often it was started.
+        assert len(self.trials) == len(children)
+
+    def states(self):
+        return {name: run.data.tags["hft_ray.state"] for name, run in sorted(self.trials.items())}
+
+    def statuses(self):
+        return {name: run.info.status for name, run in sorted(self.trials.items())}
+
+    def artifacts(self, folder=""):
+        found = []
+        for each in self.client.list_artifacts(self.parent.info.run_id, folder):
+            found += self.artifacts(each.path) if each.is_dir else [each.path]
+        return sorted(found)
+
+    def steps(self, run, metric):
+        history = self.client.get_metric_history(run.info.run_id, metric)
+        return [each.step for each in history]
+
+
+def study_states(root, sweep):
+    storage = f"sqlite:///{root / 'sweeps' / sweep / 'search.db'}"
+    return [
+        trial.state.name for trial in optuna.load_study(study_name=sweep, storage=storage).trials
+    ]
+
+
+def command(monkeypatch, capsys, root, *arguments):
+    """Run ``hft-ray`` in this process; return exit code, output and error output."""
+    monkeypatch.setenv("HFT_RAY_HOME", str(root))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(sys, "argv", ["hft-ray", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+@pytest.fixture(scope="module")
+def stages(tiny_file, tmp_path_factory):
+    """A sweep over ZeRO-2 and ZeRO-3 on two workers: a worker is killed, then comes Ctrl-C."""
+    folder = tmp_path_factory.mktemp("stages")
+    root = folder / "home"
+    root.mkdir()
+    content = copy.deepcopy(tiny_file) | {"name": "stages", "cluster": {"workers": 2}}
+    content["training"]["log_every"] = 5
+    content["search"] = {
+        "trials": 4,
+        "space": {
+            "selection.ratio": {"low": 0.25, "high": 0.75},
+            "training.zero_stage": [2, 3],
+            "training.steps": [10, 200],
+        },
+        "first": [
+            {"selection.ratio": 1.0, "training.zero_stage": 2, "training.steps": 10},
+            {"selection.ratio": 0.5, "training.zero_stage": 3, "training.steps": 200},
+            {"selection.ratio": 0.5, "training.zero_stage": 2, "training.steps": 200},
+            {"selection.ratio": 0.25, "training.zero_stage": 3, "training.steps": 10},
+        ],
+    }
+    file = write_file(folder, content)
+    driver = SweepDriver(file, root)
+    try:
+        driver.wait_for_event("report", "t0001")
+        workers = driver.workers()
+        assert len(workers) == 2, driver.said()
+        workers[1].kill()
+        driver.wait_for_event("report", "t0002")
+        driver.interrupt()
+        code = driver.wait(60)
+        yield file, root, driver, code
+    finally:
+        driver.close()
+
+
+def test_ctrl_c_ends_a_sweep_so_that_it_can_go_on(stages):
+    _, root, driver, code = stages
+    assert code == 130, driver.said()
+    assert "the same command goes on" in driver.error_output
+    assert driver.left_behind() == []
+    runs = Runs(root, "stages")
+    assert runs.states() == {"t0000": "complete", "t0001": "complete", "t0002": "stopped"}
+    assert runs.statuses() == {"t0000": "FINISHED", "t0001": "FINISHED", "t0002": "KILLED"}
+    assert runs.parent.info.status == "KILLED"
+    # The search keeps the trial that was under way, to hand it out again.
+    assert study_states(root, "stages") == ["COMPLETE", "COMPLETE", "RUNNING", "WAITING"]
+
+
+def test_a_killed_worker_costs_its_trial_one_attempt_and_no_result(stages):
+    _, root, driver, _ = stages
+    assert "t0001 will be started again: a worker process died" in driver.output
+    assert "t0001 started on group 0, attempt 2" in driver.output
+    # The workers stay warm otherwise: two trials and the base in the first life of the group.
+    joined = [line for line in driver.events() if "'joined'" in line]
+    assert len(joined) == 2
+    runs = Runs(root, "stages")
+    steps = runs.steps(runs.trials["t0001"], "train/loss")
+    assert sorted(steps) == list(range(5, 201, 5)), "no step twice"
+
+
+@pytest.fixture(scope="module")
+def continued(stages):
+    """The same FILE again, extended by a trial, with the result as JSON."""
+    file, root, *_ = stages
+    driver = SweepDriver(file, root, "--set", "search.trials=5", "--json")
+    try:
+        code = driver.wait()
+        yield file, root, driver, code
+    finally:
+        driver.close()
+
+
+def test_the_same_command_goes_on_and_more_trials_extend_it(continued):
+    _, root, driver, code = continued
+    assert code == 0, driver.said()
+    assert driver.left_behind() == []
+    started = [line for line in driver.events() if "'started', 'trial': 't" in line]
+    assert [line.split("'trial': '")[1][:5] for line in started] == ["t0002", "t0003", "t0004"]
+    runs = Runs(root, "stages")
+    names = [f"t{number:04d}" for number in range(5)]
+    assert runs.states() == dict.fromkeys(names, "complete")
+    assert runs.statuses() == dict.fromkeys(names, "FINISHED")
+    assert study_states(root, "stages") == ["COMPLETE"] * 5
+
+
+def test_json_is_all_that_is_printed(continued):
+    _, root, driver, _ = continued
+    assert json.loads(driver.output) == read_front(root, "stages")
+    assert driver.error_output == ""
+
+
+def test_mlflow_holds_what_users_rely_on(continued):
+    file, root, *_ = continued
+    runs = Runs(root, "stages")
+    parent = runs.parent
+    assert parent.info.run_name == "stages"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["hft_ray.state"] == "complete"
+    wanted = ["config.yaml", "front/front.html", "front/front.json", "front/front.png"]
+    assert runs.artifacts() == wanted
+    assert sorted(runs.steps(parent, "front/hypervolume")) == [1, 2, 3, 4, 5]
+    assert sorted(runs.steps(parent, "front/size")) == [1, 2, 3, 4, 5]
+    config = load(file, ["search.trials=5"])
+    first = config.search.first
+    for number, name in enumerate(sorted(runs.trials)):
+        run = runs.trials[name]
+        tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
+        assert run.info.run_name == name
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert tags["hft_ray.pareto"] in ("true", "false")
+        assert set(metrics) >= MEASURED
+        assert all(math.isfinite(value) for value in metrics.values())
+        assert metrics["train/tokens_per_second"] > 0
+        assert set(params) == set(settings(config))
+        if number < len(first):
+            assert params["training.zero_stage"] == str(first[number]["training.zero_stage"])
+            resolved = with_settings(config, first[number])
+            assert params["selection.ratio"] == str(resolved.selection.ratio)
+        last = int(params["training.steps"])
+        assert sorted(runs.steps(run, "train/loss")) == list(range(5, last + 1, 5))
+        assert runs.steps(run, "task/score") == [last]
+    trained = {
+        n: run.data.metrics["selection/trainable_fraction"] for n, run in runs.trials.items()
+    }
+    assert trained["t0000"] == 1.0
+    assert trained["t0003"] < trained["t0001"] < 1.0
+
+
+def test_front_json_is_as_promised(continued):
+    _, root, *_ = continued
+    front = read_front(root, "stages")
+    runs = Runs(root, "stages")
+    assert front["sweep"] == "stages"
+    assert front["objectives"] == OBJECTIVES
+    assert set(front["reference_point"]) == set(OBJECTIVES)
+    assert front["hypervolume"] == runs.parent.data.metrics["front/hypervolume"]
+    assert front["base"].keys() >= EVALUATED
+    assert front["base"]["forgetting/mean"] == 0
+    assert [point["trial"] for point in front["points"]] == sorted(runs.trials)
+    for point in front["points"]:
+        run = runs.trials[point["trial"]]
+        keys = ("trial", "variant", "run_id", "state", "step", "params", "values", "on_front")
+        assert set(point) >= set(keys)
+        assert point["variant"] is None
+        assert point["run_id"] == run.info.run_id
+        assert point["step"] == point["params"]["training.steps"]
+        assert set(point["values"]) == EVALUATED
+        for name, value in point["values"].items():
+            assert value == run.data.metrics[name]
+        assert run.data.tags["hft_ray.pareto"] == str(point["on_front"]).lower()
+    members = [point["trial"] for point in front["points"] if point["on_front"]]
+    assert front["knee"] in members
+    assert runs.parent.data.metrics["front/size"] == len(members)
+
+
+def test_the_report_from_tracking_alone_is_the_same(continued, monkeypatch, capsys):
+    _, root, *_ = continued
+    before = read_front(root, "stages")
+    code, out, err = command(monkeypatch, capsys, root, "report", "stages", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == before
+
+
+def refused(monkeypatch, capsys, root, *arguments):
+    """Run ``hft-ray tune``, which is to be refused before anything starts; return the message."""
+    sweeps = sorted(path for path in root.rglob("*") if path.is_file())
+    times = [path.stat().st_mtime_ns for path in sweeps]
+    code, out, err = command(monkeypatch, capsys, root, "tune", *arguments)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert not ray.is_initialized()
+    assert [path.stat().st_mtime_ns for path in sweeps] == times
+    return err
+
+
+def test_a_changed_file_is_refused_with_the_difference(continued, monkeypatch, capsys):
+    file, root, *_ = continued
+    changes = ["--set", "search.trials=6", "--set", "training.learning_rate=0.5"]
+    message = refused(monkeypatch, capsys, root, file, *changes)
+    assert "training.learning_rate: was 0.003 when the sweep began" in message
+    assert "(given: 0.5)" in message
+    assert "search.trials" not in message
+
+
+def test_fewer_trials_than_before_are_refused(continued, monkeypatch, capsys):
+    file, root, *_ = continued
+    assert "search.trials: was 5" in refused(monkeypatch, capsys, root, file)
+
+
+def test_fresh_refuses_a_name_that_is_taken(continued, monkeypatch, capsys):
+    file, root, *_ = continued
+    message = refused(monkeypatch, capsys, root, file, "--set", "search.trials=5", "--fresh")
+    assert "name: a sweep of this name lies in" in message
+
+
+def test_more_workers_than_there_are_cores_are_refused(tiny_file, tmp_path, monkeypatch, capsys):
+    content = {**copy.deepcopy(tiny_file), "name": "large", "cluster": {"workers": 4096}}
+    content["training"]["batch_size"] = 4096
+    content["search"] = {"space": {"selection.ratio": [0.5]}, "trials": 2}
+    file = write_file(tmp_path, content)
+    message = refused(monkeypatch, capsys, tmp_path / "home", file)
+    assert "1 groups x 4096 workers of 1 CPU and 0 GPU do not fit" in message
+    assert not (tmp_path / "home" / "sweeps").exists()
+
+
+@pytest.fixture(scope="module")
+def faults(tiny_file, tmp_path_factory):
+    """A sweep on two groups: one trial's loss becomes NaN, another trial raises."""
+    folder = tmp_path_factory.mktemp("faults")
+    root = folder / "home"
+    root.mkdir()
+    content = copy.deepcopy(tiny_file) | {"name": "faults", "cluster": {"groups": 2}}
+    content["training"] |= {"steps": 12, "log_every": 4}
+    content["search"] = {
+        "trials": 7,
+        "sampler": "random",
+        "space": {
+            "selection.ratio": {"low": 0.25, "high": 0.75},
+            "selection.reselect": ["never", 4],
+            "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        },
+        "first": [
+            {"selection.ratio": 1.0, "selection.reselect": "never"},
+            {"training.learning_rate": 1e30},
+            # Not installed on a CPU machine: loading the model raises.
+            {"model.attention": "flash_attention_2"},
+        ],
+    }
+    driver = SweepDriver(write_file(folder, content), root)
+    try:
+        code = driver.wait()
+        yield root, driver, code
+    finally:
+        driver.close()
+
+
+FAILED = ["t0001", "t0002"]
+
+
+def test_each_fault_ends_its_own_trial_and_the_sweep_goes_on(faults):
+    root, driver, code = faults
+    assert code == 0, driver.said()
+    runs = Runs(root, "faults")
+    expected = {f"t{n:04d}": "complete" for n in range(7)} | dict.fromkeys(FAILED, "failed")
+    assert runs.states() == expected
+    statuses = {name: "FAILED" if name in FAILED else "FINISHED" for name in expected}
+    assert runs.statuses() == statuses
+    assert runs.parent.info.status == "FINISHED"
+    assert study_states(root, "faults") == ["COMPLETE", "FAIL", "FAIL", *["COMPLETE"] * 4]
+
+
+def test_the_reason_of_a_failure_is_told_everywhere(faults):
+    root, driver, _ = faults
+    runs = Runs(root, "faults")
+    for trial, word in (("t0001", "nan"), ("t0002", "flash")):
+        assert f"{trial} failed: " in driver.output
+        (line,) = (line for line in driver.lines if f"{trial} failed: " in line)
+        assert word in line.lower()
+        assert word in runs.trials[trial].data.tags["hft_ray.reason"].lower()
+
+
+def test_only_the_group_whose_trial_raised_is_started_afresh(faults):
+    _, driver, _ = faults
+    joined = [line for line in driver.events() if "'joined'" in line]
+    assert len(joined) in (2, 3), "a NaN is no reason for new processes"
+    assert not any("'retried'" in line for line in driver.events())
+
+
+def test_the_front_holds_the_others(faults, monkeypatch, capsys):
+    root, *_ = faults
+    front = read_front(root, "faults")
+    members = {point["trial"] for point in front["points"] if point["on_front"]}
+    assert members
+    assert not members & set(FAILED)
+    for point in front["points"]:
+        assert (point["state"] == "failed") == (point["trial"] in FAILED)
+    _, out, _ = command(monkeypatch, capsys, root, "report", "faults", "--json")
+    assert json.loads(out) == front
+
+
+def test_the_last_words_name_front_report_and_comparison(faults):
+    root, driver, _ = faults
+    text = driver.output
+    for part in (
+        "Front of faults",
+        "knee: t",
+        "hypervolume",
+        str(root / "sweeps/faults/front/front.html"),
+        f"mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db",
+        f"logs in {root}/sweeps/faults/logs",
+    ):
+        assert part in text
+    # Nothing of what the libraries print.
+    assert not any("WARNING" in line or "ray::" in line for line in driver.lines)
+    assert driver.error_output == ""
+    assert driver.left_behind() == []
