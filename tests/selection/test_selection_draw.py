@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import os
 import pickle
@@ -15,7 +16,7 @@ import pytest
 from selection_models import ARCHITECTURES
 
 from hft_ray.config import Selection
-from hft_ray.selection import Catalog, Draw, Touched, Unit, build_catalog, draw
+from hft_ray.selection import Catalog, Draw, History, Touched, Unit, build_catalog, draw
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 1.0)
 GRANULARITIES = ("model", "layer", "category")
@@ -218,14 +219,43 @@ def test_golden_hashes(granularity: str):
     assert drawn.hash == GOLDEN[granularity]
 
 
+def strategy_hash(catalog: Catalog, strategy: str, granularity: str = "category") -> str:
+    """Return the hash of a draw from a history made by a rule."""
+    weights = {"attention": 2.5, "norm": 0.3}
+    selection = Selection(strategy=strategy, granularity=granularity, weights=weights, seed=7)
+    history = History(
+        {unit.name: i * i % 3 for i, unit in enumerate(catalog.units)},
+        {unit.name: (i * 7 % 11) / 7 for i, unit in enumerate(catalog.units)},
+    )
+    return draw(catalog, selection, 2, history).hash
+
+
+GOLDEN_STRATEGIES = {
+    ("cyclic", "category"): "4c43956a56a4b70c79ac31f5d7d01b40e61837a600eec7043725260f79d57483",
+    ("gradient", "category"): "799b5ec604a3dd7371572e46b1feccc7b0f566eb8b543cc9d1f6246a77885dee",
+    ("drift", "category"): "94066d72335acf29e282edd196d49d06dd8fece85ab3132f1e2bd0234a79d53c",
+    ("weighted", "category"): "29e2b450077de3b4162a378e726f38f8d2a7554a8c968044d9bffae72a059fcb",
+    ("weighted", "model"): "f796d2c8d150af18ed8c5189ed38d02a243fd414e55434d19aae34e8ca748f15",
+}
+
+
+@pytest.mark.parametrize(("strategy", "granularity"), GOLDEN_STRATEGIES)
+def test_golden_hashes_of_strategies(strategy: str, granularity: str):
+    found = strategy_hash(catalog_of("llama"), strategy, granularity)
+    assert found == GOLDEN_STRATEGIES[strategy, granularity]
+
+
 def test_another_process_with_another_hash_seed_draws_the_same():
     script = (
         "import pickle, sys\n"
         "from hft_ray.config import Selection\n"
-        "from hft_ray.selection import draw\n"
+        "from hft_ray.selection import Catalog, History, draw\n"
+        f"{inspect.getsource(strategy_hash)}\n"
         "catalog = pickle.load(sys.stdin.buffer)\n"
         f"for granularity in {GRANULARITIES}:\n"
         "    print(draw(catalog, Selection(granularity=granularity, seed=7), 2).hash)\n"
+        f"for strategy, granularity in {list(GOLDEN_STRATEGIES)}:\n"
+        "    print(strategy_hash(catalog, strategy, granularity))\n"
         "assert 'transformers' not in sys.modules\n"
     )
     done = subprocess.run(
@@ -236,7 +266,7 @@ def test_another_process_with_another_hash_seed_draws_the_same():
         timeout=120,
         check=True,
     )
-    assert done.stdout.decode().split() == [GOLDEN[each] for each in GRANULARITIES]
+    assert done.stdout.decode().split() == [*GOLDEN.values(), *GOLDEN_STRATEGIES.values()]
 
 
 @EACH_GRANULARITY
