@@ -68,12 +68,18 @@ def test_packed_sequences_train(one_rank):
     assert losses[-1] < losses[0]
 
 
-def test_a_diverging_run_is_an_error_on_every_rank(runs):
-    result = runs.results["diverging"]
+SKIPPED = pytest.mark.xfail(
+    strict=True, reason="ZeRO 1-3 skip steps with infinite gradients and nobody looks at that"
+)
+
+
+@pytest.mark.parametrize("stage", [0, pytest.param(3, marks=SKIPPED)])
+def test_a_diverging_run_is_an_error_on_every_rank(runs, stage):
+    result = runs.results[f"diverging-{stage}"]
     assert result["outcome"] is None
     assert len(result["errors"]) in (1, 2)
     for error in result["errors"]:
         assert "the loss became" in error
         assert "try a lower learning rate" in error
     assert all(math.isfinite(loss) for loss in result["losses"])
-    assert not (runs.folder / "diverging").exists()
+    assert not (runs.folder / f"diverging-{stage}").exists()

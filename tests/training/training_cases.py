@@ -49,7 +49,12 @@ def common_cases() -> dict[str, dict[str, Any]]:
             "training.steps": 6,
             "training.precision": "bf16",
         }
-    cases["diverging"] = {"training.learning_rate": 1e30, "training.steps": 6}
+    for stage in (0, 3):
+        cases[f"diverging-{stage}"] = {
+            "training.zero_stage": stage,
+            "training.learning_rate": 1e30,
+            "training.steps": 6,
+        }
     cases["tied"] = {"model": "tied", "training.zero_stage": 3}
     return cases
 

@@ -1,0 +1,112 @@
+"""``hft-ray train``, alone and under torchrun, as users start it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+CHANGES = {
+    "selection": {"ratio": 0.5, "reselect": 5},
+    "cluster": {"cpus_per_worker": 1},
+    "search": {"space": {"selection.ratio": [0.25, 1.0]}},
+}
+
+
+def start(folder, file, launcher, *options):
+    """Run ``hft-ray train`` on ``file`` with 10 steps of ZeRO-3; return the finished process."""
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(file | CHANGES))
+    command = [*launcher, "-m", "hft_ray", "train", str(path), "--out", str(folder / "out")]
+    return subprocess.run(
+        [*command, "--set", "training.steps=10", "--set", "training.zero_stage=3", *options],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HFT_RAY_HOME": str(folder / "home")},
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    done = start(folder, tiny_file, [sys.executable], "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def under_torchrun(tiny_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("torchrun")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = start(folder, tiny_file, [*torchrun, "--nproc-per-node", "2"])
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder, done
+
+
+def result(run):
+    return json.loads((run[0] / "out" / "result.json").read_text())
+
+
+def test_the_result_is_what_the_contract_says(alone):
+    found = result(alone)
+    assert set(found) >= {"values", "base", "steps", "seconds", "selection", "touched_fraction"}
+    assert found["steps"] == 10
+    assert [(each["round"], each["step"]) for each in found["selection"]] == [(0, 0), (1, 5)]
+    for each in found["selection"]:
+        assert len(each["hash"]) == 64
+        assert set(each["fractions"]) == {"matrices", "block_parameters", "model_parameters"}
+        assert each["fractions"]["matrices"] == 0.5
+    assert {"task/score", "general/score", "forgetting/mean"} <= set(found["values"])
+    assert {"task/score", "general/score"} <= set(found["base"])
+
+
+def test_json_is_all_that_is_printed(alone):
+    folder, done = alone
+    assert json.loads(done.stdout) == result(alone)
+    assert done.stderr == ""
+    assert (folder / "out" / "train-0.log").is_file()
+
+
+def test_torchrun_gives_the_same_result(alone, under_torchrun):
+    one, two = result(alone), result(under_torchrun)
+    assert two["selection"] == one["selection"]
+    assert two["steps"] == one["steps"]
+    for name in ("train/loss", "general/texts", "general/questions", "task/score"):
+        assert two["values"][name] == pytest.approx(one["values"][name], rel=1e-4)
+    assert two["base"] == pytest.approx(one["base"], rel=1e-6)
+
+
+def test_one_rank_alone_tells_how_it_goes(under_torchrun):
+    folder, done = under_torchrun
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:10]] == [["step", str(n + 1)] for n in range(10)]
+    assert "forgetting/mean" in lines[9]
+    assert len(lines) == 11
+    assert lines[10] == f"model and result.json are in {folder / 'out'}"
+    assert (folder / "out" / "train-1.log").is_file()
+
+
+def test_the_model_loads(under_torchrun):
+    folder, _ = under_torchrun
+    model = AutoModelForCausalLM.from_pretrained(folder / "out" / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "out" / "model")
+    ids = tokenizer("the capital of France", return_tensors="pt").input_ids
+    assert model(ids).logits.shape == (1, ids.shape[1], 320)
+
+
+def test_a_diverged_run_fails_with_its_reason(tiny_file, tmp_path):
+    # Weights that large overflow in the next forward pass.
+    wrong = ["training.learning_rate=1e30", "training.zero_stage=0", "selection.reselect=never"]
+    options = [part for setting in wrong for part in ("--set", setting)]
+    done = start(tmp_path, tiny_file, [sys.executable], *options)
+    assert done.returncode == 1
+    assert "failed: the loss became nan" in done.stdout
+    assert "try a lower learning rate" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "out" / "result.json").exists()
+    assert not (tmp_path / "out" / "model").exists()

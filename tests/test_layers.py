@@ -1,0 +1,147 @@
+"""Who may import whom: read from the source of every module, functions and TYPE_CHECKING included.
+
+A package may import those below it. This is what keeps selection, data, evaluation and training
+usable without Ray and MLflow.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "hft_ray"
+PACKAGE = ROOT.name
+
+BELOW = {
+    "config": set(),
+    "selection": {"config"},
+    "data": {"config"},
+    "evaluation": {"config", "data"},
+    "training": {"config", "selection", "data", "evaluation"},
+    "weights": {"config", "selection", "data", "evaluation", "training"},
+    "pareto": set(),
+    "search": {"config", "pareto"},
+    "tracking": {"config"},
+    "demo": {"config", "data", "evaluation", "training"},
+}
+"""Package -> the packages of ours that it may import; those not here may import every other."""
+
+WITH_RAY = ("orchestration/", "search/searcher.py", "cli/sweeping.py")
+HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
+OUTSIDE = {
+    "config": HEAVY,
+    "selection": HEAVY - {"torch"},
+    "data": {"ray", "mlflow", "optuna", "deepspeed"},
+    "evaluation": {"ray", "mlflow", "optuna", "deepspeed"},
+    "training": {"ray", "mlflow", "optuna"},
+    "weights": {"ray", "mlflow", "optuna"},
+    "pareto": HEAVY,
+    "search": {"mlflow", "torch", "transformers", "deepspeed"},
+    "tracking": {"ray", "optuna", "transformers", "deepspeed"},
+}
+"""Package -> libraries that it must do without."""
+
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+LONGEST = 600
+
+
+def imported(module: str) -> set[str]:
+    """Return the dotted names that a module imports, ``from a import b`` as ``a.b``."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call):
+            # import_module("x") and find_spec("x"), which no import statement shows.
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in ("import_module", "__import__") and isinstance(node.args[0], ast.Constant):
+                found.add(str(node.args[0].value))
+    return found
+
+
+def package_of(module: str) -> str:
+    return module.split("/")[0].removesuffix(".py")
+
+
+def ours(module: str) -> set[str]:
+    """Return the packages of ours that a module imports, its own left out."""
+    names = {name.split(".")[1] for name in imported(module) if name.startswith(f"{PACKAGE}.")}
+    return names - {package_of(module), "__version__"}
+
+
+def libraries(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imported(module)}
+
+
+def modules_of(package: str) -> list[str]:
+    found = [module for module in MODULES if package_of(module) == package]
+    assert found, f"there is no package {package}"
+    return found
+
+
+@pytest.mark.parametrize("package", BELOW)
+def test_a_package_imports_only_what_lies_below_it(package):
+    for module in modules_of(package):
+        above = ours(module) - BELOW[package] - {"ranks"}
+        assert not above, f"{module} imports {sorted(above)}"
+
+
+@pytest.mark.parametrize("package", OUTSIDE)
+def test_a_package_does_without_libraries_that_are_not_its_concern(package):
+    for module in modules_of(package):
+        found = libraries(module) & OUTSIDE[package]
+        assert not found, f"{module} imports {sorted(found)}"
+
+
+def test_config_and_pareto_import_nothing_of_ours():
+    for package in ("config", "pareto"):
+        for module in modules_of(package):
+            assert not ours(module), module
+
+
+def test_nothing_but_the_command_line_imports_the_command_line():
+    for module in MODULES:
+        if package_of(module) not in ("cli", "__main__"):
+            assert "cli" not in ours(module), module
+
+
+def test_tracking_alone_knows_mlflow():
+    users = {package_of(module) for module in MODULES if "mlflow" in libraries(module)}
+    assert users == {"tracking"}
+
+
+def test_ray_is_known_where_trials_are_run_and_nowhere_else():
+    users = [module for module in MODULES if "ray" in libraries(module)]
+    assert users
+    assert [module for module in users if not module.startswith(WITH_RAY)] == []
+    searcher = {name for name in imported("search/searcher.py") if name.split(".")[0] == "ray"}
+    assert searcher
+    assert all(name.startswith("ray.tune.search") for name in searcher)
+
+
+def test_optuna_is_known_to_the_search_alone():
+    users = {package_of(module) for module in MODULES if "optuna" in libraries(module)}
+    assert users == {"search"}
+
+
+def test_the_rules_see_imports_that_hide():
+    """The parser finds imports in functions and under TYPE_CHECKING, or the rules say nothing."""
+    assert "datasets" in libraries("data/records.py")
+    assert "transformers" in libraries("data/cache.py")
+    assert ours("evaluation/suite.py") == {"config", "ranks"}
+
+
+def test_every_package_of_the_lower_layers_has_its_rule():
+    packages = {package_of(module) for module in MODULES if "/" in module}
+    assert packages - BELOW.keys() == {"orchestration", "cli"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_longer_than_a_reader_takes(module):
+    assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) <= LONGEST
