@@ -25,7 +25,6 @@ demo: $(BIN)/.installed
 	  code=$$?; \
 	  echo "make demo goes on where it stopped; to start over: rm -r $(DEMO_OUTPUT)" >&2; \
 	  exit $$code; }
-	@echo "The front, to open in a browser: $(CURDIR)/$(DEMO_OUTPUT)/sweeps/demo/front/front.html"
 
 test: lint types pytest
 
