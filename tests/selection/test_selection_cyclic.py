@@ -100,6 +100,19 @@ def test_at_one_half_the_complement_comes_next(catalog: Catalog, selection: Sele
     assert len(first & second) == len(there) % 2
 
 
+def test_a_small_category_has_its_turn():
+    # 0.8 of 4 units, 0.6 of attention and 0.2 of the norm: one unit per round. By largest remainder
+    # the norm would never be drawn.
+    kinds = {"q": "attention", "k": "attention", "v": "attention", "n": "norm"}
+    units = (Unit(name, (f"{name}.weight",), kind, 0, 10) for name, kind in kinds.items())
+    catalog = Catalog(tuple(units), 1)
+    for seed in range(10):
+        selection = Selection(strategy="cyclic", ratio=0.2, seed=seed)
+        counts = times(rounds_of(catalog, selection, 4))
+        assert set(counts.values()) == {1}
+        assert set(counts) == set(catalog.units)
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3_text", "mixtral"])
 @pytest.mark.parametrize("granularity", ["model", "layer", "category"])
 def test_sweeps_of_models_at_one_half(name: str, granularity: str):
