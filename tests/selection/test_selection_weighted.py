@@ -83,16 +83,33 @@ def test_counts_by_hand(ratio: float, weights: dict[str, float], expected: tuple
 
 @pytest.mark.parametrize("granularity", ["category", "model"])
 @pytest.mark.parametrize("budget", ["matrices", "parameters"])
-def test_weight_zero_is_not_drawn_while_others_are_there(granularity: str, budget: str):
+@pytest.mark.parametrize("weightless", [0, 1, 2])
+def test_weight_zero_is_not_drawn_while_others_are_there(
+    granularity: str, budget: str, weightless: int
+):
+    # A fifth of the parameters, so that attention alone holds enough.
     selection = Selection(
-        strategy="weighted", ratio=0.3, granularity=granularity, budget=budget, weights={"norm": 0}
+        strategy="weighted",
+        ratio=0.2,
+        granularity=granularity,
+        budget=budget,
+        weights={("attention", "feed_forward", "norm")[weightless]: 0},
     )
-    catalog = llama()
-    found = [counts(draw(catalog, selection, round)) for round in range(20)]
-    attention, feed_forward, norm = (sum(each) for each in zip(*found, strict=True))
-    assert norm == 0
-    assert attention
-    assert feed_forward
+    found = [counts(draw(llama(), selection, round)) for round in range(30)]
+    totals = [sum(each) for each in zip(*found, strict=True)]
+    assert totals[weightless] == 0
+    assert totals.count(0) == 1
+
+
+def test_weight_zero_does_not_take_up_what_others_leave():
+    # The target is 45: nearer to nothing than to the one unit of weight, and what is missing must
+    # not go to the small units of weight 0. At least one unit is drawn.
+    large = Unit("q", ("q.weight",), "attention", 0, 100)
+    small = [Unit(f"up.{i}", (f"up.{i}.weight",), "feed_forward", 0, 10) for i in range(20)]
+    selection = Selection(
+        strategy="weighted", ratio=0.15, budget="parameters", weights={"feed_forward": 0}
+    )
+    assert draw(Catalog((large, *small), 1), selection, 0).units == (large,)
 
 
 @settings(max_examples=100, deadline=None)
