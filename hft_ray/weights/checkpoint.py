@@ -19,6 +19,8 @@ INDEX = "model.safetensors.index.json"
 _LENGTH = 8
 """A safetensors file begins with the length of its header, in so many bytes, then the header."""
 
+MOST_MAPPED = 1 << 28
+"""Bytes that are read of a file before it is closed and opened again."""
 _FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -138,25 +140,28 @@ class Checkpoint:
 class Reader:
     """Reads tensors from safetensors files and keeps the latest file open, and only that one.
 
-    Tensors are read in the order of their files, and a closed file gives back its memory.
+    What is read of a file stays in memory (as a mapping of the file) until it is closed: files of
+    many gigabytes are closed in between, too.
     """
 
     def __init__(self) -> None:
         self._path: Path | None = None
         self._file: Any = None
+        self._mapped = 0
 
     def read(self, path: Path, name: str) -> Tensor:
         """Return the tensor ``name`` of the file ``path``."""
-        if path != self._path:
+        if path != self._path or self._mapped > MOST_MAPPED:
             self.close()
             self._file = safe_open(path, framework="pt")
             self._path = path
         tensor: Tensor = self._file.get_tensor(name)
+        self._mapped += tensor.numel() * tensor.element_size()
         return tensor
 
     def close(self) -> None:
         """Close the file that is open."""
-        self._path, self._file = None, None
+        self._path, self._file, self._mapped = None, None, 0
 
 
 def in_dtype(tensor: Tensor, dtype: str) -> Tensor:

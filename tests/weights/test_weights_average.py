@@ -93,12 +93,10 @@ def test_package_names_are_found(command, tmp_path):
     assert (tmp_path / "o" / "tokenizer.json").is_file()
 
 
-def test_gguf_models_are_converted(pairs, command, tmp_path):
-    gguf = pytest.importorskip("gguf")
-    assert gguf
-    code, _, errors = command(
-        "average", tmp_path / "no.gguf", "--base", pairs("llama")[1], "--alpha", 1, "--out", "o"
-    )
+def test_a_model_that_is_nowhere_is_refused(pairs, command, tmp_path):
+    base = pairs("llama")[1]
+    words = ("--base", base, "--alpha", 1, "--out", tmp_path / "out")
+    code, _, errors = command("average", tmp_path / "none.gguf", *words)
     assert code == 2
     assert "TUNED" in errors and "no such file" in errors
 
@@ -118,11 +116,11 @@ def test_gguf_models_are_converted(pairs, command, tmp_path):
 )
 def test_models_that_do_not_match_are_refused(settings, problem, pairs, command, tmp_path):
     make(**{"family": "llama", **settings}).save_pretrained(tmp_path / "base")
-    code, _, errors = command(
-        "average", pairs("llama")[0], "--base", tmp_path / "base", "--alpha", 0.5, "--out", "o"
-    )
+    words = ("--base", tmp_path / "base", "--alpha", 0.5, "--out", tmp_path / "out")
+    code, _, errors = command("average", pairs("llama")[0], *words)
     assert code == 2
     assert problem in errors
+    assert not (tmp_path / "out").exists()
     assert "Nothing was started" in errors
 
 
