@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedTokenizerFast,
+)
 
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
@@ -53,7 +59,12 @@ def _converted(path: Path, cache: Path) -> Path:
         folder, file = str(path.parent), path.name
         try:
             weights = AutoModelForCausalLM.from_pretrained(
-                folder, gguf_file=file, dtype=torch.float32, local_files_only=True
+                folder,
+                gguf_file=file,
+                # Else weights may stay packed, which can be neither trained nor saved.
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                local_files_only=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
         except (ImportError, OSError, ValueError, KeyError) as error:
