@@ -51,12 +51,15 @@ class Recorder:
         self._reference: dict[str, float] = {}
         self._open: set[str] = set()
 
-    def open(self, base: Mapping[str, float], worst: Mapping[str, float]) -> None:
+    def open(
+        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
+    ) -> None:
         """Start the sweep's run, or go on with it.
 
         Args:
             base: Metric -> value of the untouched model.
             worst: Metric -> worst value, from which the reference point is taken.
+            ended: The trials that earlier commands ended.
         """
         config = self._config
         self._base = {name: value for name, value in base.items() if not name.startswith(STDERR)}
@@ -66,6 +69,9 @@ class Recorder:
         }
         self._tracker.open_sweep(config.name, to_yaml(config), settings(config), self._tags)
         self._tracker.describe_front(self._search.objectives, self._reference, self._base)
+        for known in ended:
+            resolved = settings(with_settings(config, known.params))
+            self._tracker.settle_trial(known.trial, resolved, **_end(known))
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
@@ -135,6 +141,16 @@ class Recorder:
         self._tracker.close(timeout=30)
 
 
+def _end(known: Known) -> dict[str, Any]:
+    result = known.result
+    return {
+        "step": int(result.get("step") or 0),
+        "metrics": result.get("values") or {},
+        "state": result.get("state") or known.state,
+        "reason": result.get("reason"),
+    }
+
+
 def shown_params(config: Config) -> list[str]:
     """Return the settings that a point carries: what trials may differ in."""
     assert config.search is not None
@@ -160,7 +176,11 @@ def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
     """
     record = read_sweep(uri, experiment, name)
     config = parse(record.artifact("config.yaml").decode("utf-8"), f"{name}: config.yaml")
-    points = [Point(**vars(each)) for each in points_from_tracking(record, shown_params(config))]
+    points = [
+        # As the search keeps them: a value that is not finite is no value.
+        Point(**vars(each) | {"values": {k: x for k, x in each.values.items() if math.isfinite(x)}})
+        for each in points_from_tracking(record, shown_params(config))
+    ]
     # By number, as the search knows them: two trials may start in the same moment.
     points.sort(key=lambda point: (len(point.trial), point.trial))
     objectives = cast("dict[str, Direction]", record.objectives)

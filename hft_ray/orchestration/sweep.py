@@ -85,9 +85,9 @@ class _Sweep:
         self.watch, self.interrupted = watch, interrupted
         self.study = Study(config, folder.study)
         self.view = SweepView(config.name, config.search.trials, config.cluster.groups)
-        for known in self.study.trials():
-            if known.state not in ("waiting", "running"):
-                self.view.states[known.trial] = known.result.get("state", known.state)
+        self.ended = [known for known in self.study.trials() if known.state != "running"]
+        for known in self.ended:
+            self.view.states[known.trial] = known.result.get("state", known.state)
         self.recorder = Recorder(config, folder, _job_tags())
         self.tune_error: BaseException | None = None
         self.seen = 0
@@ -136,7 +136,7 @@ class _Sweep:
         outcome = result["outcome"]
         if outcome["state"] != "complete":
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
-        self.recorder.open(outcome["values"], outcome["worst"])
+        self.recorder.open(outcome["values"], outcome["worst"], self.ended)
         self.view.front = self.recorder.front(self.study.trials())
         self._phase("searching")
 

@@ -65,8 +65,19 @@ class Finish(Event):
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Settle(Event):
+    """A trial ended earlier; whatever of it did not reach the store then is written now."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    state: str = "complete"
+    reason: str | None = None
+
+
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Open, Metrics, Tags, Artifact, Finish)
+    kind.__name__: kind for kind in (Open, Metrics, Tags, Artifact, Finish, Settle)
 }
 
 

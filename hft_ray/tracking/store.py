@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client, prepare_environment
-from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Tags
+from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Settle, Tags
 
 T = TypeVar("T")
 
@@ -84,6 +84,8 @@ class Store:
                 self._log_artifact(self._run(event), event)
             elif isinstance(event, Finish):
                 self._finish(self._run(event), event)
+            elif isinstance(event, Settle):
+                self._settle(event)
             elif isinstance(event, Metrics):
                 self.write_metrics([event])
 
@@ -239,6 +241,17 @@ class Store:
         # A run that goes on later reads its steps from the store again.
         self._steps.pop(run_id, None)
         self._created.discard(run_id)
+
+    def _settle(self, event: Settle) -> None:
+        run_id = self._find_run(event.sweep, event.trial)
+        if run_id is not None and self._tags[run_id].get(names.STATE) == event.state:
+            return
+        sweep, trial, time = event.sweep, event.trial, event.time
+        self._open(Open(sweep, trial, time, event.params))
+        self.write_metrics([Metrics(sweep, trial, time, event.step, event.values)])
+        self._finish(
+            self._runs[sweep, trial], Finish(sweep, trial, time, event.state, event.reason)
+        )
 
 
 @contextmanager

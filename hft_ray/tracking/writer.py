@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hft_ray.tracking import names
-from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Tags
+from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Settle, Tags
 from hft_ray.tracking.spool import Spool
 from hft_ray.tracking.store import RejectedError, Store, UnavailableError
 from hft_ray.tracking.values import encode_params
@@ -144,6 +144,33 @@ class Tracker:
     def finish_trial(self, trial: str, state: State, reason: str | None = None) -> None:
         """End a trial's run."""
         self._put(Finish(self._sweep, trial, state=state, reason=reason))
+
+    def settle_trial(
+        self,
+        trial: str,
+        params: Mapping[str, Any],
+        step: int,
+        metrics: Mapping[str, float],
+        state: State,
+        reason: str | None = None,
+    ) -> None:
+        """See to it that a trial of an earlier process is there, with its last metrics and its end.
+
+        A process that is killed takes along what it had not written yet. A trial whose run has
+        ended in this state already is left as it is.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        self._put(
+            Settle(
+                self._sweep,
+                _checked(trial),
+                params=encode_params(params),
+                step=step,
+                values=values,
+                state=state,
+                reason=reason,
+            )
+        )
 
     def finish_sweep(self, state: State) -> None:
         """End the parent run."""
