@@ -27,7 +27,18 @@ BOUNDED = ("task/", "general/", "forgetting/")
 
 def check_settings(config: Config) -> list[Problem]:
     """Return what is wrong with the settings taken together."""
-    return [*_batch_problems(config), *_objective_problems(config)]
+    return [*_batch_problems(config), *_objective_problems(config), *_strategy_problems(config)]
+
+
+def _strategy_problems(config: Config) -> list[Problem]:
+    """Strategies that rank by measurements, which a run does not make."""
+    return [
+        Problem(
+            "selection.strategy", "is not measured in training; take random, cyclic, weighted", s
+        )
+        for s in searched_values(config, "selection.strategy")
+        if s in ("gradient", "drift")
+    ]
 
 
 def _batch_problems(config: Config) -> list[Problem]:

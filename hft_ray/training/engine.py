@@ -175,7 +175,8 @@ class Engine:
             rate: Learning rate.
 
         Returns:
-            Scalar on the device: mean cross-entropy per trained token over all ranks, in nats.
+            Scalar on the device: mean cross-entropy per trained token over all ranks, in nats; NaN
+            when the gradients are not finite.
         """
         engine = self._deepspeed
         for group in engine.optimizer.param_groups:
@@ -184,12 +185,17 @@ class Engine:
         # DeepSpeed averages over ranks and accumulation steps; what is wanted is the sum over them
         # divided by the tokens of all, whichever micro-batch they stand in.
         scale = self._ranks.size * len(batches) / tokens
+        skipped = engine.skipped_steps
         for batch in batches:
             on_device = {key: value.to(self._numerics.device) for key, value in batch.items()}
             loss = answer_loss(engine, on_device)
             engine.backward(loss * scale)
             engine.step()
             total += loss.detach()
+        if engine.skipped_steps > skipped:
+            # ZeRO leaves out a step whose gradients are not finite, and says so nowhere else: the
+            # run would go on without learning.
+            total.fill_(torch.nan)
         for name in self._steps:
             self._steps[name] += 1
         if self._ranks.size > 1:
