@@ -31,11 +31,16 @@ class Progress:
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name
         self._view: SweepView | None = None
-        self._live = (
-            Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
-            if console.is_terminal
-            else None
+        # What others print belongs in the log file, not above the panel.
+        live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
+        self._live = live if console.is_terminal else None
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -100,9 +105,8 @@ def panel(view: SweepView) -> RenderableType:
         counts,
         f"\nelapsed {clock(view.elapsed)}  eta {clock(view.eta)}",
     )
-    if view.front is not None:
-        front = view.front
-        size = sum(front.on_front)
+    front = view.front
+    if front is not None and (size := sum(front.on_front)):
         points = f"{size} point{'s' if size != 1 else ''}"
         head.append(f"  front {points}, hypervolume {front.hypervolume:.4f}")
     if not view.running:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
-import ray
 import torch
 from rich.console import Console
 
@@ -30,8 +30,12 @@ from hft_ray.training import Workspace, check
 
 def run(
     config: Config, source: str, root: Path, address: str | None, fresh: bool, as_json: bool
-) -> int:
-    """Check everything, run the sweep, say what came of it; return the exit code."""
+) -> NoReturn:
+    """Check everything, run the sweep, say what came of it; end the process with the exit code.
+
+    Raises:
+        ConfigError: Something is wrong; nothing was started.
+    """
     folder = SweepFolder(root, config.name)
     folder.check(config, fresh)
     check(config, Workspace(root, Ranks(), torch.device("cpu")), source)
@@ -45,13 +49,13 @@ def run(
         _say(f"the sweep failed: {error}")
         _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
         _say(f"What happened is in {folder.logs / 'driver.log'}")
-        return 1
+        _leave(1)
     except InterruptedSweepError:
         _say("stopped; finished trials are saved, the same command goes on")
-        return 130
+        _leave(130)
     if as_json:
         print(front.to_json())
-    return 0
+    _leave(0)
 
 
 def _on_cluster(
@@ -60,20 +64,28 @@ def _on_cluster(
     """Join the cluster and run the sweep under the live view; return the front."""
     console.print(f"[bold]{config.name}[/]: logs in {folder.logs}", soft_wrap=True)
     cluster = connect(address)
-    try:
-        check_fits(config.cluster, ray_nodes())
-        if cluster["local"]:
-            console.print(f"logs of the workers in {cluster['logs']}", soft_wrap=True)
-        if folder.claim(config):
-            console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
-        with _signals() as interrupted, Progress(console, config.name) as progress:
-            return run_sweep(config, folder, progress, interrupted)
-    finally:
-        ray.shutdown()
+    check_fits(config.cluster, ray_nodes())
+    if cluster["local"]:
+        console.print(f"logs of the workers in {cluster['logs']}", soft_wrap=True)
+    if folder.claim(config):
+        console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
+    with _signals() as interrupted, Progress(console, config.name) as progress:
+        return run_sweep(config, folder, progress, interrupted)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process as it is; the cluster ends what belongs to it.
+
+    The threads of Tune and Train cannot be called off, and one that still uses Ray while Ray is
+    shut down ends the process with a code of its own.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -34,6 +35,9 @@ def tune(
         problem = "is missing; for a single run without a search use hft-ray train"
         raise ConfigError(Problem("search", problem), str(file))
     root = storage_root(storage)
+    if sys.stdout.isatty() and not as_json:
+        # What follows begins with imports of many seconds.
+        typer.echo(f"{config.name}: checking model and data")
     from hft_ray.cli import sweeping
 
-    raise typer.Exit(sweeping.run(config, str(file), root, address, fresh, as_json))
+    sweeping.run(config, str(file), root, address, fresh, as_json)

@@ -88,6 +88,7 @@ class _Sweep:
         self.ended = [known for known in self.study.trials() if known.state != "running"]
         for known in self.ended:
             self.view.states[known.trial] = known.result.get("state", known.state)
+        self.searcher = StudySearcher(self.study)
         self.recorder = Recorder(config, folder, _job_tags())
         self.tune_error: BaseException | None = None
         self.seen = 0
@@ -113,6 +114,7 @@ class _Sweep:
             state = "stopped"
             raise
         finally:
+            self.searcher.close()
             self.recorder.close(state)
             self._send_home(groups, wait=state == "complete")
 
@@ -166,7 +168,7 @@ class _Sweep:
             tune_config=tune.TuneConfig(
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
-                search_alg=StudySearcher(self.study),
+                search_alg=self.searcher,
                 num_samples=samples,
                 max_concurrent_trials=self.config.cluster.groups,
                 reuse_actors=True,

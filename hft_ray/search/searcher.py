@@ -26,10 +26,19 @@ class StudySearcher(Searcher):
         super().__init__(metric=study.objectives, mode=list(search.objectives.values()))
         self._study = study
         self._running: dict[str, str] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Hand out no more, and tell the study nothing more.
+
+        Trials that a sweep's early end cuts off have not failed: the study keeps them as running,
+        and hands them out again when the sweep goes on.
+        """
+        self._closed = True
 
     def suggest(self, trial_id: str) -> Any:
         """Return the config of the next trial, or FINISHED."""
-        known = self._study.next_trial()
+        known = None if self._closed else self._study.next_trial()
         if known is None:
             return Searcher.FINISHED
         self._running[trial_id] = known.trial
@@ -44,7 +53,7 @@ class StudySearcher(Searcher):
     ) -> None:
         """Tell the study; ``outcome`` in the trial's last report (JSON text) says how it ended."""
         trial = self._running.pop(trial_id, None)
-        if trial is None:
+        if trial is None or self._closed:
             return
         told = (result or {}).get("outcome")
         if told is None:

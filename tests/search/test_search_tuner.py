@@ -69,16 +69,34 @@ def make_trainable():
     return Ends
 
 
-def test_every_end_reaches_the_study(ray_cluster, tmp_path):
-    from ray import tune
-
+def make_study(folder):
     raw = {
         "name": "s",
         "model": "m",
         "data": {"train": "t.jsonl"},
         "search": {"space": {"selection.ratio": {"low": 0.1, "high": 1.0}}, "trials": len(ENDS)},
     }
-    study = Study(validate(raw, "test.yaml"), tmp_path / "search.db")
+    return Study(validate(raw, "test.yaml"), folder / "search.db")
+
+
+def test_a_sweep_that_is_cut_short_fails_no_trial(tmp_path):
+    study = make_study(tmp_path)
+    searcher = StudySearcher(study)
+    config = searcher.suggest("tune's id")
+    assert config["trial"] == "t0000"
+    assert json.loads(config["params"])["selection.ratio"] == 1.0
+    searcher.close()
+    # The end of the sweep takes the trial's actors along, which Tune reports as an error.
+    searcher.on_trial_complete("tune's id", None, error=True)
+    assert searcher.suggest("another") == "FINISHED"
+    assert [known.state for known in study.trials()] == ["running"]
+    assert make_study(tmp_path).next_trial().trial == "t0000"
+
+
+def test_every_end_reaches_the_study(ray_cluster, tmp_path):
+    from ray import tune
+
+    study = make_study(tmp_path)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(), {"cpu": 0.5}),
         tune_config=tune.TuneConfig(
