@@ -94,11 +94,6 @@ class Board:
             self.queue.remove(trial)
             self._end(job, {"state": "stopped", "reason": "stopped before it began"})
 
-    def stop_all(self) -> None:
-        """Ask every trial to stop."""
-        for trial in list(self.jobs):
-            self.stop(trial)
-
     def result_after(self, trial: str, index: int) -> dict[str, Any] | None:
         """Return the trial's result number ``index``, or None while there is none yet."""
         results = self.jobs[trial].results

@@ -50,10 +50,6 @@ class DispatcherActor:
         """See :meth:`Board.stop`."""
         await self._change(lambda: self.board.stop(trial))
 
-    async def stop_all(self) -> None:
-        """Ask every trial to stop."""
-        await self._change(self.board.stop_all)
-
     async def close(self) -> None:
         """See :meth:`Board.close`."""
         await self._change(self.board.close)

@@ -244,16 +244,6 @@ def test_stopping_what_has_ended_or_never_was_changes_nothing():
     assert board.events == events
 
 
-def test_all_trials_can_be_stopped():
-    board = make_board()
-    for trial in ("a", "b", "c"):
-        board.submit(trial, "trial", {})
-    board.order_for(0, "g0", 0)
-    board.stop_all()
-    assert sorted(finished(board)) == ["b", "c"]
-    assert board.report("g0", 0, "a", 1, {}, False)
-
-
 def test_a_lost_group_leaves_its_trial_to_the_others():
     board = make_board(groups=2)
     board.submit("a", "trial", {})
