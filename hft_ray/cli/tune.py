@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -38,6 +39,10 @@ def tune(
     if sys.stdout.isatty() and not as_json:
         # What follows begins with imports of many seconds.
         typer.echo(f"{config.name}: checking model and data")
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        # Ray listens on every interface, except where it thinks, when it is imported,
+        # that a machine is no cluster: then on loopback only.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     from hft_ray.cli import sweeping
 
     sweeping.run(config, str(file), root, address, fresh, as_json)

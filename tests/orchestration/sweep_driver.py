@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +98,36 @@ class SweepDriver:
                 found.append(process)
         return found
 
+    def open_to_others(self) -> list[str]:
+        """Addresses, not of this machine alone, at which a process of the sweep listens.
+
+        The workers' rendezvous is left out: torch's TCPStore listens everywhere, without a choice.
+        """
+        workers = self.workers()
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process in workers:
+                    continue
+                for connection in process.net_connections("tcp"):
+                    address = connection.laddr.ip.removeprefix("::ffff:")
+                    if connection.status == psutil.CONN_LISTEN and not address.startswith("127."):
+                        found.append(f"{process.name()} {address}:{connection.laddr.port}")
+        return found
+
     def left_behind(self, seconds: float = 20) -> list[str]:
         """Processes of this storage root that are still there after so many seconds."""
         end = time.monotonic() + seconds
-        while found := [" ".join(process.cmdline()) for process in _of_root(self.root)]:
+        while found := [title for title in self._titles() if not title.startswith(_OF_RAY)]:
             if time.monotonic() > end:
                 return found
             time.sleep(0.5)
         return []
+
+    def _titles(self) -> Iterator[str]:
+        for process in _of_root(self.root):
+            with contextlib.suppress(psutil.Error):
+                yield " ".join(process.cmdline()).strip()
 
     def said(self) -> str:
         return f"{self.output}\n{self.error_output}\n{''.join(self.events()[-20:])}"
@@ -118,12 +142,17 @@ class SweepDriver:
         self.errors.close()
 
 
+# A raylet's helpers end by themselves when it is gone; on a loaded machine that takes Ray minutes.
+_OF_RAY = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
 def _of_root(root: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            ours = process.environ().get("HFT_RAY_HOME") == str(root)
-            if ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            if process.environ().get("HFT_RAY_HOME") != str(root) or process.pid == os.getpid():
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue

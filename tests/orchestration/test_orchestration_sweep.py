@@ -122,6 +122,7 @@ def stages(tiny_file, tmp_path_factory):
         driver.wait_for_event("report", "t0001")
         workers = driver.workers()
         assert len(workers) == 2, driver.said()
+        assert driver.open_to_others() == []
         workers[1].kill()
         driver.wait_for_event("report", "t0002")
         driver.interrupt()
