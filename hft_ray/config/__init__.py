@@ -1,23 +1,17 @@
 """FILE: its schema, its errors, and how it is read."""
 
 from hft_ray.config.errors import ConfigError, Problem, nearest
-from hft_ray.config.schema import (
-    Choices,
-    Cluster,
-    Config,
-    Data,
+from hft_ray.config.evaluation import (
     Evaluation,
     EvaluationSection,
     Generation,
-    Interval,
-    Model,
     MultipleChoice,
     Perplexity,
-    Search,
-    Selection,
-    Tracking,
-    Training,
 )
+from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
+from hft_ray.config.search import Choices, Interval, Search
+from hft_ray.config.selection import Selection, Weights
+from hft_ray.config.training import Training
 
 __all__ = [
     "Choices",
@@ -37,5 +31,6 @@ __all__ = [
     "Selection",
     "Tracking",
     "Training",
+    "Weights",
     "nearest",
 ]

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from hft_ray.config.errors import ConfigError, Problem
-from hft_ray.config.schema import Choices, Config, Interval
+from hft_ray.config.schema import Config
+from hft_ray.config.search import Choices, Interval
 
 SPACE = "search.space."
 

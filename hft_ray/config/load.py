@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
-from hft_ray.config.schema import Choices, Config
+from hft_ray.config.schema import Config
+from hft_ray.config.search import Choices
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:

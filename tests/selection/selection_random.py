@@ -8,8 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hft_ray.config import Selection
-from hft_ray.config.schema import Weights
+from hft_ray.config import Selection, Weights
 from hft_ray.selection import Catalog, Draw, History, Unit, draw
 
 CATEGORIES = ("attention", "feed_forward", "norm", "expert", "router")

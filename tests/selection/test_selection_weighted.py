@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from selection_models import ARCHITECTURES
 from selection_random import CATEGORIES, RATIOS, catalogs, selections
 
-from hft_ray.config import ConfigError, Selection
+from hft_ray.config import ConfigError, Selection, Weights
 from hft_ray.config.keys import searchable_keys
 from hft_ray.config.load import validate
-from hft_ray.config.schema import Weights
 from hft_ray.selection import Catalog, Draw, Unit, build_catalog, draw
 from hft_ray.selection.weights import water_filling
 

@@ -1,0 +1,93 @@
+"""Section ``search`` of FILE."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from hft_ray.config.section import PositiveInt, Section
+
+
+class Interval(Section):
+    """A searched interval; whole numbers when both ends are written as whole numbers."""
+
+    low: int | float
+    """Smallest value."""
+    high: int | float
+    """Largest value, included."""
+    log: bool = False
+    """Search on a logarithmic scale."""
+    when: dict[str, Any] | None = None
+    """Search this only when other searched settings have these values (a value or a list)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic interval needs low above 0, not {self.low}")
+        return self
+
+
+class Choices(Section):
+    """A searched list of values. ``key: [a, b]`` is short for ``key: {choices: [a, b]}``."""
+
+    choices: list[Any] = Field(min_length=1)
+    """The values."""
+    when: dict[str, Any] | None = None
+    """Search this only when other searched settings have these values (a value or a list)."""
+
+
+def _entry_kind(entry: Any) -> str:
+    if isinstance(entry, Choices):
+        return "choices"
+    return "choices" if isinstance(entry, dict) and "choices" in entry else "interval"
+
+
+SpaceEntry = Annotated[
+    Annotated[Interval, Tag("interval")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_entry_kind),
+]
+
+
+class Search(Section):
+    """What is searched, for which objectives, with how many trials."""
+
+    space: dict[str, SpaceEntry] = Field(min_length=1)
+    """Dotted key of FILE -> {low, high, log} or a list of values."""
+    objectives: dict[str, Literal["max", "min"]] = Field(
+        default={"task/score": "max", "forgetting/mean": "min"}, min_length=1
+    )
+    """Metric -> direction."""
+    reference_point: dict[str, float] | None = None
+    """Objective -> worst value for the hypervolume; known by itself for scores and forgetting."""
+    trials: PositiveInt = 20
+    """Trials of the sweep, baselines and `first` included."""
+    first: list[dict[str, Any]] = Field(default_factory=list)
+    """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
+    sampler: Literal["tpe", "nsga2", "gp", "random", "sobol"] = "tpe"
+    """Optuna's sampler."""
+    seed: int = 0
+    """Seed of the sampler."""
+
+    @field_validator(
+        "space", mode="before", json_schema_input_type=dict[str, SpaceEntry | list[Any]]
+    )
+    @classmethod
+    def _lists_are_choices(cls, space: Any) -> Any:
+        if not isinstance(space, dict):
+            return space
+        return {
+            key: {"choices": value} if isinstance(value, list) else value
+            for key, value in space.items()
+        }
+
+    @field_validator("objectives")
+    @classmethod
+    def _metric_names(cls, objectives: dict[str, str]) -> dict[str, str]:
+        for name in objectives:
+            if not re.fullmatch(r"[a-z]+/[A-Za-z0-9._-]+", name):
+                raise ValueError(f"{name!r} is no metric name; metrics look like task/score")
+        return objectives

@@ -1,0 +1,67 @@
+"""Section ``selection`` of FILE."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hft_ray.config.section import Fraction, PositiveInt, Section
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Weights(Section):
+    """How much more often a category is drawn than another, for the strategy ``weighted``."""
+
+    attention: Weight = 1.0
+    """Attention matrices."""
+    feed_forward: Weight = 1.0
+    """Feed-forward matrices."""
+    norm: Weight = 1.0
+    """Norms inside the layers."""
+    expert: Weight = 1.0
+    """Matrices of experts."""
+    router: Weight = 1.0
+    """Routers."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Weights:
+        if not any(self.model_dump().values()):
+            raise ValueError("all weights are 0; at least one must be above 0")
+        return self
+
+
+class Selection(Section):
+    """Which parameters are trained, and when the choice is drawn again."""
+
+    ratio: Fraction = 0.5
+    """Share of the block parameters (or matrices) that is trained."""
+    granularity: Literal["model", "layer", "category"] = "category"
+    """model: any matrices; layer: whole layers; category: the paper's rule within each layer."""
+    budget: Literal["matrices", "parameters"] = "matrices"
+    """Whether the ratio counts matrices (the paper) or parameters."""
+    strategy: Literal["random", "cyclic", "gradient", "drift", "weighted"] = "random"
+    """What is drawn first: random: anything (the paper); cyclic: what was drawn least often;
+    gradient: what has the largest gradient per parameter; drift: what has moved least from the base
+    (see drift); weighted: random, categories by their weights, not at layer granularity."""
+    drift: Literal["away", "toward"] = "away"
+    """Strategy drift: keep away from what has moved most from the base, or go toward it."""
+    weights: Weights = Field(default_factory=Weights)
+    """Strategy weighted: the ratios of categories are as these numbers, at most 1, and together
+    make the ratio; at model granularity a unit is drawn with a chance by its weight."""
+    reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
+    """When the choice is drawn again: never, at each task, at each epoch, or every N steps."""
+    embeddings: Literal["trained", "frozen", "selected"] = "trained"
+    """Embeddings, head and whatever else lies outside the layers; the paper trains them."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    @model_validator(mode="after")
+    def _layers_have_no_category(self) -> Selection:
+        if self.strategy == "weighted" and self.granularity == "layer":
+            raise ValueError(
+                "strategy weighted weighs categories, and a layer has all of them; "
+                "take granularity category or model, or another strategy"
+            )
+        return self

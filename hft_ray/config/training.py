@@ -1,0 +1,65 @@
+"""Section ``training`` of FILE."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hft_ray.config.section import PositiveInt, Section
+
+
+class Training(Section):
+    """How the selected parameters are trained."""
+
+    steps: PositiveInt | None = None
+    """Optimizer steps; exclusive with epochs."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data; exclusive with steps. 1 when neither is given."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    """Peak learning rate of AdamW."""
+    batch_size: PositiveInt = 8
+    """Sequences per optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Sequences per forward pass of one worker; the rest is accumulated. Default: all."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU, fp32 on a CPU."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of matrices; norms and biases have none."""
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    """Decay rates of Adam's moments."""
+    moments: Literal["reset", "carry", "store"] = "reset"
+    """Adam's moments at a re-selection: all empty (the paper), kept where a matrix stays selected,
+    or also stored for matrices that leave and given back when they return."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Clip the gradient's norm to this; 0 does not clip."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Learning rate after the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the steps with a linearly rising learning rate."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    seed: int = 0
+    """Seed of the data order."""
+    log_every: PositiveInt = 10
+    """Steps between two logged training losses."""
+    checkpoint_every: PositiveInt | None = None
+    """Steps between two checkpoints of a run, from which it goes on after a crash; none: no."""
+    checkpoints_kept: PositiveInt = 2
+    """Checkpoints of a run to keep; older ones are deleted."""
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> Training:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        micro = self.micro_batch_size
+        if micro is not None and self.batch_size % micro:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro}"
+            )
+        return self
