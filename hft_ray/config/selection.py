@@ -52,6 +52,15 @@ class Selection(Section):
     make the ratio; at model granularity a unit is drawn with a chance by its weight."""
     reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
     """When the choice is drawn again: never, at each task, at each epoch, or every N steps."""
+    leaving: Literal["keep", "reset"] = "keep"
+    """What leaves the choice at a re-selection keeps its latest value (the paper), or is reset to
+    the pre-trained one, so that only what is trained in the last round differs in the end."""
+    probe: PositiveInt = 8
+    """Strategy gradient: sequences of the coming steps whose gradients are measured, one by one,
+    before a draw."""
+    audit: bool = True
+    """At the end of each round prove by checksum that what was frozen has not changed, and measure
+    how far each category has moved from the base."""
     embeddings: Literal["trained", "frozen", "selected"] = "trained"
     """Embeddings, head and whatever else lies outside the layers; the paper trains them."""
     seed: int = 0

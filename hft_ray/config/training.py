@@ -42,6 +42,8 @@ class Training(Section):
     """Learning rate after the warm-up."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the steps with a linearly rising learning rate."""
+    rewarmup: Annotated[int, Field(ge=0)] = 0
+    """Steps after each re-selection in which the learning rate rises again linearly."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     seed: int = 0

@@ -52,8 +52,8 @@ Strategy = Callable[[Selection, int, History], Ranking]
 def needs(selection: Selection) -> Literal["nothing", "gradient", "drift"]:
     """Return what has to be measured of each unit before a draw, for ``History.measures``.
 
-    - gradient: the L2 norm of the gradient of the mean loss over a few probe batches, over all of
-      the unit's parameters;
+    - gradient: the L2 norm of the gradient over all of the unit's parameters, the root mean square
+      over a few sequences;
     - drift: the L2 distance of the unit's parameters from the pre-trained ones, divided by the L2
       norm of the pre-trained ones.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hft_ray.selection.catalog import Catalog, Unit
 from hft_ray.selection.draw import Draw
 from hft_ray.selection.fractions import realised
@@ -21,6 +23,11 @@ class Touched:
     def add(self, draw: Draw) -> None:
         """Count the units of ``draw`` as touched."""
         self._units.update(draw.units)
+
+    def restore(self, parameters: Iterable[str]) -> None:
+        """Count the units of what :attr:`parameters` gave in an earlier process as touched."""
+        names = set(parameters)
+        self._units.update(each for each in self._catalog.units if names & set(each.parameters))
 
     @property
     def parameters(self) -> frozenset[str]:

@@ -13,9 +13,11 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 # whole of inductor: 8 seconds in every process.
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
+from hft_ray.training.base import run_base
 from hft_ray.training.checkpoint import CheckpointError
 from hft_ray.training.checks import check, check_settings
-from hft_ray.training.run import Outcome, Report, TrainingError, run, run_base
+from hft_ray.training.outcome import Outcome, Report, TrainingError
+from hft_ray.training.run import run
 from hft_ray.training.workspace import Workspace
 
 __all__ = [

@@ -55,6 +55,8 @@ class Manifest:
         selection: SHA-256 of the names that are trained.
         parameters: These names.
         round: Number of the draw.
+        history: What the draw depended on: ``times_drawn`` and ``measures`` (unit -> number).
+        touched: Names of the parameters that any draw so far has trained.
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
         seconds: Wall time so far.
@@ -67,6 +69,8 @@ class Manifest:
     selection: str
     parameters: list[str]
     round: int
+    history: dict[str, dict[str, Any]]
+    touched: list[str]
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
     seconds: float

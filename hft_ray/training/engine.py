@@ -91,8 +91,10 @@ class Engine:
         ``carry`` those that stay selected keep theirs, with ``store`` those that were selected
         before get theirs back.
         """
-        self._park(draw)
-        self.close()
+        self.detach()
+        if self._training.moments == "carry":
+            chosen = set(draw.parameters)
+            self.parked = {name: kept for name, kept in self.parked.items() if name in chosen}
         apply(self.model, draw)
         groups = self._groups(draw)
         optimizer = torch.optim.AdamW(
@@ -115,17 +117,24 @@ class Engine:
             self._dry_step()
         self._restore(groups)
 
-    def _park(self, draw: Draw) -> None:
-        """Take out of the engine what ``draw``, or with ``store`` any later one, needs of it."""
-        policy = self._training.moments
-        if policy == "reset" or self._deepspeed is None:
+    def detach(self) -> None:
+        """Take the engine off the module, as :meth:`close`, and keep what :meth:`select` may need.
+
+        In between the module is one of torch alone. A collective.
+        """
+        if self._deepspeed is None:
             return
-        chosen = set(draw.parameters)
-        link(self._deepspeed)
-        for name, parameter in self.model.named_parameters():
-            steps = self._steps.get(name, 0)
-            if steps and (policy == "store" or name in chosen):
-                self.parked[name] = take(self._deepspeed, parameter, steps)
+        if self._training.moments != "reset":
+            link(self._deepspeed)
+            for name, parameter in self.model.named_parameters():
+                if steps := self._steps.get(name, 0):
+                    self.parked[name] = take(self._deepspeed, parameter, steps)
+        self.close()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop what :meth:`detach` kept of parameters that were given other values since."""
+        for name in names:
+            self.parked.pop(name, None)
 
     def _groups(self, draw: Draw) -> list[_Group]:
         """Return optimizer groups: by weight decay (matrices alone) and by steps seen."""
@@ -170,7 +179,7 @@ class Engine:
         """Make one optimizer step from this rank's micro-batches (a collective).
 
         Args:
-            batches: One micro-batch per accumulation step.
+            batches: One micro-batch per accumulation step, on the device.
             tokens: Trained tokens of the whole step, over all ranks and micro-batches.
             rate: Learning rate.
 
@@ -187,8 +196,7 @@ class Engine:
         scale = self._ranks.size * len(batches) / tokens
         skipped = engine.skipped_steps
         for batch in batches:
-            on_device = {key: value.to(self._numerics.device) for key, value in batch.items()}
-            loss = answer_loss(engine, on_device)
+            loss = answer_loss(engine, batch)
             engine.backward(loss * scale)
             engine.step()
             total += loss.detach()
@@ -253,6 +261,7 @@ class Engine:
         if self._deepspeed is None:
             return
         engine, self._deepspeed = self._deepspeed, None
+        self._steps = {}
         engine.destroy()
         # destroy() leaves these two hooks behind, which would run again in every later engine.
         engine.module_forward_pre_hook.remove()

@@ -6,10 +6,10 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from hft_ray.config import Config
 from hft_ray.data import TrainingSet, batch_indices, collate, require_isolation
-from hft_ray.evaluation import Scores, metric_errors, metric_values, worst_values
-from hft_ray.ranks import Ranks
-from hft_ray.selection import Draw, Schedule, Touched, draw
+from hft_ray.evaluation import Scores, metric_errors, metric_values
+from hft_ray.selection import Draw, History, Schedule, Touched, draw, needs, pool
+from hft_ray.training.audit import Audit
+from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.checkpoint import (
     RANDOM,
     Manifest,
@@ -34,56 +35,13 @@ from hft_ray.training.checkpoint import (
 )
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
+from hft_ray.training.origin import Origin
+from hft_ray.training.outcome import Outcome, Report, Round, TrainingError
+from hft_ray.training.probe import gradient_norms
 from hft_ray.training.schedule import learning_rate
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
-Report = Callable[[int, dict[str, float], bool], bool]
-"""``report(step, metrics, scored)`` -> whether to stop; called on rank 0 alone.
-
-``scored`` tells that the metrics hold every score, not the training loss alone.
-"""
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on, on every rank at the same step; its message says why."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """One draw that was trained: number, first step, hash of the trained names, fractions."""
-
-    round: int
-    step: int
-    hash: str
-    fractions: dict[str, float]
-
-
-@dataclass
-class Outcome:
-    """What a run came to.
-
-    Attributes:
-        state: ``complete``, or ``stopped`` when a report asked for it.
-        values: Metrics at the last step.
-        base: Metrics of the untouched model.
-        steps: Optimizer steps made.
-        seconds: Wall time of training and evaluation.
-        selection: The draws that were trained.
-        touched_fraction: Share of the block parameters that any draw trained.
-    """
-
-    state: Literal["complete", "stopped"]
-    values: dict[str, float]
-    base: dict[str, float]
-    steps: int
-    seconds: float
-    selection: list[Round] = field(default_factory=list)
-    touched_fraction: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of ``result.json``."""
-        return asdict(self)
 
 
 def total_steps(config: Config, examples: int) -> int:
@@ -91,57 +49,6 @@ def total_steps(config: Config, examples: int) -> int:
     if config.training.steps is not None:
         return config.training.steps
     return max(1, math.ceil((config.training.epochs or 1) * examples / config.training.batch_size))
-
-
-def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
-    """Score the untouched model (a collective), or take its scores from the store.
-
-    Returns:
-        ``values`` (metric -> value) and ``worst`` (metric -> worst possible value).
-    """
-    scores = _known_base(config, workspace)
-    if scores is None:
-        numerics = Numerics.of(config.training, workspace.device)
-        ranks = _ranks(config, workspace)
-        with workspace.model(config, numerics) as model:
-            engine = Engine(model, config.training, numerics, ranks)
-            try:
-                engine.select(draw(workspace.catalog(config.model), config.selection, 0))
-                scores = _score_base(config, workspace, engine.forward_model, ranks)
-            finally:
-                engine.close()
-    return {
-        "values": {**metric_values(scores, scores), **metric_errors(scores, scores)},
-        "worst": worst_values(scores),
-    }
-
-
-def _base_key(config: Config, workspace: Workspace) -> str:
-    numerics = Numerics.of(config.training, workspace.device)
-    weights = workspace.weights_hash(config.model)
-    return workspace.base_scores().key(weights, config.evaluation, str(numerics.dtype))
-
-
-def _known_base(config: Config, workspace: Workspace) -> Scores | None:
-    """Return the stored scores of the base, the same answer on every rank."""
-    found = None
-    if workspace.ranks.main:
-        found = workspace.base_scores().get(_base_key(config, workspace))
-    return workspace.ranks.broadcast(found)
-
-
-def _score_base(config: Config, workspace: Workspace, model: nn.Module, ranks: Ranks) -> Scores:
-    """Score ``model``, which must still be untouched, and store the scores (a collective)."""
-    scores = workspace.suite(config.model, config.evaluation).score(model, ranks)
-    if ranks.main:
-        workspace.base_scores().put(_base_key(config, workspace), scores)
-    return scores
-
-
-def _ranks(config: Config, workspace: Workspace) -> Ranks:
-    """Return the ranks, in lockstep where a forward pass needs all of them."""
-    ranks = workspace.ranks
-    return Ranks(ranks.rank, ranks.size, config.training.zero_stage == 3 and ranks.size > 1)
 
 
 def run(
@@ -192,7 +99,7 @@ class _Run:
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
         self.report = report
-        self.ranks = _ranks(config, workspace)
+        self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         self.data: TrainingSet = workspace.training_set(config.model, config.data)
         self.suite = workspace.suite(config.model, config.evaluation)
@@ -203,6 +110,9 @@ class _Run:
         self.schedule = Schedule(config.selection.reselect, per_epoch)
         self.rounds: list[Round] = []
         self.draw: Draw | None = None
+        self.history = History()
+        self.origin = Origin(model, self.catalog, self.ranks)
+        self.audit = Audit(model, self.ranks) if config.selection.audit else None
         self.memory = _PeakMemory(workspace.device)
         self.base: Scores | None = None
         self.started = time.monotonic()
@@ -223,13 +133,14 @@ class _Run:
         if path is None:
             return 0
         manifest, files = read(path)
-        drawn = draw(self.catalog, self.config.selection, manifest.round)
+        self.history = History(**manifest.history)
+        drawn = draw(self.catalog, self.config.selection, manifest.round, self.history)
         refuse_other(path, manifest, self._identity(manifest.step, drawn))
+        # The model is still the base.
+        self.origin.remember(manifest.touched)
         self.engine.restore(tensors_of(files, random=False), manifest.steps)
-        for number in range(manifest.round + 1):
-            self.touched.add(draw(self.catalog, self.config.selection, number))
-        self.draw = drawn
-        self.engine.select(drawn)
+        self.touched.restore(manifest.touched)
+        self._train_only(drawn)
         self.rounds = [Round(**each) for each in manifest.rounds]
         self.started -= manifest.seconds
         if manifest.ranks == self.ranks.size:
@@ -261,6 +172,11 @@ class _Run:
             selection=drawn.hash,
             parameters=list(drawn.parameters),
             round=drawn.round,
+            history={
+                "times_drawn": dict(self.history.times_drawn),
+                "measures": dict(self.history.measures),
+            },
+            touched=sorted(self.touched.parameters),
             steps=self.engine.steps,
             rounds=[asdict(each) for each in self.rounds],
             seconds=time.monotonic() - self.started,
@@ -274,7 +190,7 @@ class _Run:
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
             require_isolation(self.engine.forward_model, rows=micro)
-        self.base = _known_base(self.config, self.workspace) or _score_base(
+        self.base = known_base(self.config, self.workspace) or score_base(
             self.config, self.workspace, self.engine.forward_model, self.ranks
         )
         every, log_every = self.config.evaluation.every, self.config.training.log_every
@@ -289,10 +205,13 @@ class _Run:
             done = step + 1
             if checkpoints and save_every and done % save_every == 0 and done < self.steps:
                 self._save(done, checkpoints)
+            round_ends = done == self.steps or self.schedule.starts_round(done)
             scored = done == self.steps or (every is not None and done % every == 0)
-            if not scored and done % log_every:
+            if not (scored or round_ends) and done % log_every:
                 continue
             values = self._measure(done, losses, window)
+            if round_ends:
+                values |= self._end_round()
             if scored:
                 values |= self._score()
             losses, window = [], _Throughput()
@@ -301,28 +220,84 @@ class _Run:
         return self._outcome("complete", values, self.steps)
 
     def _select(self, step: int) -> None:
-        """Draw for the round that starts at ``step`` and build the engine over the draw."""
-        drawn = draw(self.catalog, self.config.selection, self.schedule.round_of(step))
-        fractions = asdict(drawn.fractions)
-        self.rounds.append(Round(drawn.round, step, drawn.hash, fractions))
+        """Draw for the round that starts at ``step`` and train that draw from now on."""
+        self.engine.detach()
+        selection, before = self.config.selection, self.draw
+        past = self.history.after(before.units) if before else History()
+        self.history = replace(past, measures=self._measures(step))
+        drawn = draw(self.catalog, selection, self.schedule.round_of(step), self.history)
+        if before and selection.leaving == "reset":
+            left = sorted(set(before.parameters) - set(drawn.parameters))
+            self.origin.put_back(left)
+            self.engine.forget(left)
         self.touched.add(drawn)
+        fractions = asdict(drawn.fractions)
+        touched = self.touched.fraction
+        self.rounds.append(
+            Round(drawn.round, step, drawn.hash, fractions, touched_fraction=touched)
+        )
+        self.origin.remember(drawn.parameters)
+        self._train_only(drawn)
+
+    def _train_only(self, drawn: Draw) -> None:
         self.draw = drawn
+        if self.audit:
+            self.audit.start(drawn.parameters)
         self.engine.select(drawn)
+
+    def _measures(self, step: int) -> dict[str, float]:
+        """Return what the strategy draws by, for a round that starts at ``step``."""
+        selection = self.config.selection
+        match needs(selection):
+            case "gradient":
+                units = pool(self.catalog, selection)
+                return gradient_norms(self.model, units, self._coming(step), self.ranks)
+            case "drift":
+                return self.origin.drifts()
+            case "nothing":
+                return {}
+
+    def _end_round(self) -> dict[str, float]:
+        """Prove that what was frozen has not changed; return how far the rest has moved."""
+        if self.audit is None:
+            return {}
+        self.audit.prove()
+        distances = self.origin.distances()
+        self.rounds[-1] = replace(self.rounds[-1], distances=distances)
+        return {f"distance/{category}": x for category, x in distances.items()}
 
     def _step(self, step: int, window: _Throughput) -> Tensor:
         training = self.config.training
-        indices = batch_indices(step, len(self.data), training.batch_size, training.seed)
-        tokens = int(self.data.answer_tokens[indices].sum())
+        tokens = int(self.data.answer_tokens[self._indices(step)].sum())
+        batches = list(self._passes(step))
+        for batch in batches:
+            window.add(int(batch["input_ids"].numel()) * self.ranks.size)
+        rate = learning_rate(step, self.steps, training, self.rounds[-1].step)
+        return self.engine.step(batches, tokens, rate)
+
+    def _indices(self, step: int) -> list[int]:
+        training = self.config.training
+        return batch_indices(step, len(self.data), training.batch_size, training.seed)
+
+    def _passes(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Yield this rank's micro-batches of a step."""
+        training, indices = self.config.training, self._indices(step)
         micro = micro_batch_size(training, self.ranks.size)
         stride = micro * self.ranks.size
-        pad = self.workspace.tokenizer(self.config.model).pad_token_id
-        batches = []
         for start in range(self.ranks.rank * micro, training.batch_size, stride):
-            items = [self.data[index] for index in indices[start : start + micro]]
-            batches.append(collate(items, pad))
-            window.add(int(batches[-1]["input_ids"].numel()) * self.ranks.size)
-        rate = learning_rate(step, self.steps, training)
-        return self.engine.step(batches, tokens, rate)
+            yield self._batch(indices[start : start + micro])
+
+    def _coming(self, step: int) -> list[dict[str, Tensor]]:
+        """Return the next sequences from ``step`` on, as many as the strategy looks at."""
+        count = self.config.selection.probe
+        steps = range(step, step + math.ceil(count / self.config.training.batch_size))
+        indices = [index for at in steps for index in self._indices(at)]
+        return [self._batch([index]) for index in indices[:count]]
+
+    def _batch(self, indices: list[int]) -> dict[str, Tensor]:
+        pad = self.workspace.tokenizer(self.config.model).pad_token_id
+        batch = collate([self.data[index] for index in indices], pad)
+        return {key: value.to(self.workspace.device) for key, value in batch.items()}
 
     def _measure(self, done: int, losses: list[Tensor], window: _Throughput) -> dict[str, float]:
         """Return the metrics of the steps since the last report."""

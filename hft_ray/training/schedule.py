@@ -7,12 +7,20 @@ import math
 from hft_ray.config import Training
 
 
-def learning_rate(step: int, total: int, training: Training) -> float:
+def learning_rate(step: int, total: int, training: Training, round_start: int = 0) -> float:
     """Return the learning rate of optimizer step ``step`` (from 0) of ``total``.
 
     Rises linearly over the first ``warmup * total`` steps, then follows ``schedule``: constant, or
-    falling to 0 along a line or half a cosine.
+    falling to 0 along a line or half a cosine. In the first ``rewarmup`` steps of a round that
+    began with a re-selection, at step ``round_start``, it is a rising share of that.
     """
+    rate = _scheduled(step, total, training)
+    if round_start and step - round_start < training.rewarmup:
+        rate *= (step - round_start + 1) / training.rewarmup
+    return rate
+
+
+def _scheduled(step: int, total: int, training: Training) -> float:
     warmup = math.ceil(training.warmup * total)
     if step < warmup:
         return training.learning_rate * (step + 1) / warmup

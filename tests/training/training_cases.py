@@ -43,6 +43,20 @@ def common_cases() -> dict[str, dict[str, Any]]:
             "training.steps": FULL,
             "training.moments": "carry",
         }
+        short = {"training.zero_stage": stage, "training.steps": 12, "selection.reselect": 4}
+        cases[f"zero{stage}-leaving"] = short | {
+            "selection.leaving": "reset",
+            "training.moments": "store",
+        }
+        cases[f"zero{stage}-drift"] = short | {"selection.strategy": "drift"}
+        if stage < 3:
+            cases[f"zero{stage}-gradient"] = short | {"selection.strategy": "gradient"}
+    cases["bf16-leaving"] = short | {
+        "training.zero_stage": 1,
+        "training.precision": "bf16",
+        "training.moments": "store",
+        "selection.leaving": "reset",
+    }
     for stage in (1, 3):
         cases[f"bf16-{stage}"] = {
             "training.zero_stage": stage,
@@ -80,6 +94,8 @@ def single_cases() -> dict[str, dict[str, Any]]:
         "every-3": {"training.steps": 7, "selection.reselect": 3},
         "checkpointing-off": frozen,
         "checkpointing-on": frozen | {"training.gradient_checkpointing": True},
+        "rewarmed": {"training.steps": 7, "selection.reselect": 3, "training.rewarmup": 2},
+        "unaudited": {"training.steps": 7, "selection.reselect": 3, "selection.audit": False},
         "stopped": {"training.steps": 7, "stop_at": 3},
         "sparse-log": {"training.steps": 7, "training.log_every": 3},
         "packed": {"data.packing": True},

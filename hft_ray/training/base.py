@@ -1,0 +1,65 @@
+"""The scores of the untouched model: made once per weights and evaluations, and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from hft_ray.config import Config
+from hft_ray.evaluation import Scores, metric_errors, metric_values, worst_values
+from hft_ray.ranks import Ranks
+from hft_ray.selection import draw
+from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.workspace import Workspace
+
+
+def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
+    """Score the untouched model (a collective), or take its scores from the store.
+
+    Returns:
+        ``values`` (metric -> value) and ``worst`` (metric -> worst possible value).
+    """
+    scores = known_base(config, workspace)
+    if scores is None:
+        numerics = Numerics.of(config.training, workspace.device)
+        ranks = run_ranks(config, workspace)
+        with workspace.model(config, numerics) as model:
+            engine = Engine(model, config.training, numerics, ranks)
+            try:
+                engine.select(draw(workspace.catalog(config.model), config.selection, 0))
+                scores = score_base(config, workspace, engine.forward_model, ranks)
+            finally:
+                engine.close()
+    return {
+        "values": {**metric_values(scores, scores), **metric_errors(scores, scores)},
+        "worst": worst_values(scores),
+    }
+
+
+def _base_key(config: Config, workspace: Workspace) -> str:
+    numerics = Numerics.of(config.training, workspace.device)
+    weights = workspace.weights_hash(config.model)
+    return workspace.base_scores().key(weights, config.evaluation, str(numerics.dtype))
+
+
+def known_base(config: Config, workspace: Workspace) -> Scores | None:
+    """Return the stored scores of the base, the same answer on every rank."""
+    found = None
+    if workspace.ranks.main:
+        found = workspace.base_scores().get(_base_key(config, workspace))
+    return workspace.ranks.broadcast(found)
+
+
+def score_base(config: Config, workspace: Workspace, model: nn.Module, ranks: Ranks) -> Scores:
+    """Score ``model``, which must still be untouched, and store the scores (a collective)."""
+    scores = workspace.suite(config.model, config.evaluation).score(model, ranks)
+    if ranks.main:
+        workspace.base_scores().put(_base_key(config, workspace), scores)
+    return scores
+
+
+def run_ranks(config: Config, workspace: Workspace) -> Ranks:
+    """Return the ranks, in lockstep where a forward pass needs all of them."""
+    ranks = workspace.ranks
+    return Ranks(ranks.rank, ranks.size, config.training.zero_stage == 3 and ranks.size > 1)

@@ -1,0 +1,120 @@
+"""The pre-trained values of what is trained: to measure the distance from them, and to go back.
+
+A copy is taken on the CPU when a parameter becomes trainable for the first time. Where every rank
+holds the whole parameter, rank 0 alone keeps the copy; under ZeRO-3 each rank keeps its own part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hft_ray.ranks import Ranks
+from hft_ray.selection import Catalog
+
+
+class Origin:
+    """Copies of the pre-trained values of parameters, and distances from them.
+
+    Args:
+        model: The model, still as it was loaded.
+        catalog: Its units.
+        ranks: The processes that train together; every method is a collective.
+    """
+
+    def __init__(self, model: nn.Module, catalog: Catalog, ranks: Ranks) -> None:
+        self._catalog = catalog
+        self._ranks = ranks
+        self._parameters = dict(model.named_parameters())
+        self._copies: dict[str, Tensor] = {}
+        self._squares = self._summed({name: _square(x) for name, x in self._held().items()})
+
+    def remember(self, names: Iterable[str]) -> None:
+        """Copy the parameters that are not copied yet; they must still be as they were loaded."""
+        for name in names:
+            parameter = self._parameters[name]
+            if name not in self._copies and (self._ranks.main or _partitioned(parameter)):
+                self._copies[name] = held(parameter).to("cpu", copy=True)
+
+    def put_back(self, names: Iterable[str]) -> None:
+        """Give parameters their pre-trained values again; no engine may be on the model."""
+        for name in names:
+            parameter = self._parameters[name]
+            value = held(parameter)
+            if name in self._copies:
+                value.copy_(self._copies[name])
+            if self._ranks.size > 1 and not _partitioned(parameter):
+                dist.broadcast(value, src=0)
+
+    def drifts(self) -> dict[str, float]:
+        """Return unit name -> L2 distance from the pre-trained values, relative to their norm."""
+        squares = self._distances()
+        return {unit.name: self._relative(unit.parameters, squares) for unit in self._catalog.units}
+
+    def distances(self) -> dict[str, float]:
+        """Return category, and ``all``, -> relative L2 distance from the pre-trained values.
+
+        The paper's analysis of how far each kind of parameter moves (arXiv 2404.18466).
+        """
+        squares = self._distances()
+        parts: dict[str, list[str]] = defaultdict(list)
+        for unit in self._catalog.units:
+            for part in (unit.category, "all"):
+                parts[part].extend(unit.parameters)
+        return {part: self._relative(names, squares) for part, names in sorted(parts.items())}
+
+    def _relative(self, names: Iterable[str], squares: dict[str, float]) -> float:
+        names = list(names)
+        moved = math.sqrt(math.fsum(squares.get(name, 0.0) for name in names))
+        whole = math.sqrt(math.fsum(self._squares[name] for name in names))
+        # A bias that starts at zero has no norm of its own: its distance stands as it is.
+        return moved / whole if whole else moved
+
+    def _distances(self) -> dict[str, float]:
+        """Return parameter -> squared L2 distance from its copy; what has none has not moved."""
+        squares = {}
+        for name, copy in self._copies.items():
+            value = held(self._parameters[name])
+            squares[name] = _square(value.float() - copy.to(value.device, torch.float32))
+        return self._summed(squares)
+
+    def _held(self) -> dict[str, Tensor]:
+        """What this rank answers for: all on rank 0, else its parts of what is partitioned."""
+        return {
+            name: held(parameter)
+            for name, parameter in self._parameters.items()
+            if self._ranks.main or _partitioned(parameter)
+        }
+
+    def _summed(self, squares: dict[str, float]) -> dict[str, float]:
+        """Return the sums over the ranks' parts, the same numbers on every rank."""
+        total: dict[str, float] = defaultdict(float)
+        for each in self._ranks.gather(squares):
+            for name, square in each.items():
+                total[name] += square
+        return dict(total)
+
+
+def held(parameter: Any) -> Tensor:
+    """Return what this rank holds of a parameter: all of it, or its ZeRO-3 part without padding."""
+    if not _partitioned(parameter):
+        whole: Tensor = parameter.data
+        return whole
+    part: Tensor = parameter.ds_tensor.data
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    left = parameter.ds_numel - rank * part.numel()
+    return part[: max(0, min(part.numel(), left))]
+
+
+def _partitioned(parameter: Any) -> bool:
+    return hasattr(parameter, "ds_id")
+
+
+def _square(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float32)) ** 2

@@ -1,0 +1,66 @@
+"""What a run tells while it goes, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Report = Callable[[int, dict[str, float], bool], bool]
+"""``report(step, metrics, scored)`` -> whether to stop; called on rank 0 alone.
+
+``scored`` tells that the metrics hold every score, not the training loss alone.
+"""
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on, on every rank at the same step; its message says why."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One draw that was trained.
+
+    Attributes:
+        round: Its number, from 0.
+        step: Its first optimizer step.
+        hash: SHA-256 of the trained names.
+        fractions: How much of the model it trained.
+        distances: At its end, category (and ``all``) -> relative L2 distance of the parameters from
+            the pre-trained ones; empty before, and without the audit.
+        touched_fraction: Share of the block parameters trained in this or any earlier round.
+    """
+
+    round: int
+    step: int
+    hash: str
+    fractions: dict[str, float]
+    distances: dict[str, float] = field(default_factory=dict)
+    touched_fraction: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        state: ``complete``, or ``stopped`` when a report asked for it.
+        values: Metrics at the last step.
+        base: Metrics of the untouched model.
+        steps: Optimizer steps made.
+        seconds: Wall time of training and evaluation.
+        selection: The draws that were trained.
+        touched_fraction: Share of the block parameters that any draw trained.
+    """
+
+    state: Literal["complete", "stopped"]
+    values: dict[str, float]
+    base: dict[str, float]
+    steps: int
+    seconds: float
+    selection: list[Round] = field(default_factory=list)
+    touched_fraction: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``result.json``."""
+        return asdict(self)
