@@ -19,11 +19,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hft_ray.config.stopping import compared_objectives
 from hft_ray.search.rung import Rung
 
 Direction = Literal["max", "min"]
-CHEAP = ("cost/", "selection/")
-"""Metrics that the settings decide and not the training: each trial would be the best at some."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,3 @@ class Rungs:
 
     def _costs(self, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
         return np.array(values) * np.array([*self._signs.values()])
-
-
-def compared_objectives(objectives: Iterable[str]) -> list[str]:
-    """Return the objectives that training decides, which alone are compared on rungs."""
-    return [name for name in objectives if not name.startswith(CHEAP)]

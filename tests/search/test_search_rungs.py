@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hft_ray.search.rungs import Halving, Rungs, compared_objectives
+from hft_ray.config.stopping import compared_objectives
+from hft_ray.search.rungs import Halving, Rungs
 
 RULES = Halving(min_steps=10, eta=3, every=10, epsilon=0.05, seed=1)
 # Few different values: ties and duplicates are the rule.
