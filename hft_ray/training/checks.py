@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hft_ray.config import Config, ConfigError, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.data import locate, read_examples
-from hft_ray.evaluation import load_items, metric_names
+from hft_ray.evaluation import check_evaluation, files_of, metric_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -16,6 +16,7 @@ TRAINING_METRICS = (
     "train/tokens_per_second",
     "selection/trainable_fraction",
     "selection/touched_fraction",
+    "distance/all",
     "cost/device_seconds",
     "cost/peak_memory_bytes",
 )
@@ -31,14 +32,12 @@ def check_settings(config: Config) -> list[Problem]:
 
 
 def _strategy_problems(config: Config) -> list[Problem]:
-    """Strategies that rank by measurements, which a run does not make."""
-    return [
-        Problem(
-            "selection.strategy", "is not measured in training; take random, cyclic, weighted", s
-        )
-        for s in searched_values(config, "selection.strategy")
-        if s in ("gradient", "drift")
-    ]
+    """Gradients of everything are measured on whole parameters, which ZeRO-3 does not have."""
+    strategies = searched_values(config, "selection.strategy")
+    if "gradient" in strategies and 3 in searched_values(config, "training.zero_stage"):
+        message = "needs training.zero_stage 0, 1 or 2; or take random, cyclic, drift, weighted"
+        return [Problem("selection.strategy", message, "gradient")]
+    return []
 
 
 def _batch_problems(config: Config) -> list[Problem]:
@@ -89,16 +88,11 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations = config.model, config.evaluation
+    model, evaluations = config.model, list(config.evaluation.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
     places = {"model.name": model.name, "data.train": config.data.train}
-    listed = [("task", evaluations.task), ("general", evaluations.general)]
-    places |= {
-        f"evaluation.{part}.{index}.data": item.data
-        for part, items in listed
-        for index, item in enumerate(items)
-    }
+    places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
     trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
     known = len(problems)
     if model.name not in trusted:
@@ -113,13 +107,9 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
                 else read_examples(config.data)
             )
         )
-    for path, item in (
-        (f"evaluation.{part}.{index}", item)
-        for part, items in listed
-        for index, item in enumerate(items)
-    ):
-        if item.data not in trusted:
-            problems += _problems_of(functools.partial(load_items, item, path))
+    for path, item in evaluations:
+        if not {name for _, name in files_of(item)} & set(trusted):
+            problems += _problems_of(functools.partial(check_evaluation, item, path))
     if problems:
         # One file may be used in several places. What was given need not be hashable.
         raise ConfigError({str(problem): problem for problem in problems}.values(), source)
