@@ -13,14 +13,15 @@ stopped; values that are not finite are no values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from hft_ray.config import Config
 from hft_ray.config.stopping import compared_objectives
-from hft_ray.search.rung import Rung
+from hft_ray.search.rung import Floats, Rung
 
 Direction = Literal["max", "min"]
 
@@ -33,7 +34,7 @@ class Verdict:
         trial: Whom it is about.
         rung: Steps of the rung.
         step: The trial's step when it came to it.
-        values: Its compared objectives at that step.
+        values: Its objectives at that step, those included that are not compared.
         stop: Whether it ends here.
         rank: Its place on the rung, 1 for the best.
         size: Trials on the rung so far.
@@ -103,6 +104,7 @@ class Rungs:
         compared = compared_objectives(objectives)
         if not compared:
             raise ValueError(f"no objective depends on training: {', '.join(objectives)}")
+        self._objectives = list(objectives)
         self._signs = {name: -1.0 if objectives[name] == "max" else 1.0 for name in compared}
         self._rungs: dict[int, Rung] = {}
         self._verdicts: dict[tuple[str, int], Verdict] = {}
@@ -135,8 +137,9 @@ class Rungs:
             return None
         if (known := self._verdicts.get((trial, rung))) is not None:
             return known
-        own = [float(values.get(name, math.nan)) for name in self._signs]
-        if not all(map(math.isfinite, own)):
+        own = {name: float(values[name]) for name in self._objectives if name in values}
+        own = {name: value for name, value in own.items() if math.isfinite(value)}
+        if not own.keys() >= self._signs.keys():
             return None
         standing = self._rung(rung).add(trial, self._costs(own))
         passing = math.ceil(standing.size / self.rules.eta)
@@ -152,7 +155,7 @@ class Rungs:
             trial=trial,
             rung=rung,
             step=step,
-            values=dict(zip(self._signs, own, strict=True)),
+            values=own,
             stop=stop,
             rank=standing.rank,
             size=standing.size,
@@ -186,7 +189,7 @@ class Rungs:
         self._verdicts = {(verdict.trial, verdict.rung): verdict for verdict in verdicts}
         for rung in sorted({verdict.rung for verdict in verdicts}):
             here = [verdict for verdict in verdicts if verdict.rung == rung]
-            costs = np.array([self._costs([*verdict.values.values()]) for verdict in here])
+            costs = np.array([self._costs(verdict.values) for verdict in here])
             self._rung(rung).load([verdict.trial for verdict in here], costs)
 
     def _rung(self, rung: int) -> Rung:
@@ -194,5 +197,21 @@ class Rungs:
             self._rungs[rung] = Rung(len(self._signs), self.rules.epsilon, self.rules.seed)
         return self._rungs[rung]
 
-    def _costs(self, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.array(values) * np.array([*self._signs.values()])
+    def _costs(self, values: Mapping[str, float]) -> Floats:
+        return np.array([sign * values[name] for name, sign in self._signs.items()])
+
+
+def make_rungs(config: Config) -> Rungs | None:
+    """Return the rungs that ``search.scheduler`` asks for; None when no trial is to be stopped."""
+    assert config.search is not None
+    scheduler, every = config.search.scheduler, config.evaluation.every
+    if scheduler.kind == "none" or every is None:
+        return None
+    rules = Halving(
+        min_steps=scheduler.min_steps or every,
+        eta=scheduler.eta,
+        every=every,
+        epsilon=scheduler.epsilon,
+        seed=config.search.seed,
+    )
+    return Rungs(rules, config.search.objectives)
