@@ -316,7 +316,7 @@ class _Run:
         }
 
     def _score(self) -> dict[str, float]:
-        scores = self.suite.score(self.engine.forward_model, self.ranks)
+        scores = self.suite.score(self.engine.forward_model, self.ranks, self.base)
         return {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
