@@ -104,7 +104,7 @@ class Engine:
             lr=0.0,
             weight_decay=0.0,
             betas=self._training.adam_betas,
-            fused=self._numerics.device.type == "cuda",
+            fused=True,
         )
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
@@ -197,7 +197,7 @@ class Engine:
         skipped = engine.skipped_steps
         for batch in batches:
             loss = answer_loss(engine, batch)
-            engine.backward(loss * scale)
+            self._backward(loss * scale)
             engine.step()
             total += loss.detach()
         if engine.skipped_steps > skipped:
@@ -209,6 +209,18 @@ class Engine:
         if self._ranks.size > 1:
             dist.all_reduce(total)
         return total / tokens
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._ranks.size > 1 or self._training.zero_stage > 0:
+            self._deepspeed.backward(loss)
+            return
+        # One rank alone has nobody to sum gradients with; DeepSpeed would copy all of them into one
+        # buffer and back.
+        with self._deepspeed.no_sync():
+            self._deepspeed.backward(loss)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)  # as the sum over ranks makes it
 
     def state(self, touched: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield what a checkpoint needs, as whole CPU tensors under ``KIND/PARAMETER``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import math
@@ -35,6 +36,7 @@ from hft_ray.training.checkpoint import (
 )
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
+from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
@@ -74,7 +76,8 @@ def run(
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
-    with workspace.model(config, numerics) as model:
+    gc.collect()  # what an earlier run of this process left, its model above all
+    with workspace.model(config, numerics) as model, only_new_garbage():
         one = _Run(config, workspace, model, numerics, report)
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
