@@ -18,6 +18,7 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -209,13 +210,15 @@ def with_trainer(setup: Setup, drawn: Case, pairs: int, here: Here | None) -> _A
         gradient_checkpointing_kwargs={"use_reentrant": False},
     )
     alternate = _Alternate(setup, here.step if here else None)
-    Trainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=items * steps,
         data_collator=lambda rows: collate(rows, 0),
         callbacks=[alternate],
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return alternate
 
 

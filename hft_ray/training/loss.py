@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,8 +27,7 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     targets = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
     trained = targets != IGNORED
-    kind: type[nn.Module] = type(getattr(model, "module", model))
-    if _projects_alone(kind):
+    if _projects_alone(getattr(model, "module", model)):
         # The head's work, and the memory of its logits, for the trained positions only.
         inputs["logits_to_keep"] = trained
         targets = targets[trained]
@@ -41,12 +40,12 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     )
 
 
-@lru_cache
-def _projects_alone(kind: type[nn.Module]) -> bool:
+def _projects_alone(model: object) -> bool:
     """Whether the model takes a mask [batch, length] of the positions whose logits are wanted.
 
     A model of transformers does (``modeling_utils.slice_logits_to_keep``); code that came with a
     model may know the argument without knowing masks.
     """
+    kind: type[Any] = type(model)
     known = kind.__module__.startswith("transformers.")
     return known and "logits_to_keep" in inspect.signature(kind.forward).parameters
