@@ -16,6 +16,7 @@ TRAINING_METRICS = (
     "train/tokens_per_second",
     "selection/trainable_fraction",
     "selection/touched_fraction",
+    "distance/all",
     "cost/device_seconds",
     "cost/peak_memory_bytes",
 )
@@ -31,14 +32,12 @@ def check_settings(config: Config) -> list[Problem]:
 
 
 def _strategy_problems(config: Config) -> list[Problem]:
-    """Strategies that rank by measurements, which a run does not make."""
-    return [
-        Problem(
-            "selection.strategy", "is not measured in training; take random, cyclic, weighted", s
-        )
-        for s in searched_values(config, "selection.strategy")
-        if s in ("gradient", "drift")
-    ]
+    """Gradients of everything are measured on whole parameters, which ZeRO-3 does not have."""
+    strategies = searched_values(config, "selection.strategy")
+    if "gradient" in strategies and 3 in searched_values(config, "training.zero_stage"):
+        message = "needs training.zero_stage 0, 1 or 2; or take random, cyclic, drift, weighted"
+        return [Problem("selection.strategy", message, "gradient")]
+    return []
 
 
 def _batch_problems(config: Config) -> list[Problem]:
