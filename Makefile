@@ -1,5 +1,6 @@
 # make demo        install into .venv, then run the demo sweep and its Pareto front
 # make test        install into .venv with the tools, then lint, types and tests
+# make soak        the long, randomised tests that make test leaves out
 # make smollm2     add the weights of SmolLM2-135M for search_spaces/smollm2.yaml
 # make constraints resolve the dependencies anew and pin them in constraints.txt
 # make clean       remove .venv, the demo's results and the tools' caches
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --constraint constraints.txt
 DEPENDENCIES := pyproject.toml constraints.txt
 
-.PHONY: demo test install lint types pytest smollm2 constraints clean
+.PHONY: demo test soak install lint types pytest smollm2 constraints clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -41,6 +42,9 @@ types: install
 
 pytest: install
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: install
+	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
 # The stamps keep installs to one for each change of the dependencies.
 $(BIN)/python:

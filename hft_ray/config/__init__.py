@@ -2,14 +2,17 @@
 
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
+    Divergence,
     Evaluation,
     EvaluationSection,
     Generation,
+    LmEval,
     MultipleChoice,
+    OnRecords,
     Perplexity,
 )
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
-from hft_ray.config.search import Choices, Interval, Search
+from hft_ray.config.search import Choices, Interval, Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
 from hft_ray.config.training import Training
 
@@ -19,14 +22,18 @@ __all__ = [
     "Config",
     "ConfigError",
     "Data",
+    "Divergence",
     "Evaluation",
     "EvaluationSection",
     "Generation",
     "Interval",
+    "LmEval",
     "Model",
     "MultipleChoice",
+    "OnRecords",
     "Perplexity",
     "Problem",
+    "Scheduler",
     "Search",
     "Selection",
     "Tracking",

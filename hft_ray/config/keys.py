@@ -55,7 +55,10 @@ def place(target: dict[str, Any], path: str, value: Any) -> None:
         child = node[place_in] if isinstance(node, list) else node.get(part)
         if not isinstance(child, (dict, list)):
             # ``model: NAME`` is short for ``model: {name: NAME}``: keep what the short form said.
-            child = {"name": child} if isinstance(child, str) and part == "model" else {}
+            # So is the name of a suite in the place of its evaluations.
+            shorts = {"model": "name", "scheduler": "kind"}
+            short = shorts.get(part, "suite" if isinstance(node, list) else None)
+            child = {short: child} if isinstance(child, str) and short else {}
             node[place_in] = child
         node = child
     node[_entry(node, last, path)] = value

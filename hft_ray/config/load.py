@@ -10,9 +10,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hft_ray.config.errors import ConfigError, Problem, nearest
+from hft_ray.config.evaluation import EVALUATIONS
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
 from hft_ray.config.schema import Config
 from hft_ray.config.search import Choices
+from hft_ray.config.stopping import stopping_problems
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -70,7 +72,7 @@ def validate(raw: Mapping[str, Any], source: str) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_problems(error), source) from error
-    problems = _search_problems(config)
+    problems = [*_search_problems(config), *stopping_problems(config)]
     if problems:
         raise ConfigError(problems, source)
     return config
@@ -131,7 +133,7 @@ def _problems(error: ValidationError) -> list[Problem]:
 def _problem(item: dict[str, Any]) -> Problem:
     """Say one pydantic error in the words of this project."""
     # The tags of unions (kind of an evaluation, Interval/Choices) are no part of the user's path.
-    tags = ("perplexity", "multiple_choice", "generation", "interval", "choices")
+    tags = (*EVALUATIONS, "interval", "choices")
     artefacts = ("constrained-", "literal[", "function-")
     location = [
         part
@@ -146,7 +148,7 @@ def _problem(item: dict[str, Any]) -> Problem:
         case "missing":
             return Problem(path, "is required and not given")
         case "union_tag_not_found":
-            return Problem(f"{path}.kind", "is required: perplexity, multiple_choice or generation")
+            return Problem(f"{path}.kind", f"is required: {', '.join(EVALUATIONS)}")
         case "union_tag_invalid":
             allowed = item["ctx"]["expected_tags"].replace("'", "")
             return Problem(f"{path}.kind", f"must be one of {allowed}", item["ctx"]["tag"])

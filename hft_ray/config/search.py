@@ -52,6 +52,21 @@ SpaceEntry = Annotated[
 ]
 
 
+class Scheduler(Section):
+    """When a trial ends early. ``scheduler: asha`` is short for ``scheduler: {kind: asha}``."""
+
+    kind: Literal["none", "asha"] = "none"
+    """none: no trial is stopped; asha: trials that fall behind others at the same step are stopped,
+    all objectives considered (MO-ASHA); compares at evaluations, so it needs evaluation.every."""
+    min_steps: PositiveInt | None = None
+    """Steps of a trial before the first comparison; by default evaluation.every."""
+    eta: Annotated[int, Field(ge=2)] = 3
+    """One in so many goes on from each comparison; the next is after so many times the steps."""
+    epsilon: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Whoever nobody dominates goes on too, unless another one is less than this share of the
+    compared trials behind in every objective."""
+
+
 class Search(Section):
     """What is searched, for which objectives, with how many trials."""
 
@@ -67,8 +82,10 @@ class Search(Section):
     """Trials of the sweep, baselines and `first` included."""
     first: list[dict[str, Any]] = Field(default_factory=list)
     """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
-    sampler: Literal["tpe", "nsga2", "gp", "random", "sobol"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "sobol"] = "tpe"
     """Optuna's sampler."""
+    scheduler: Scheduler = Field(default_factory=Scheduler)
+    """Whether trials that fall behind are stopped early."""
     seed: int = 0
     """Seed of the sampler."""
 
@@ -83,6 +100,11 @@ class Search(Section):
             key: {"choices": value} if isinstance(value, list) else value
             for key, value in space.items()
         }
+
+    @field_validator("scheduler", mode="before", json_schema_input_type=Scheduler | str)
+    @classmethod
+    def _scheduler_kind(cls, scheduler: Any) -> Any:
+        return {"kind": scheduler} if isinstance(scheduler, str) else scheduler
 
     @field_validator("objectives")
     @classmethod

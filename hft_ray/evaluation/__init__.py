@@ -5,6 +5,7 @@ Knows neither Ray nor MLflow. ``Suite`` scores one model after another on FILE's
 """
 
 from hft_ray.evaluation.base import BaseScores
+from hft_ray.evaluation.check import check_evaluation, files_of
 from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgetting
 from hft_ray.evaluation.items import Items, load_items
 from hft_ray.evaluation.metrics import (
@@ -26,6 +27,8 @@ __all__ = [
     "Score",
     "Scores",
     "Suite",
+    "check_evaluation",
+    "files_of",
     "forgetting",
     "load_items",
     "mean_forgetting",

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hft_ray.config import Evaluation, EvaluationSection
 from hft_ray.data.records import fingerprint
+from hft_ray.evaluation.check import files_of
 from hft_ray.evaluation.score import Scores
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raise this when a change to the scorers changes scores."""
 
 
@@ -37,13 +38,7 @@ class BaseScores:
         Raises:
             ConfigError: The data of an evaluation is not there.
         """
-        listed = [("task", section.task), ("general", section.general)]
-        parts = {
-            part: [
-                _identity(item, f"evaluation.{part}.{index}") for index, item in enumerate(items)
-            ]
-            for part, items in listed
-        }
+        parts = [len(section.task), *(_identity(item, path) for path, item in section.places())]
         content = json.dumps([CODE_VERSION, weights, precision, parts], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -71,5 +66,10 @@ class BaseScores:
 
 
 def _identity(evaluation: Evaluation, path: str) -> list[object]:
-    content = fingerprint(evaluation.data, path=f"{path}.data", split=evaluation.split)
-    return [evaluation.model_dump(mode="json", exclude={"data", "split"}), content]
+    """Return the settings of an evaluation, and its data by content."""
+    settings = evaluation.model_dump(mode="json", exclude={"suite", "data", "shots_data", "split"})
+    content = {
+        key: fingerprint(name, path=f"{path}.{key}", split=getattr(evaluation, "split", ""))
+        for key, name in files_of(evaluation)
+    }
+    return [settings, content]

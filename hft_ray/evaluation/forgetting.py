@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hft_ray.evaluation.intervals import Z, paired_interval
 from hft_ray.evaluation.score import Estimate, Score, Scores, estimate, mean_of
 
 
@@ -20,9 +21,16 @@ class Difference(Estimate):
     Attributes:
         paired: Whether the error is that of item-wise differences; else the two scores come from
             different items, and their errors are combined as independent ones.
+        bounds: Its 95 % confidence interval.
     """
 
+    bounds: tuple[float, float]
     paired: bool = True
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval, from the items' differences where they are paired."""
+        return self.bounds
 
 
 def forgetting(base: Scores, current: Scores) -> dict[str, Difference]:
@@ -42,7 +50,10 @@ def difference(base: Score, current: Score) -> Difference:
     """Return how much worse ``current`` is than ``base``, with its standard error."""
     sign = 1.0 if base.higher_is_better else -1.0
     lost = sign * (base.value - current.value) + 0.0  # + 0.0: no loss is 0, not -0
-    if base.n != current.n or base.weights != current.weights:
-        return Difference(lost, math.hypot(base.stderr, current.stderr), paired=False)
+    same = (base.metric, len(base.items), base.weights)
+    if same != (current.metric, len(current.items), current.weights):
+        stderr = math.hypot(base.stderr, current.stderr)
+        return Difference(lost, stderr, (lost - Z * stderr, lost + Z * stderr), paired=False)
     losses = [sign * (x - y) for x, y in zip(base.items, current.items, strict=True)]
-    return Difference(lost, estimate(losses, base.weights).stderr)
+    stderr = estimate(losses, base.weights).stderr
+    return Difference(lost, stderr, paired_interval(lost, stderr, losses, base.weights))

@@ -1,4 +1,4 @@
-"""Exact match of the greedy continuation of a prompt."""
+"""How well the greedy continuation of a prompt fits its answer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from hft_ray.config import ConfigError, Generation, Problem
-from hft_ray.data.chat import require_template
-from hft_ray.evaluation.items import Prompt
+from hft_ray.evaluation.comparison import compare, extracted
+from hft_ray.evaluation.items import Prompt, Shot
+from hft_ray.evaluation.prompting import encode_prompt, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import encode_text, pad
+from hft_ray.evaluation.tokens import pad
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -37,19 +37,26 @@ class GenerationScorer:
         prompts: Sequence[Prompt],
         tokenizer: PreTrainedTokenizerBase,
         path: str,
+        shots: Sequence[Shot] = (),
     ) -> None:
         self._evaluation = evaluation
         self._path = path
         self._tokenizer = tokenizer
-        self._answers = [prompt.answer for prompt in prompts]
-        self._prompts = [_encode(tokenizer, prompt, path) for prompt in prompts]
+        self._items = prompts
+        self._prompts = [
+            encode_prompt(tokenizer, show(prompt.prompt, shots, evaluation.chat), path)
+            for prompt in prompts
+        ]
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
-        """Return the share of prompts whose continuation is the answer (a collective)."""
+        """Return the mean of the evaluation's metric over the prompts (a collective)."""
+        evaluation = self._evaluation
         texts = self.continuations(model, batch_size, ranks)
-        pairs = zip(texts, self._answers, strict=True)
-        right = [float(text.strip() == answer) for text, answer in pairs]
-        return Score.of("exact_match", right, worst=0.0)
+        values = [
+            compare(evaluation.metric, extracted(evaluation.extract, text), item)
+            for text, item in zip(texts, self._items, strict=True)
+        ]
+        return Score.of(evaluation.metric, values, worst=0.0)
 
     def continuations(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> list[str]:
         """Return the greedy continuation of every prompt, cut at the first stop (a collective).
@@ -141,20 +148,6 @@ def _generation_config(model: PreTrainedModel, settings: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, path: str) -> list[int]:
-    if isinstance(prompt.prompt, str):
-        return encode_text(tokenizer, prompt.prompt)
-    require_template(tokenizer)
-    try:
-        text = tokenizer.apply_chat_template(
-            list(prompt.prompt), tokenize=False, add_generation_prompt=True
-        )
-    except TemplateError as error:
-        message = f"the chat template refuses a prompt: {error}"
-        raise ConfigError(Problem(f"{path}.data", message, list(prompt.prompt))) from error
-    return encode_text(tokenizer, text)
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:

@@ -8,45 +8,62 @@ from typing import Any, TypeVar
 
 from hft_ray.config import (
     ConfigError,
-    Evaluation,
+    Divergence,
     Generation,
     MultipleChoice,
+    OnRecords,
     Perplexity,
     Problem,
 )
 from hft_ray.data.problems import Problems
-from hft_ray.data.records import read_records
+from hft_ray.data.records import Record, Records, read_records
+from hft_ray.evaluation.comparison import last_number
 
 T = TypeVar("T")
+Turns = tuple[dict[str, str], ...]
+Text = str | Turns
+"""Plain text, or the turns ``{"role", "content"}`` of a dialogue so far."""
+Shot = tuple[Text, str]
+"""A solved example: a prompt and its right answer."""
 
 
 @dataclass(frozen=True)
 class Question:
     """A multiple-choice question; ``answer`` is the index of the right choice, from 0."""
 
-    question: str
+    question: Text
     choices: tuple[str, ...]
     answer: int
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the one continuation that is right.
+    """A prompt and its right continuations.
 
     Attributes:
-        prompt: Plain text, or the turns ``{"role", "content"}`` of a dialogue so far.
-        answer: The right answer, without surrounding white space.
+        prompt: What the model continues.
+        answers: The right answers, one or more, without surrounding white space.
+        source: The text that a simplification starts from, for ``sari``.
     """
 
-    prompt: str | tuple[dict[str, str], ...]
-    answer: str
+    prompt: Text
+    answers: tuple[str, ...]
+    source: str | None = None
 
 
-Items = Sequence[str] | Sequence[Question] | Sequence[Prompt]
+@dataclass(frozen=True)
+class Passage:
+    """A text whose tokens are compared; ``prompt`` comes before it and is "" for a plain text."""
+
+    prompt: Text
+    text: str
 
 
-def load_items(evaluation: Evaluation, path: str) -> Items:
-    """Read and check what ``evaluation`` scores.
+Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage]
+
+
+def load_items(evaluation: OnRecords, path: str) -> Items:
+    """Read and check what ``evaluation`` scores, its shots left out.
 
     Args:
         evaluation: One entry of the evaluation section.
@@ -56,45 +73,85 @@ def load_items(evaluation: Evaluation, path: str) -> Items:
         ConfigError: The data cannot be read, is empty, or has records that do not fit the kind of
             evaluation; each is named with its file and line.
     """
-    if isinstance(evaluation, Perplexity):
-        return load_texts(evaluation, path)
-    if isinstance(evaluation, MultipleChoice):
-        return load_questions(evaluation, path)
-    return load_prompts(evaluation, path)
+    match evaluation:
+        case Perplexity():
+            return load_texts(evaluation, path)
+        case MultipleChoice():
+            return load_questions(evaluation, path)
+        case Divergence():
+            return load_passages(evaluation, path)
+        case Generation():
+            return load_prompts(evaluation, path)
 
 
 def load_texts(evaluation: Perplexity, path: str) -> list[str]:
     """Read the texts of a perplexity evaluation. See :func:`load_items`."""
-    return _load(evaluation, path, _text)
+    return _convert(_read(evaluation, path), _text)
+
+
+def load_passages(evaluation: Divergence, path: str) -> list[Passage]:
+    """Read the texts of a KL evaluation. See :func:`load_items`."""
+    return _convert(_read(evaluation, path), _passage)
 
 
 def load_questions(evaluation: MultipleChoice, path: str) -> list[Question]:
     """Read the questions of a multiple-choice evaluation. See :func:`load_items`."""
-    return _load(evaluation, path, _question)
+    skipped = 0 if evaluation.shots_data is not None else evaluation.shots
+    return _convert(_read(evaluation, path, skipped), _question)[skipped:]
 
 
 def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
     """Read the prompts of a generation evaluation. See :func:`load_items`."""
 
-    def convert(record: dict[str, Any], where: str) -> Prompt:
+    def convert(record: Record, where: str) -> Prompt:
         prompt = _prompt(record, where)
-        for stop in evaluation.stop:
-            if stop in prompt.answer:
-                message = f"answer holds the stop string {stop!r}, so no output could match it"
-                raise ConfigError(Problem(where, message, prompt.answer))
+        _fits(prompt, evaluation, where)
         return prompt
 
-    return _load(evaluation, path, convert)
+    skipped = 0 if evaluation.shots_data is not None else evaluation.shots
+    return _convert(_read(evaluation, path, skipped), convert)[skipped:]
 
 
-def _load(
-    evaluation: Evaluation, path: str, convert: Callable[[dict[str, Any], str], T]
-) -> list[T]:
-    """Read the records and ``convert(record, where)`` each; all its ConfigErrors are collected."""
+def load_shots(evaluation: MultipleChoice | Generation, path: str) -> list[Shot]:
+    """Read the solved examples that are shown before every item: prompt and right answer.
+
+    Raises:
+        ConfigError: As :func:`load_items`, or there are too few records.
+    """
+    if evaluation.shots == 0:
+        return []
+    key = "data" if evaluation.shots_data is None else "shots_data"
     records = read_records(
-        evaluation.data, path=f"{path}.data", split=evaluation.split, limit=evaluation.limit
+        getattr(evaluation, key),
+        path=f"{path}.{key}",
+        split=evaluation.split,
+        limit=evaluation.shots,
     )
-    problems = Problems(evaluation.data)
+    _enough(records, evaluation.shots, f"{path}.{key}")
+    if isinstance(evaluation, MultipleChoice):
+        questions = _convert(records, _question)
+        return [(each.question, each.choices[each.answer]) for each in questions]
+    return [(each.prompt, each.answers[0]) for each in _convert(records, _prompt)]
+
+
+def _enough(records: Records, wanted: int, path: str) -> None:
+    if len(records) < wanted:
+        message = f"has {len(records)} records, and the evaluation needs {wanted} with its shots"
+        raise ConfigError(Problem(path, message, records.name))
+
+
+def _read(evaluation: OnRecords, path: str, more: int = 0) -> Records:
+    """Read the data: ``limit`` records, and ``more`` before them that are not scored."""
+    limit = None if evaluation.limit is None else evaluation.limit + more
+    name, place = evaluation.data, f"{path}.data"
+    records = read_records(name, path=place, split=evaluation.split, limit=limit)
+    _enough(records, more + 1, place)
+    return records
+
+
+def _convert(records: Records, convert: Callable[[Record, str], T]) -> list[T]:
+    """Return ``convert(record, where)`` of each record; all its ConfigErrors are collected."""
+    problems = Problems(records.name)
     items: list[T] = []
     for index, record in enumerate(records):
         try:
@@ -105,11 +162,18 @@ def _load(
     return items
 
 
-def _text(record: dict[str, Any], where: str) -> str:
+def _text(record: Record, where: str) -> str:
     return _string(record, "text", where)
 
 
-def _question(record: dict[str, Any], where: str) -> Question:
+def _passage(record: Record, where: str) -> Passage:
+    if "text" in record:
+        return Passage("", _string(record, "text", where))
+    prompt = _prompt(record, where)
+    return Passage(prompt.prompt, prompt.answers[0])
+
+
+def _question(record: Record, where: str) -> Question:
     question = _string(record, "question", where)
     choices = _field(record, "choices", where)
     if not isinstance(choices, list) or len(choices) < 2:
@@ -124,16 +188,40 @@ def _question(record: dict[str, Any], where: str) -> Question:
     return Question(question, tuple(choices), answer)
 
 
-def _prompt(record: dict[str, Any], where: str) -> Prompt:
+def _prompt(record: Record, where: str) -> Prompt:
     prompt = _field(record, "prompt", where)
-    answer = _string(record, "answer", where).strip()
+    answers = _answers(record, where)
+    source = _string(record, "source", where) if "source" in record else None
     if isinstance(prompt, str) and prompt.strip():
-        return Prompt(prompt, answer)
+        return Prompt(prompt, answers, source)
     if isinstance(prompt, list) and prompt and all(_is_turn(turn) for turn in prompt):
-        turns = ({"role": turn["role"], "content": turn["content"]} for turn in prompt)
-        return Prompt(tuple(turns), answer)
+        turns = tuple({"role": turn["role"], "content": turn["content"]} for turn in prompt)
+        return Prompt(turns, answers, source)
     message = 'prompt must be a text that is not empty, or a list of {"role", "content"} texts'
     raise ConfigError(Problem(where, message, prompt))
+
+
+def _answers(record: Record, where: str) -> tuple[str, ...]:
+    answer = _field(record, "answer", where)
+    answers = answer if isinstance(answer, list) else [answer]
+    if not answers or not all(isinstance(each, str) and each.strip() for each in answers):
+        message = "answer must be a text that is not empty, or a list of such texts"
+        raise ConfigError(Problem(where, message, answer))
+    return tuple(each.strip() for each in answers)
+
+
+def _fits(prompt: Prompt, evaluation: Generation, where: str) -> None:
+    """Refuse a prompt that no output could be right for, or that its metric cannot score."""
+    for answer in prompt.answers:
+        for stop in evaluation.stop:
+            if stop in answer:
+                message = f"answer holds the stop string {stop!r}, so no output could match it"
+                raise ConfigError(Problem(where, message, answer))
+        if evaluation.metric == "number_match" and last_number(answer) is None:
+            raise ConfigError(Problem(where, "answer must hold a number for number_match", answer))
+    if evaluation.metric == "sari" and prompt.source is None:
+        message = "sari needs the record's 'source': the text that is simplified"
+        raise ConfigError(Problem(where, message))
 
 
 def _is_turn(turn: Any) -> bool:
@@ -142,14 +230,14 @@ def _is_turn(turn: Any) -> bool:
     )
 
 
-def _string(record: dict[str, Any], key: str, where: str) -> str:
+def _string(record: Record, key: str, where: str) -> str:
     value = _field(record, key, where)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(Problem(where, f"{key} must be a text that is not empty", value))
     return value
 
 
-def _field(record: dict[str, Any], key: str, where: str) -> Any:
+def _field(record: Record, key: str, where: str) -> Any:
     if key not in record:
         keys = ", ".join(record) or "none"
         raise ConfigError(Problem(where, f"the record has no {key!r}; its keys are: {keys}"))

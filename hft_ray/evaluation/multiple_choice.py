@@ -2,7 +2,8 @@
 
 Follows lm-eval: the context is the question, the continuation a space and the choice; both are
 tokenised together, and the continuation's tokens are those after the context's own number of
-tokens. ``normalize`` divides by the choice's characters (lm-eval's acc_norm).
+tokens. ``normalize`` divides by the choice's characters (lm-eval's acc_norm). After the header of a
+chat template, or after white space, no space stands before the choice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hft_ray.config import MultipleChoice
-from hft_ray.evaluation.items import Question
+from hft_ray.evaluation.items import Question, Shot
+from hft_ray.evaluation.prompting import gap, render_prompt, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
 from hft_ray.evaluation.tokens import encode_text, token_logprobs
@@ -24,21 +26,30 @@ if TYPE_CHECKING:
 
 
 class MultipleChoiceScorer:
-    """Scores the questions of one evaluation, tokenised once."""
+    """Scores the questions of one evaluation, tokenised once.
+
+    Raises:
+        ConfigError: ``chat`` is asked for, and the tokenizer's chat template is missing.
+    """
 
     def __init__(
         self,
         evaluation: MultipleChoice,
         questions: Sequence[Question],
         tokenizer: PreTrainedTokenizerBase,
+        path: str,
+        shots: Sequence[Shot] = (),
     ) -> None:
         self._normalize = evaluation.normalize
         self._questions = questions
-        self._requests = [
-            encode_pair(tokenizer, question.question, f" {choice}")
-            for question in questions
-            for choice in question.choices
-        ]
+        self._requests: list[tuple[list[int], int]] = []
+        for question in questions:
+            shown = show(question.question, shots, evaluation.chat)
+            context = render_prompt(tokenizer, shown, path)
+            self._requests += [
+                encode_pair(tokenizer, context, f"{gap(shown)}{choice}")
+                for choice in question.choices
+            ]
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the accuracy of the likeliest choice (a collective).

@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
-HIGHER_IS_BETTER = {"accuracy": True, "exact_match": True, "cross_entropy": False}
-"""Every metric, and whether a higher value is better."""
+from hft_ray.evaluation.intervals import Z, interval
+
+LOWER_IS_BETTER = ("cross_entropy", "kl")
+"""The project's own metrics for which a lower value is better."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,18 @@ class Estimate:
     value: float
     stderr: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval; here that of a normal distribution."""
+        return self.value - Z * self.stderr, self.value + Z * self.stderr
+
     def to_json(self) -> dict[str, Any]:
-        """Return ``{"value", "stderr"}``; what is no finite number is null."""
-        return {"value": _finite(self.value), "stderr": _finite(self.stderr)}
+        """Return ``{"value", "stderr", "interval"}``; what is no finite number is null."""
+        return {
+            "value": finite(self.value),
+            "stderr": finite(self.stderr),
+            "interval": [finite(bound) for bound in self.interval],
+        }
 
 
 @dataclass(frozen=True)
@@ -42,15 +53,17 @@ class Score:
     """The result of one evaluation.
 
     Attributes:
-        value: Accuracy and exact match in [0, 1]; cross-entropy in nats per token. NaN when the
-            model's outputs are.
+        value: Accuracy and the metrics of generation in [0, 1]; cross-entropy and KL in nats per
+            token; a metric of lm-eval in its unit. NaN when the model's outputs are.
         stderr: Standard error of ``value``; NaN with fewer than two items.
         n: Number of items.
-        metric: ``accuracy``, ``exact_match`` or ``cross_entropy``.
-        worst: The worst sensible value: 0, or for cross-entropy that of a uniform guess over the
-            vocabulary.
-        items: Value of each item, in the order of the data.
+        metric: ``accuracy``, ``cross_entropy``, ``kl``, a metric of generation, or lm-eval's name.
+        worst: The worst sensible value: 0, or for cross-entropy and KL that of a uniform guess over
+            the vocabulary.
+        items: Value of each item, in the order of the data. Where a metric of lm-eval is no mean
+            over items: values of groups of items whose mean it is.
         weights: Weight of each item (see the module), or ``None`` where all weigh the same.
+        higher_is_better: Whether a higher value is better.
     """
 
     value: float
@@ -60,6 +73,7 @@ class Score:
     worst: float
     items: tuple[float, ...]
     weights: tuple[float, ...] | None = None
+    higher_is_better: bool = True
 
     @classmethod
     def of(
@@ -72,13 +86,21 @@ class Score:
     ) -> Score:
         """Return the score of the values ``items``, with its standard error."""
         mean = estimate(items, weights)
-        kept = None if weights is None else tuple(weights)
-        return cls(mean.value, mean.stderr, len(items), metric, worst, tuple(items), kept)
+        return cls(
+            value=mean.value,
+            stderr=mean.stderr,
+            n=len(items),
+            metric=metric,
+            worst=worst,
+            items=tuple(items),
+            weights=None if weights is None else tuple(weights),
+            higher_is_better=metric not in LOWER_IS_BETTER,
+        )
 
     @property
-    def higher_is_better(self) -> bool:
-        """Whether a higher value is better."""
-        return HIGHER_IS_BETTER[self.metric]
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of ``value`` (see ``intervals``)."""
+        return interval(self.value, self.stderr, self.items, self.weights)
 
     @property
     def goodness(self) -> float:
@@ -88,13 +110,14 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """Return a mapping that ``from_json`` reads; what is no finite number is null."""
         return {
-            "value": _finite(self.value),
-            "stderr": _finite(self.stderr),
+            "value": finite(self.value),
+            "stderr": finite(self.stderr),
             "n": self.n,
             "metric": self.metric,
             "worst": self.worst,
-            "items": [_finite(item) for item in self.items],
+            "items": [finite(item) for item in self.items],
             "weights": None if self.weights is None else list(self.weights),
+            "higher_is_better": self.higher_is_better,
         }
 
     @classmethod
@@ -109,6 +132,7 @@ class Score:
             worst=data["worst"],
             items=tuple(_number(item) for item in data["items"]),
             weights=None if weights is None else tuple(weights),
+            higher_is_better=data["higher_is_better"],
         )
 
 
@@ -170,7 +194,8 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(value, math.sqrt(sum(each.stderr**2 for each in estimates)) / count)
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return ``value``, or ``None`` (null in JSON) for what is no finite number."""
     return value if math.isfinite(value) else None
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hft_ray.config import (
     ConfigError,
     Evaluation,
     EvaluationSection,
+    Generation,
     MultipleChoice,
     Perplexity,
     Problem,
 )
 from hft_ray.evaluation.generation import GenerationScorer
-from hft_ray.evaluation.items import load_prompts, load_questions, load_texts
+from hft_ray.evaluation.items import load_prompts, load_questions, load_shots, load_texts
 from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer
 from hft_ray.evaluation.perplexity import PerplexityScorer
 from hft_ray.evaluation.score import Score, Scores
@@ -46,10 +46,16 @@ class Suite:
     def __init__(self, section: EvaluationSection, tokenizer: PreTrainedTokenizerBase) -> None:
         self._batch_size = section.batch_size
         problems: list[Problem] = []
-        self._task = _scorers(section.task, "evaluation.task", tokenizer, problems)
-        self._general = _scorers(section.general, "evaluation.general", tokenizer, problems)
+        scorers: dict[str, Scorer] = {}
+        for path, evaluation in section.places():
+            try:
+                scorers[evaluation.name] = _scorer(evaluation, tokenizer, path)
+            except ConfigError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(problems)
+        self._task = {item.name: scorers[item.name] for item in section.task}
+        self._general = {item.name: scorers[item.name] for item in section.general}
 
     def score(self, model: PreTrainedModel, ranks: Ranks = Ranks()) -> Scores:  # noqa: B008
         """Score ``model`` (a collective over ``ranks``); the same scores on every rank.
@@ -70,25 +76,13 @@ class Suite:
         }
 
 
-def _scorers(
-    evaluations: Sequence[Evaluation],
-    path: str,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: list[Problem],
-) -> dict[str, Scorer]:
-    """Return evaluation name -> scorer, and add to ``problems`` what keeps one from being made."""
-    scorers: dict[str, Scorer] = {}
-    for index, evaluation in enumerate(evaluations):
-        try:
-            scorers[evaluation.name] = _scorer(evaluation, tokenizer, f"{path}.{index}")
-        except ConfigError as error:
-            problems += error.problems
-    return scorers
-
-
 def _scorer(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: str) -> Scorer:
     if isinstance(evaluation, Perplexity):
         return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)
     if isinstance(evaluation, MultipleChoice):
-        return MultipleChoiceScorer(evaluation, load_questions(evaluation, path), tokenizer)
-    return GenerationScorer(evaluation, load_prompts(evaluation, path), tokenizer, path)
+        questions, shots = load_questions(evaluation, path), load_shots(evaluation, path)
+        return MultipleChoiceScorer(evaluation, questions, tokenizer, path, shots)
+    if isinstance(evaluation, Generation):
+        prompts, solved = load_prompts(evaluation, path), load_shots(evaluation, path)
+        return GenerationScorer(evaluation, prompts, tokenizer, path, solved)
+    raise NotImplementedError(evaluation.kind)

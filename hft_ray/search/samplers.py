@@ -29,6 +29,8 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
                 )
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=start)
+            case "nsga3":
+                return optuna.samplers.NSGAIIISampler(seed=seed, population_size=start)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=start)
             case "sobol":

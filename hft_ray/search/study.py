@@ -6,10 +6,12 @@ it what is left: trials that were under way are handed out once more under their
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +19,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config.keys import with_settings
+from hft_ray.search.fidelity import InformedSampler, estimate_ends
+from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
 from hft_ray.search.space import contains, parameter, suggest
 
+log = logging.getLogger(__name__)
+RUNG = "rung:"
 FULL = {"selection.ratio": 1.0}
 """The baseline that every sweep has: full fine-tuning."""
 
@@ -78,12 +85,36 @@ class Study:
             problem = f"the sweep was started with the directions {stored}; take another name"
             raise ConfigError(Problem("search.objectives", problem, directions))
         self._lock = threading.RLock()
-        finished = sum(trial.state.is_finished() for trial in self._study.trials)
+        trials = self._trials()
+        finished = sum(trial.state.is_finished() for trial in trials)
         self._study.sampler = make_sampler(self.search, finished)
+        self._rungs = make_rungs(config)
+        self._ends: dict[str, list[float]] = {}
+        self._stopped: set[str] = set()
+        self._steps: dict[str, int | None] = {}
+        if self._rungs is not None:
+            self._study.sampler = InformedSampler(self._study.sampler, self._estimates)
+            self._recall(trials)
         # A driver may have died while it queued them.
-        for assignments in self._first_trials()[len(self._study.trials) :]:
+        for assignments in self._first_trials()[len(trials) :]:
             self._enqueue(assignments)
-        self._orphans = [t for t in self._study.trials if t.state == TrialState.RUNNING]
+        self._orphans = [t for t in trials if t.state == TrialState.RUNNING]
+
+    def _trials(self) -> list[FrozenTrial]:
+        """Return the study's own trials, not to be changed: copies take their time."""
+        trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        return trials
+
+    def _recall(self, trials: Iterable[FrozenTrial]) -> None:
+        """Bring back what the rungs and the sampler know of trials that have begun."""
+        assert self._rungs is not None
+        verdicts = []
+        for trial in trials:
+            attributes = trial.user_attrs
+            verdicts += [each for key, each in attributes.items() if key.startswith(RUNG)]
+            if trial.state.is_finished():
+                self._remember(_id(trial.number), attributes.get("result", {}))
+        self._rungs.restore(verdicts)
 
     def _first_trials(self) -> list[dict[str, Any]]:
         asked = [dict(assignments) for assignments in self.search.first]
@@ -111,19 +142,76 @@ class Study:
             orphan = self._orphans.pop(0)
             trial = optuna.Trial(self._study, orphan._trial_id)
         else:
-            states = [trial.state for trial in self._study.trials]
+            states = [trial.state for trial in self._trials()]
             if len(states) - states.count(TrialState.WAITING) >= self.search.trials:
                 return None
             trial = self._study.ask()
         asked = trial.user_attrs.get("asked", {})
         params = suggest(trial, self.search.space, asked, self.config)
         trial.set_user_attr("params", params)
+        if self._rungs is not None:
+            self._steps[_id(trial.number)] = with_settings(self.config, params).training.steps
         return Known(_id(trial.number), "running", params)
 
     def left(self) -> int:
         """Return how many trials are still to be finished."""
-        finished = sum(trial.state.is_finished() for trial in self._study.trials)
+        finished = sum(trial.state.is_finished() for trial in self._trials())
         return max(0, self.search.trials - finished)
+
+    def judge(
+        self, trial: str, step: int, values: Mapping[str, float], last: bool | None = None
+    ) -> Verdict | None:
+        """Take the scores of a trial that is under way; say whether it goes on.
+
+        Args:
+            trial: Its id.
+            step: Its step.
+            values: Metric -> value.
+            last: Whether it has no step left; by default as ``training.steps`` says.
+
+        Returns:
+            The decision when the trial came to a rung, else None. Trials that were asked for
+            (baselines, ``search.first``) are never stopped, nor is anyone after its last step.
+        """
+        if self._rungs is None:
+            return None
+        with self._lock:
+            frozen = self._frozen(trial)
+            last = step == self._steps.get(trial) if last is None else last
+            exempt = "asked" in frozen.user_attrs
+            verdict = self._rungs.report(trial, step, values, last=last, exempt=exempt)
+            if verdict is None or frozen.state.is_finished():
+                return None
+            key = f"{RUNG}{verdict.rung}"
+            if key not in frozen.user_attrs:
+                log.info("%s", verdict)
+                self._study._storage.set_trial_user_attr(frozen._trial_id, key, asdict(verdict))
+        return verdict
+
+    def _frozen(self, trial: str) -> FrozenTrial:
+        storage = self._study._storage
+        number = storage.get_trial_id_from_study_id_trial_number(
+            self._study._study_id, int(trial[1:])
+        )
+        return storage.get_trial(number)
+
+    def _remember(self, trial: str, result: Mapping[str, Any]) -> None:
+        """Keep what the sampler is told of a trial that ended."""
+        if result.get("state") == "complete":
+            self._ends[trial] = [result["values"][name] for name in self.objectives]
+        elif result.get("state") != "failed":
+            self._stopped.add(trial)
+
+    def _estimates(self) -> dict[int, Sequence[float]]:
+        """Return trial number -> where it would have ended, for the stopped trials."""
+        assert self._rungs is not None
+        curves: dict[str, dict[int, list[float]]] = defaultdict(dict)
+        for verdict in self._rungs.verdicts:
+            if all(name in verdict.values for name in self.objectives):
+                seen = [verdict.values[name] for name in self.objectives]
+                curves[verdict.trial][verdict.rung] = seen
+        ends = estimate_ends(curves, self._ends, self._stopped)
+        return {int(trial[1:]): values for trial, values in ends.items()}
 
     def tell(self, trial: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """End a trial in the study; a trial that has ended is left as it is.
@@ -132,7 +220,8 @@ class Study:
             trial: Its id.
             outcome: ``state`` (complete, failed, or else stopped early), ``step``, ``values``
                 (metric -> number) and ``reason``. A complete trial without a finite value for every
-                objective is failed: it could not be compared, and left open it would never end.
+                objective is failed: it could not be compared, and left open it would never end. One
+                that stopped because of a decision of :meth:`judge` is pruned.
 
         Returns:
             How it ended: ``state``, ``step``, ``values`` and ``reason``.
@@ -149,9 +238,14 @@ class Study:
         # Optuna's own attributes hold JSON, which has no NaN.
         result["values"] = {name: value for name, value in values.items() if math.isfinite(value)}
         with self._lock:
-            frozen = self._study.trials[number]
+            frozen = self._frozen(trial)
             if frozen.state.is_finished():
                 return _known(frozen).result
+            if result["state"] == "stopped" and self._rungs is not None:
+                decisive = [str(verdict) for verdict in self._rungs.of(trial) if verdict.stop]
+                if decisive:
+                    result |= {"state": "pruned", "reason": decisive[-1]}
+            self._remember(trial, result)
             self._study._storage.set_trial_user_attr(frozen._trial_id, "result", result)
             match result["state"]:
                 case "complete":
@@ -164,7 +258,7 @@ class Study:
 
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""
-        return [_known(t) for t in self._study.trials if t.state != TrialState.WAITING]
+        return [_known(t) for t in self._trials() if t.state != TrialState.WAITING]
 
 
 def _id(number: int) -> str:

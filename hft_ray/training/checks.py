@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hft_ray.config import Config, ConfigError, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.data import locate, read_examples
-from hft_ray.evaluation import load_items, metric_names
+from hft_ray.evaluation import check_evaluation, files_of, metric_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -88,16 +88,11 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations = config.model, config.evaluation
+    model, evaluations = config.model, list(config.evaluation.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
     places = {"model.name": model.name, "data.train": config.data.train}
-    listed = [("task", evaluations.task), ("general", evaluations.general)]
-    places |= {
-        f"evaluation.{part}.{index}.data": item.data
-        for part, items in listed
-        for index, item in enumerate(items)
-    }
+    places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
     trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
     known = len(problems)
     if model.name not in trusted:
@@ -112,13 +107,9 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
                 else read_examples(config.data)
             )
         )
-    for path, item in (
-        (f"evaluation.{part}.{index}", item)
-        for part, items in listed
-        for index, item in enumerate(items)
-    ):
-        if item.data not in trusted:
-            problems += _problems_of(functools.partial(load_items, item, path))
+    for path, item in evaluations:
+        if not {name for _, name in files_of(item)} & set(trusted):
+            problems += _problems_of(functools.partial(check_evaluation, item, path))
     if problems:
         # One file may be used in several places. What was given need not be hashable.
         raise ConfigError({str(problem): problem for problem in problems}.values(), source)

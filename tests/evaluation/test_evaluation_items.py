@@ -4,12 +4,14 @@ import pytest
 from evaluation_models import make_tokenizer
 
 from hft_ray.config import ConfigError, EvaluationSection
-from hft_ray.evaluation import Suite, load_items
+from hft_ray.evaluation import Suite, check_evaluation, load_items
+from hft_ray.evaluation.items import load_shots
 
 GOOD = {
     "perplexity": {"text": "some text"},
     "multiple_choice": {"question": "q", "choices": ["a", "b"], "answer": 1},
     "generation": {"prompt": "p", "answer": "a"},
+    "kl": {"prompt": "p", "answer": "a"},
 }
 
 
@@ -42,6 +44,10 @@ BAD = [
     ("generation", {"prompt": [], "answer": "a"}, "prompt must be a text"),
     ("generation", {"prompt": [{"role": "user"}], "answer": "a"}, "prompt must be a text"),
     ("generation", {"prompt": "p", "answer": "a\nb"}, r"holds the stop string '\\n'"),
+    ("generation", {"prompt": "p", "answer": []}, "or a list of such texts"),
+    ("generation", {"prompt": "p", "answer": ["a", ""]}, "or a list of such texts"),
+    ("kl", {"prompt": "p"}, "no 'answer'"),
+    ("kl", {"text": ""}, "text must be a text"),
 ]
 
 
@@ -51,6 +57,43 @@ def test_a_bad_record_is_named_with_file_and_line(kind, record, message, tmp_pat
     with pytest.raises(ConfigError, match=message) as caught:
         load_items(entry(kind, path), "evaluation.task.0")
     assert [problem.path for problem in caught.value.problems] == [f"{path}:2"]
+
+
+BAD_FOR_METRIC = [
+    ("number_match", {"prompt": "p", "answer": ["7", "many"]}, "must hold a number"),
+    ("sari", {"prompt": "p", "answer": "a"}, "needs the record's 'source'"),
+    ("sari", {"prompt": "p", "answer": "a", "source": ""}, "source must be a text"),
+]
+
+
+@pytest.mark.parametrize(("metric", "record", "message"), BAD_FOR_METRIC)
+def test_records_must_fit_their_metric(metric, record, message, tmp_path):
+    path = write(tmp_path / "items.jsonl", record)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_items(entry("generation", path, metric=metric), "x")
+    assert [problem.path for problem in caught.value.problems] == [f"{path}:1"]
+
+
+@pytest.mark.parametrize("kind", ["generation", "multiple_choice"])
+def test_shots_are_the_first_records_or_those_of_another_file(kind, tmp_path):
+    key = "prompt" if kind == "generation" else "question"
+    records = [GOOD[kind] | {key: f"item {index}"} for index in range(5)]
+    path = write(tmp_path / "items.jsonl", *records)
+    own = entry(kind, path, shots=2, limit=2)
+    assert [getattr(each, key) for each in load_items(own, "x")] == ["item 2", "item 3"]
+    solution = GOOD[kind]["answer"] if kind == "generation" else "b"
+    assert load_shots(own, "x") == [("item 0", solution), ("item 1", solution)]
+    other = entry(kind, path, shots=1, shots_data=str(write(tmp_path / "s.jsonl", records[4])))
+    assert len(load_items(other, "x")) == 5
+    assert load_shots(other, "x") == [("item 4", solution)]
+
+
+def test_too_few_records_for_the_shots_are_refused(tmp_path):
+    path = write(tmp_path / "items.jsonl", *[GOOD["generation"]] * 2)
+    with pytest.raises(ConfigError, match=r"x\.data: has 2 records, and .* needs 3 with its shots"):
+        check_evaluation(entry("generation", path, shots=2), "x")
+    with pytest.raises(ConfigError, match=r"x\.shots_data: has 2 records, and .* needs 3"):
+        check_evaluation(entry("generation", path, shots=3, shots_data=str(path)), "x")
 
 
 def test_all_bad_records_are_named_together(tmp_path):

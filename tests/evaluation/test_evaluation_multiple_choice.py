@@ -46,7 +46,7 @@ def test_equals_a_computation_one_choice_at_a_time(kind, normalize, tmp_path):
     evaluation = one.general[0]
     questions = load_questions(evaluation, "evaluation.general.0")
     with torch.no_grad():
-        scorer = MultipleChoiceScorer(evaluation, questions, tokenizer)
+        scorer = MultipleChoiceScorer(evaluation, questions, tokenizer, "x")
         logliks = scorer.logliks(model, 5, Ranks())
     right, expected = [], []
     for record in records():
@@ -89,7 +89,7 @@ def test_what_is_too_long_is_cut_from_the_left(tmp_path):
     question = sentence(random.Random(4), 120, 120)
     record = {"question": question, "choices": ["Paris", "Rome in Italy"], "answer": 0}
     entry = section(write_jsonl(tmp_path / "q.jsonl", [record])).general[0]
-    scorer = MultipleChoiceScorer(entry, load_questions(entry, "x"), tokenizer)
+    scorer = MultipleChoiceScorer(entry, load_questions(entry, "x"), tokenizer, "x")
     with torch.no_grad():
         found = scorer.logliks(model, 2, Ranks())
     for choice, value in zip(record["choices"], found, strict=True):

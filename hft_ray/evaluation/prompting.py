@@ -1,0 +1,69 @@
+"""What the model is shown before it answers: solved examples, and the chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from hft_ray.config import ConfigError, Problem
+from hft_ray.data.chat import require_template
+from hft_ray.evaluation.items import Shot, Text, Turns
+from hft_ray.evaluation.tokens import encode_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BETWEEN = "\n\n"
+"""Between two solved examples in plain text, as in lm-eval."""
+
+
+def show(prompt: Text, shots: Sequence[Shot], chat: bool) -> Text:
+    """Return ``prompt`` after the solved examples.
+
+    In plain text each is its prompt and its answer with a space between, where the prompt does not
+    end with white space, and an empty line after it. In a dialogue, or with ``chat``, each is a
+    user's turn and the assistant's.
+    """
+    if chat or not isinstance(prompt, str) or not all(isinstance(each, str) for each, _ in shots):
+        before = [turn for each, answer in shots for turn in (*_turns(each), _answer(answer))]
+        return (*before, *_turns(prompt))
+    return "".join(f"{each}{gap(each)}{answer}{BETWEEN}" for each, answer in shots) + prompt
+
+
+def gap(prompt: Text) -> str:
+    """Return what stands between a plain prompt and its answer: a space if nothing does yet."""
+    return " " if isinstance(prompt, str) and prompt[-1:].strip() else ""
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str) -> list[int]:
+    """Tokenise a prompt; a dialogue by the chat template, with the assistant's header at its end.
+
+    Raises:
+        ConfigError: The chat template is missing or refuses the dialogue.
+    """
+    return encode_text(tokenizer, render_prompt(tokenizer, prompt, path))
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str) -> str:
+    """Return a prompt as the text that is tokenised. See :func:`encode_prompt`."""
+    if isinstance(prompt, str):
+        return prompt
+    require_template(tokenizer)
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(prompt), tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        message = f"the chat template refuses a prompt: {error}"
+        raise ConfigError(Problem(f"{path}.data", message, list(prompt))) from error
+    return text
+
+
+def _turns(prompt: Text) -> Turns:
+    return ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
+
+
+def _answer(answer: str) -> dict[str, str]:
+    return {"role": "assistant", "content": answer}

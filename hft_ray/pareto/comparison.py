@@ -1,0 +1,238 @@
+"""Several sweeps side by side: what their fronts are worth, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from hft_ray.pareto.attainment import DIMENSIONS, attained
+from hft_ray.pareto.front import Array, Front, build_front, minimised
+from hft_ray.pareto.indicators import epsilon, igd_plus
+from hft_ray.pareto.matching import Match, matches
+from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.replicates import merged, runs
+from hft_ray.pareto.uncertainty import Estimate, front_probability, hypervolume_estimate
+
+
+@dataclass(frozen=True)
+class Side:
+    """One sweep of a comparison.
+
+    Attributes:
+        front: Its front under the common reference point; several seeds are one point.
+        hypervolume: The hypervolume of the true values, or None when no value has an error.
+        probabilities: Point's label -> how probably it is on the true front; of the front's points.
+        median: The surface that half of the runs reached, minimised (k, m), when there are several
+            seeds; ``everywhere`` what all of them and ``anywhere`` what any of them reached.
+    """
+
+    front: Front
+    hypervolume: Estimate | None
+    probabilities: dict[str, float]
+    everywhere: Array | None = None
+    median: Array | None = None
+    anywhere: Array | None = None
+
+    @property
+    def sweep(self) -> str:
+        """Name of the sweep."""
+        return self.front.sweep
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Sweep ``a`` against sweep ``b``.
+
+    Attributes:
+        hypervolume: That of a minus that of b, as measured.
+        estimate: The same of the true values, None when one of them is not known.
+        epsilon: What a lacks to be nowhere behind b; ``epsilon_back`` what b lacks against a.
+        igd_plus: Mean distance by which a is behind b; ``igd_plus_back`` b behind a.
+    """
+
+    a: str
+    b: str
+    hypervolume: float
+    estimate: Estimate | None
+    epsilon: float
+    epsilon_back: float
+    igd_plus: float
+    igd_plus_back: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more sweeps with the same objectives.
+
+    Attributes:
+        reference_point: In each objective the worst of the sweeps' own.
+        differences: One per pair.
+        matches: One per objective but the first.
+        notes: What differs between the sweeps and does not forbid the comparison.
+    """
+
+    objectives: dict[str, Direction]
+    reference_point: dict[str, float]
+    sides: tuple[Side, ...]
+    differences: tuple[Difference, ...]
+    matches: tuple[Match, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the content of ``compare.json``; what is not known or not finite is null."""
+        content = {
+            "objectives": self.objectives,
+            "reference_point": self.reference_point,
+            "sweeps": [_side_record(side) for side in self.sides],
+            "differences": [_difference_record(each) for each in self.differences],
+            "matched": [_match_record(self.sides, each) for each in self.matches],
+            "notes": list(self.notes),
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def compare(fronts: Sequence[Front], notes: Sequence[str] = ()) -> Comparison:
+    """Compare the fronts of two or more sweeps.
+
+    Points of one configuration with several seeds become one first.
+
+    Raises:
+        ValueError: The objectives of the sweeps differ.
+    """
+    objectives = fronts[0].objectives
+    if any(front.objectives != objectives for front in fronts):
+        raise ValueError("the sweeps have different objectives")
+    reference = _common_reference(fronts)
+    sides = [_side(front, objectives, reference) for front in fronts]
+    return Comparison(
+        objectives=objectives,
+        reference_point=reference,
+        sides=tuple(sides),
+        differences=tuple(_difference(a, b) for a, b in combinations(sides, 2)),
+        matches=tuple(matches([side.front for side in sides])),
+        notes=tuple(notes),
+    )
+
+
+def measured(points: Sequence[Point], objectives: Mapping[str, Direction]) -> tuple[Array, Array]:
+    """Return minimised values and standard errors (n, m) of the points that a front may have.
+
+    A value without a standard error is taken as exact.
+    """
+    eligible = [p for p in points if p.state == "complete" and p.measured(objectives)]
+    costs = minimised([point.values for point in eligible], objectives)
+    rows = [[point.errors.get(name, 0.0) for name in objectives] for point in eligible]
+    errors = np.array(rows, dtype=np.float64).reshape(costs.shape)
+    return costs, np.where(np.isfinite(errors), errors, 0.0)
+
+
+def _common_reference(fronts: Sequence[Front]) -> dict[str, float]:
+    worst = {"max": min, "min": max}
+    return {
+        name: worst[direction](front.reference_point[name] for front in fronts)
+        for name, direction in fronts[0].objectives.items()
+    }
+
+
+def _side(front: Front, objectives: dict[str, Direction], reference: dict[str, float]) -> Side:
+    points = merged(front.points)
+    whole = build_front(front.sweep, objectives, points, front.base, reference)
+    costs, errors = measured(points, objectives)
+    corner = minimised([reference], objectives)[0]
+    known = bool(errors.any())
+    return Side(
+        front=whole,
+        hypervolume=hypervolume_estimate(costs, errors, corner) if known else None,
+        probabilities=_probabilities(whole, costs, errors) if known else {},
+        **_attainment(front, objectives),
+    )
+
+
+def _probabilities(front: Front, costs: Array, errors: Array) -> dict[str, float]:
+    eligible = [p for p in front.points if p.measured(front.objectives)]
+    found = front_probability(costs, errors)
+    return {p.label: float(x) for p, x in zip(eligible, found, strict=True) if p in front.members}
+
+
+def _attainment(front: Front, objectives: dict[str, Direction]) -> dict[str, Array]:
+    found = [measured(run, objectives)[0] for run in runs(front.points)]
+    found = [costs for costs in found if len(costs)]
+    if len(found) < 2 or len(objectives) not in DIMENSIONS:
+        return {}
+    shares = {"everywhere": 1.0, "median": 0.5, "anywhere": 1 / len(found)}
+    return {name: attained(found, share) for name, share in shares.items()}
+
+
+def _difference(a: Side, b: Side) -> Difference:
+    first, second = (
+        minimised([p.values for p in s.front.members], s.front.objectives) for s in (a, b)
+    )
+    left, right = a.hypervolume, b.hypervolume
+    return Difference(
+        a=a.sweep,
+        b=b.sweep,
+        hypervolume=a.front.hypervolume - b.front.hypervolume,
+        estimate=left.minus(right) if left and right else None,
+        epsilon=epsilon(first, second),
+        epsilon_back=epsilon(second, first),
+        igd_plus=igd_plus(first, second),
+        igd_plus_back=igd_plus(second, first),
+    )
+
+
+def _side_record(side: Side) -> dict[str, Any]:
+    return {
+        "sweep": side.sweep,
+        "hypervolume": side.front.hypervolume,
+        **_estimate_record(side.hypervolume),
+        "front_size": len(side.front.members),
+        "points": len(side.front.points),
+        "probabilities": side.probabilities,
+    }
+
+
+def _difference_record(difference: Difference) -> dict[str, Any]:
+    return {
+        "a": difference.a,
+        "b": difference.b,
+        "hypervolume": difference.hypervolume,
+        **_estimate_record(difference.estimate),
+        "epsilon": _finite(difference.epsilon),
+        "igd_plus": _finite(difference.igd_plus),
+        "epsilon_back": _finite(difference.epsilon_back),
+        "igd_plus_back": _finite(difference.igd_plus_back),
+    }
+
+
+def _estimate_record(estimate: Estimate | None) -> dict[str, Any]:
+    if estimate is None:
+        return {"estimate": None, "interval": None}
+    return {"estimate": estimate.value, "interval": list(estimate.interval())}
+
+
+def _match_record(sides: Sequence[Side], match: Match) -> dict[str, Any]:
+    def cell(point: Point | None) -> dict[str, Any] | None:
+        if point is None:
+            return None
+        return {
+            "trial": point.trial,
+            "value": point.values[match.objective],
+            "error": point.errors.get(match.objective),
+        }
+
+    names = [side.sweep for side in sides]
+    rows = [
+        {"level": level, "sweeps": dict(zip(names, map(cell, cells), strict=True))}
+        for level, cells in zip(match.levels, match.cells, strict=True)
+    ]
+    return {"at": match.at, "objective": match.objective, "rows": rows}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

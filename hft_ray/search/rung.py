@@ -1,0 +1,208 @@
+"""One rung: every trial that trained so far, sorted into fronts as they come.
+
+Non-dominated sorting (Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II",
+2002) puts on front 0 whoever nobody dominates, on front 1 whoever only those of front 0 dominate,
+and so on. Inside a front the more isolated comes first (crowding distance, ibid.), here measured in
+ranks: how many of the rung's trials lie between the neighbours. Only comparisons of values count,
+so nothing depends on the order of the objectives, nor on an objective's scale.
+
+Symbols: n trials on the rung, m objectives, costs (m, n) minimised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+FIRST_CAPACITY = 64
+LARGEST = 1 << 31
+"""Group numbers above this are made small again, long before they overflow."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a trial stands on a rung when it comes to it.
+
+    Attributes:
+        rank: Its place, 1 for the best of ``size``.
+        size: Trials on the rung, this one included.
+        front: Number of its front, 0 for the non-dominated.
+        front_size: Trials on that front, this one included.
+        covered: Whether another one on its front is as good but for epsilon in every objective.
+    """
+
+    rank: int
+    size: int
+    front: int
+    front_size: int
+    covered: bool
+
+
+class Rung:
+    """The costs of the trials on one rung.
+
+    Args:
+        objectives: Number of objectives, m >= 1.
+        epsilon: Share of the rung's trials by which one may be behind another in an objective and
+            still count as equally good in it.
+        seed: Decides between trials that nothing else tells apart.
+    """
+
+    def __init__(self, objectives: int, epsilon: float, seed: int) -> None:
+        self._epsilon, self._seed = epsilon, seed
+        self._size = 0
+        self._costs: Floats = np.empty((objectives, FIRST_CAPACITY))
+        self._fronts: Integers = np.empty(FIRST_CAPACITY, dtype=np.int64)
+        self._lots: NDArray[np.uint64] = np.empty(FIRST_CAPACITY, dtype=np.uint64)
+        # Every objective's values in order: a value's place in it is its rank.
+        self._order: list[Floats] = [np.empty(0) for _ in range(objectives)]
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def fronts(self) -> Integers:
+        """The front of each trial, (n,), in the order in which they came."""
+        return self._fronts[: self._size]
+
+    def add(self, trial: str, costs: Floats) -> Standing:
+        """Take in a trial with its finite (m,) costs and return where it stands."""
+        below = self._dominating(costs)
+        front = int(self.fronts[below].max()) + 1 if below.any() else 0
+        self._append(trial, costs, front)
+        self._push_back(self._size - 1)
+        return self._standing(front)
+
+    def load(self, trials: list[str], costs: Floats) -> None:
+        """Take in many trials at once, (n, m) costs; the same as adding one after the other."""
+        assert self._size == 0
+        if trials:
+            fronts = moocore.pareto_rank(costs)
+            for trial, row, front in zip(trials, costs, fronts, strict=True):
+                self._append(trial, row, int(front))
+
+    def _append(self, trial: str, costs: Floats, front: int) -> None:
+        if self._size == len(self._fronts):
+            self._costs = np.concatenate([self._costs, np.empty_like(self._costs)], axis=1)
+            self._fronts = np.concatenate([self._fronts, np.empty_like(self._fronts)])
+            self._lots = np.concatenate([self._lots, np.empty_like(self._lots)])
+        place = self._size
+        self._costs[:, place] = costs
+        self._fronts[place] = front
+        self._lots[place] = _lot(self._seed, trial)
+        for number, values in enumerate(self._order):
+            at = int(np.searchsorted(values, costs[number]))
+            self._order[number] = np.insert(values, at, costs[number])
+        self._size += 1
+
+    def _dominating(self, costs: Floats) -> NDArray[np.bool_]:
+        """Return which trials dominate ``costs``."""
+        return _compare(self._costs[:, : self._size], costs[:, None])
+
+    def _dominated(self, costs: Floats) -> NDArray[np.bool_]:
+        """Return which trials ``costs`` dominate."""
+        return _compare(costs[:, None], self._costs[:, : self._size])
+
+    def _push_back(self, newcomer: int) -> None:
+        """Move whoever a newcomer pushes off its front to the next one, and so on."""
+        # Whoever is pushed, by whomever, is dominated by the newcomer too.
+        behind = np.flatnonzero(self._dominated(self._costs[:, newcomer]))
+        behind = behind[np.argsort(self._fronts[behind], kind="stable")]
+        fronts = self._fronts[behind]
+        pushing, front = np.array([newcomer]), int(self._fronts[newcomer])
+        while len(pushing):
+            start, end = np.searchsorted(fronts, [front, front + 1])
+            members = behind[start:end]
+            pushed = _dominate(self._costs[:, pushing], self._costs[:, members])
+            pushing, front = members[pushed], front + 1
+            self._fronts[pushing] = front
+
+    def _standing(self, front: int) -> Standing:
+        """Return where the trial that came last stands."""
+        on_front = np.flatnonzero(self.fronts == front)
+        ranks, places = self._ranks(on_front)
+        spread = _spread(ranks, places, self._size)
+        lots = self._lots[on_front]
+        ahead = (spread > spread[-1]) | ((spread == spread[-1]) & (lots < lots[-1]))
+        slack = self._epsilon * self._size
+        covering = np.ones(len(on_front) - 1, dtype=bool)
+        for values, own in zip(ranks, places, strict=True):
+            covering &= (values <= values[own[-1]] + slack)[own[:-1]]
+        return Standing(
+            rank=1 + int((self.fronts < front).sum()) + int(ahead.sum()),
+            size=self._size,
+            front=front,
+            front_size=len(on_front),
+            covered=bool(covering.any()),
+        )
+
+    def _ranks(self, chosen: Integers) -> tuple[list[Integers], list[Integers]]:
+        """Return for each objective the ranks of the chosen trials, and each one's place there.
+
+        A rank is how many of all trials are better in this objective; each once, ascending.
+        """
+        ranks, places = [], []
+        for values, costs in zip(self._order, self._costs, strict=True):
+            own, place = np.unique(costs[chosen], return_inverse=True)
+            ranks.append(np.searchsorted(values, own))
+            places.append(place)
+        return ranks, places
+
+
+def _compare(one: Floats, other: Floats) -> NDArray[np.bool_]:
+    """Return where one dominates the other: nowhere worse, somewhere better.
+
+    Args:
+        one: Costs, the objectives first, (m, ...).
+        other: Costs of a shape that broadcasts with it.
+    """
+    shape = np.broadcast_shapes(one.shape, other.shape)[1:]
+    nowhere_worse: NDArray[np.bool_] = np.ones(shape, dtype=bool)
+    better: NDArray[np.bool_] = np.zeros(shape, dtype=bool)
+    for ours, theirs in zip(one, other, strict=True):
+        nowhere_worse &= ours <= theirs
+        better |= ours < theirs
+    nowhere_worse &= better
+    return nowhere_worse
+
+
+def _dominate(ours: Floats, theirs: Floats) -> NDArray[np.bool_]:
+    """Return for (m, a) and (m, b) costs which of theirs any of ours dominates, (b,)."""
+    dominated: NDArray[np.bool_] = np.any(_compare(ours[:, :, None], theirs[:, None, :]), axis=0)
+    return dominated
+
+
+def _spread(ranks: list[Integers], places: list[Integers], most: int) -> Integers:
+    """Return the crowding distance of each of the k members of a front, (k,), in whole numbers.
+
+    Args:
+        ranks: For each objective the ranks that the members have, ascending.
+        places: For each objective which of them each member has, (k,) each.
+        most: More than any two ranks differ by.
+
+    An objective in which all are equal decides nothing. Members with equal values in one objective
+    have the same neighbours in it; members that are equal in all have none between them, so 0.
+    """
+    distance = np.zeros_like(places[0])
+    groups = np.zeros_like(places[0])
+    for values, own in zip(ranks, places, strict=True):
+        if len(values) > 1:
+            gaps = np.full(len(values), most * len(ranks))
+            gaps[1:-1] = values[2:] - values[:-2]
+            distance += gaps[own]
+            groups = groups * len(values) + own
+            if groups.max() > LARGEST:
+                groups = np.unique(groups, return_inverse=True)[1]
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    distance[sizes[groups] > 1] = 0
+    return distance
+
+
+def _lot(seed: int, trial: str) -> int:
+    return int.from_bytes(blake2b(f"{seed} {trial}".encode(), digest_size=8).digest(), "big")

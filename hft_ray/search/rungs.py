@@ -1,0 +1,217 @@
+"""Which trials go on training: asynchronous successive halving over several objectives.
+
+The rule is MO-ASHA (Schmucker et al., "Multi-objective asynchronous successive halving",
+arXiv 2106.12639) in its stopping variant, written from the paper: rungs lie at
+``min_steps * eta^k`` steps, a trial is compared once on each with whoever came there before it, and
+goes on when it is among the best ``1 / eta``. It knows neither Ray nor Optuna.
+
+What it adds: any mix of directions; whoever is on a rung's front goes on, unless another one there
+is as good but for epsilon; trials that are to run in any case count for others and are never
+stopped; values that are not finite are no values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from hft_ray.config import Config
+from hft_ray.config.stopping import compared_objectives
+from hft_ray.search.rung import Floats, Rung
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One decision.
+
+    Attributes:
+        trial: Whom it is about.
+        rung: Steps of the rung.
+        step: The trial's step when it came to it.
+        values: Its objectives at that step, those included that are not compared.
+        stop: Whether it ends here.
+        rank: Its place on the rung, 1 for the best.
+        size: Trials on the rung so far.
+        front: Number of its front, 0 for the non-dominated.
+        front_size: Trials on that front so far.
+        why: The rule that decided.
+    """
+
+    trial: str
+    rung: int
+    step: int
+    values: dict[str, float]
+    stop: bool
+    rank: int
+    size: int
+    front: int
+    front_size: int
+    why: str
+
+    def __str__(self) -> str:
+        end = "stops" if self.stop else "goes on"
+        return (
+            f"{self.trial} {end} at rung {self.rung}: rank {self.rank} of {self.size}, "
+            f"front {self.front} of {self.front_size} ({self.why})"
+        )
+
+
+@dataclass(frozen=True)
+class Halving:
+    """The rules of the rungs.
+
+    Attributes:
+        min_steps: Steps of the first rung.
+        eta: One in so many goes on from each rung, and the next rung is so many times as far.
+        every: Steps between two reports; rungs are moved up to a multiple of it.
+        epsilon: See :class:`Rung`.
+        seed: See :class:`Rung`.
+    """
+
+    min_steps: int
+    eta: int
+    every: int
+    epsilon: float = 0.0
+    seed: int = 0
+
+    def rung_at(self, step: int) -> int | None:
+        """Return the last rung at or before ``step``, None before the first."""
+        found, wanted = None, self.min_steps
+        while (rung := math.ceil(wanted / self.every) * self.every) <= step:
+            found, wanted = rung, wanted * self.eta
+        return found
+
+
+class Rungs:
+    """All rungs of a sweep.
+
+    Args:
+        rules: Where the rungs are and who passes.
+        objectives: Metric -> direction; those that cost no training are left out.
+
+    Raises:
+        ValueError: No objective is left to compare.
+    """
+
+    def __init__(self, rules: Halving, objectives: Mapping[str, Direction]) -> None:
+        self.rules = rules
+        compared = compared_objectives(objectives)
+        if not compared:
+            raise ValueError(f"no objective depends on training: {', '.join(objectives)}")
+        self._objectives = list(objectives)
+        self._signs = {name: -1.0 if objectives[name] == "max" else 1.0 for name in compared}
+        self._rungs: dict[int, Rung] = {}
+        self._verdicts: dict[tuple[str, int], Verdict] = {}
+
+    def report(
+        self,
+        trial: str,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        last: bool = False,
+        exempt: bool = False,
+    ) -> Verdict | None:
+        """Take a trial's report and decide, if it brings the trial to a rung.
+
+        Args:
+            trial: Its id.
+            step: Its step.
+            values: Metric -> value.
+            last: It has no step left: it is compared for others' sake.
+            exempt: It is to run in any case.
+
+        Returns:
+            The decision; the earlier one if it was on this rung before (a trial that was started
+            again comes by once more); None between rungs, and without a finite value for every
+            objective, which tells nothing about this trial or any other.
+        """
+        rung = self.rules.rung_at(step)
+        if rung is None:
+            return None
+        if (known := self._verdicts.get((trial, rung))) is not None:
+            return known
+        own = {name: float(values[name]) for name in self._objectives if name in values}
+        own = {name: value for name, value in own.items() if math.isfinite(value)}
+        if not own.keys() >= self._signs.keys():
+            return None
+        standing = self._rung(rung).add(trial, self._costs(own))
+        passing = math.ceil(standing.size / self.rules.eta)
+        if last or exempt:
+            stop, why = False, "its last report" if last else "runs in any case"
+        elif standing.rank <= passing:
+            stop, why = False, f"among the best {passing}"
+        elif standing.front == 0 and not standing.covered:
+            stop, why = False, "on the front"
+        else:
+            stop, why = True, f"not among the best {passing}"
+        verdict = Verdict(
+            trial=trial,
+            rung=rung,
+            step=step,
+            values=own,
+            stop=stop,
+            rank=standing.rank,
+            size=standing.size,
+            front=standing.front,
+            front_size=standing.front_size,
+            why=why,
+        )
+        self._verdicts[trial, rung] = verdict
+        return verdict
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Every decision, in the order in which they fell."""
+        return list(self._verdicts.values())
+
+    def of(self, trial: str) -> list[Verdict]:
+        """Return the decisions about a trial, the lowest rung first."""
+        return sorted((v for v in self.verdicts if v.trial == trial), key=lambda v: v.rung)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the state: every decision with the values that it was made on."""
+        return [asdict(verdict) for verdict in self.verdicts]
+
+    def restore(self, state: Iterable[Mapping[str, Any]]) -> None:
+        """Take in what :meth:`to_json` returned, in any order; later decisions are the same.
+
+        A decision depends on which trials are on the rung, not on the order in which they came.
+        """
+        assert not self._verdicts
+        verdicts = [Verdict(**each) for each in state]
+        self._verdicts = {(verdict.trial, verdict.rung): verdict for verdict in verdicts}
+        for rung in sorted({verdict.rung for verdict in verdicts}):
+            here = [verdict for verdict in verdicts if verdict.rung == rung]
+            costs = np.array([self._costs(verdict.values) for verdict in here])
+            self._rung(rung).load([verdict.trial for verdict in here], costs)
+
+    def _rung(self, rung: int) -> Rung:
+        if rung not in self._rungs:
+            self._rungs[rung] = Rung(len(self._signs), self.rules.epsilon, self.rules.seed)
+        return self._rungs[rung]
+
+    def _costs(self, values: Mapping[str, float]) -> Floats:
+        return np.array([sign * values[name] for name, sign in self._signs.items()])
+
+
+def make_rungs(config: Config) -> Rungs | None:
+    """Return the rungs that ``search.scheduler`` asks for; None when no trial is to be stopped."""
+    assert config.search is not None
+    scheduler, every = config.search.scheduler, config.evaluation.every
+    if scheduler.kind == "none" or every is None:
+        return None
+    rules = Halving(
+        min_steps=scheduler.min_steps or every,
+        eta=scheduler.eta,
+        every=every,
+        epsilon=scheduler.epsilon,
+        seed=config.search.seed,
+    )
+    return Rungs(rules, config.search.objectives)
