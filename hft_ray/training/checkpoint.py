@@ -59,6 +59,7 @@ class Manifest:
         touched: Names of the parameters that any draw so far has trained.
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
+        variants: Models scored on the way, as in ``result.json``.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
     """
@@ -73,6 +74,7 @@ class Manifest:
     touched: list[str]
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
+    variants: list[dict[str, Any]]
     seconds: float
     ranks: int
     version: int = VERSION
