@@ -134,7 +134,8 @@ def _between(theta: Tensor, theta0: Tensor, alpha: float) -> Tensor:
     if alpha == 1 or torch.equal(theta, theta0):
         return theta
     start = theta0.float()
-    return theta.float().sub_(start).mul_(alpha).add_(start).to(theta.dtype)
+    mixed = theta.to(torch.float32, copy=True).sub_(start).mul_(alpha).add_(start)
+    return mixed.to(theta.dtype)
 
 
 def _partitioned(parameter: Any) -> bool:
