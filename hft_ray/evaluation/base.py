@@ -1,4 +1,8 @@
-"""The base model's scores, kept on disk: the same weights and evaluations are scored once."""
+"""Scores by content, kept on disk: the same weights and evaluations are scored once.
+
+A model's scores are ``KEY.json``; what ``kl`` compares later models with lies beside them in
+``KEY.NAME.safetensors``.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+
+from safetensors.torch import load_file, save
 
 from hft_ray.config import Evaluation, EvaluationSection
 from hft_ray.data.records import fingerprint
 from hft_ray.evaluation.check import files_of
+from hft_ray.evaluation.divergence import Reference
 from hft_ray.evaluation.score import Scores
 
 CODE_VERSION = 2
@@ -27,42 +35,54 @@ class BaseScores:
     def __init__(self, cache: Path) -> None:
         self._folder = cache / "base_scores"
 
-    def key(self, weights: str, section: EvaluationSection, precision: str) -> str:
+    def key(
+        self, weights: str, section: EvaluationSection, precision: str, base: str | None = None
+    ) -> str:
         """Return the key of one model's scores: a hash of all that they depend on.
 
         Args:
             weights: Hash of the model's weights and tokenizer.
             section: What is scored; its data counts by content, its batch size not at all.
             precision: Number format of the model.
+            base: Key of the base's scores, which ``kl`` depends on; ``None`` for the base itself.
 
         Raises:
             ConfigError: The data of an evaluation is not there.
         """
         parts = [len(section.task), *(_identity(item, path) for path, item in section.places())]
-        content = json.dumps([CODE_VERSION, weights, precision, parts], sort_keys=True)
+        compared = base if any(item.kind == "kl" for _, item in section.places()) else None
+        content = json.dumps([CODE_VERSION, weights, precision, parts, compared], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def get(self, key: str) -> Scores | None:
         """Return the scores kept under ``key``, or ``None``."""
         try:
-            text = self._file(key).read_text(encoding="utf-8")
+            content = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
+            references = {
+                name: Reference(**load_file(self._folder / f"{key}.{name}.safetensors"))
+                for name in content["references"]
+            }
         except FileNotFoundError:
             return None
-        return Scores.from_json(json.loads(text))
+        return replace(Scores.from_json(content), references=references)
 
     def put(self, key: str, scores: Scores) -> None:
-        """Keep ``scores`` under ``key``; a reader sees the whole file or none."""
+        """Keep ``scores`` under ``key``; a reader sees all of them or none."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(scores.to_json(), file, allow_nan=False)
-            Path(name).replace(self._file(key))
-        finally:
-            Path(name).unlink(missing_ok=True)
+        for name, reference in scores.references.items():
+            self._write(f"{key}.{name}.safetensors", save(reference.tensors()))
+        # Last, since this file is what a reader looks for.
+        content = {**scores.to_json(), "references": sorted(scores.references)}
+        self._write(f"{key}.json", json.dumps(content, allow_nan=False).encode())
 
-    def _file(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
+    def _write(self, name: str, content: bytes) -> None:
+        handle, partial = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(partial).replace(self._folder / name)
+        finally:
+            Path(partial).unlink(missing_ok=True)
 
 
 def _identity(evaluation: Evaluation, path: str) -> list[object]:

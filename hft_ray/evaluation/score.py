@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hft_ray.evaluation.intervals import Z, interval
+
+if TYPE_CHECKING:
+    from hft_ray.evaluation.divergence import Reference
 
 LOWER_IS_BETTER = ("cross_entropy", "kl")
 """The project's own metrics for which a lower value is better."""
@@ -142,6 +145,8 @@ class Scores:
 
     task: dict[str, Score]
     general: dict[str, Score]
+    references: dict[str, Reference] = field(default_factory=dict, compare=False, repr=False)
+    """Of the base: evaluation name -> what it predicts, for ``kl``. Not part of the JSON."""
 
     @property
     def means(self) -> dict[str, Estimate]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hft_ray.config import (
     ConfigError,
+    Divergence,
     Evaluation,
     EvaluationSection,
     Generation,
@@ -13,8 +14,15 @@ from hft_ray.config import (
     Perplexity,
     Problem,
 )
+from hft_ray.evaluation.divergence import DivergenceScorer, Reference
 from hft_ray.evaluation.generation import GenerationScorer
-from hft_ray.evaluation.items import load_prompts, load_questions, load_shots, load_texts
+from hft_ray.evaluation.items import (
+    load_passages,
+    load_prompts,
+    load_questions,
+    load_shots,
+    load_texts,
+)
 from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer
 from hft_ray.evaluation.perplexity import PerplexityScorer
 from hft_ray.evaluation.score import Score, Scores
@@ -46,7 +54,7 @@ class Suite:
     def __init__(self, section: EvaluationSection, tokenizer: PreTrainedTokenizerBase) -> None:
         self._batch_size = section.batch_size
         problems: list[Problem] = []
-        scorers: dict[str, Scorer] = {}
+        scorers: dict[str, Scorer | DivergenceScorer] = {}
         for path, evaluation in section.places():
             try:
                 scorers[evaluation.name] = _scorer(evaluation, tokenizer, path)
@@ -57,26 +65,54 @@ class Suite:
         self._task = {item.name: scorers[item.name] for item in section.task}
         self._general = {item.name: scorers[item.name] for item in section.general}
 
-    def score(self, model: PreTrainedModel, ranks: Ranks = Ranks()) -> Scores:  # noqa: B008
+    def score(
+        self,
+        model: PreTrainedModel,
+        ranks: Ranks = Ranks(),  # noqa: B008
+        base: Scores | None = None,
+    ) -> Scores:
         """Score ``model`` (a collective over ``ranks``); the same scores on every rank.
 
         The model's training mode and generation settings are as before afterwards.
+
+        Args:
+            model: The model, on its device.
+            ranks: The processes that score it together.
+            base: Scores of the base by this suite, which ``kl`` compares with. ``None``: the model
+                is the base; its scores then hold what later models are compared with.
         """
         with scoring(model):
-            return Scores(
-                task=self._score(self._task, model, ranks),
-                general=self._score(self._general, model, ranks),
+            references: dict[str, Reference] = {}
+            task, general = (
+                {
+                    name: self._score(name, scorer, model, ranks, base, references)
+                    for name, scorer in scorers.items()
+                }
+                for scorers in (self._task, self._general)
             )
+        return Scores(task, general, references)
 
     def _score(
-        self, scorers: dict[str, Scorer], model: PreTrainedModel, ranks: Ranks
-    ) -> dict[str, Score]:
-        return {
-            name: scorer.score(model, self._batch_size, ranks) for name, scorer in scorers.items()
-        }
+        self,
+        name: str,
+        scorer: Scorer | DivergenceScorer,
+        model: PreTrainedModel,
+        ranks: Ranks,
+        base: Scores | None,
+        references: dict[str, Reference],
+    ) -> Score:
+        """Score one evaluation; of the base, note in ``references`` what it predicts."""
+        if not isinstance(scorer, DivergenceScorer):
+            return scorer.score(model, self._batch_size, ranks)
+        if base is not None:
+            return scorer.score_against(base.references[name], model, self._batch_size, ranks)
+        references[name] = scorer.reference(model, self._batch_size, ranks)
+        return scorer.base_score(model)
 
 
-def _scorer(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: str) -> Scorer:
+def _scorer(
+    evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: str
+) -> Scorer | DivergenceScorer:
     if isinstance(evaluation, Perplexity):
         return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)
     if isinstance(evaluation, MultipleChoice):
@@ -85,4 +121,6 @@ def _scorer(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: st
     if isinstance(evaluation, Generation):
         prompts, solved = load_prompts(evaluation, path), load_shots(evaluation, path)
         return GenerationScorer(evaluation, prompts, tokenizer, path, solved)
+    if isinstance(evaluation, Divergence):
+        return DivergenceScorer(evaluation, load_passages(evaluation, path), tokenizer, path)
     raise NotImplementedError(evaluation.kind)

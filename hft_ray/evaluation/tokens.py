@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -38,6 +38,19 @@ def pad(
     return ids, mask
 
 
+def sequence_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """Yield for each sequence of T tokens the logits that predict all but the first, [T - 1, V].
+
+    They are in fp32, on the model's device; one sequence at a time, since the fp32 copy of all
+    logits may not fit beside them. The last token is not fed to the model.
+    """
+    ids, mask = pad([each[:-1] for each in sequences], 0, "right")
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # [B, T - 1, V]
+    for row, sequence in zip(logits, sequences, strict=True):
+        yield row[: len(sequence) - 1].float()
+
+
 def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return log p(token t | tokens before t) of every token but the first.
 
@@ -49,14 +62,9 @@ def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -
         For each sequence of T tokens its T - 1 log-probabilities in nats, float64, on the CPU;
         computed from the logits in fp32.
     """
-    ids, mask = pad([each[:-1] for each in sequences], 0, "right")
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # [B, T - 1, V]
     result = []
-    # One sequence at a time: the fp32 copy of all logits may not fit beside them.
-    for row, sequence in zip(logits, sequences, strict=True):
-        targets = torch.tensor(sequence[1:], device=row.device)
-        own = row[: len(targets)].float()  # [T - 1, V]
+    for own, sequence in zip(sequence_logits(model, sequences), sequences, strict=True):
+        targets = torch.tensor(sequence[1:], device=own.device)
         chosen = own.gather(1, targets[:, None])[:, 0]
         result.append((chosen - own.logsumexp(dim=-1)).double().cpu())
     return result

@@ -35,7 +35,7 @@ class SweepFolder:
     @property
     def study(self) -> Path:
         """The Optuna study."""
-        return self.path / "search.db"
+        return self.path / "search.jsonl"
 
     @property
     def logs(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from hft_ray.config import Config
+from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
@@ -15,16 +15,16 @@ from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
+    COST,
+    SHOWN,
     State,
+    SweepRecord,
     Tracker,
     artifact_location,
     points_from_tracking,
     read_sweep,
     tracking_uri,
 )
-
-SHOWN = ("task/", "general/", "forgetting/")
-"""Metrics that a point carries beside its objectives."""
 
 
 class Recorder:
@@ -98,17 +98,19 @@ class Recorder:
         values: dict[str, float] = result.get("values") or {}
         resolved = settings(with_settings(self._config, known.params))
         start = len(STDERR)
+        state = result.get("state") or known.state
+        shown = SHOWN if state != "complete" else (*SHOWN, COST)
         return Point(
             trial=known.trial,
             variant=None,
             run_id=self._tracker.run_id(known.trial),
-            state=result.get("state") or known.state,
+            state=state,
             step=int(result.get("step") or 0),
             params={key: resolved[key] for key in shown_params(self._config)},
             values={
                 name: value
                 for name, value in values.items()
-                if name in self._search.objectives or name.startswith(SHOWN)
+                if name in self._search.objectives or name.startswith(shown)
             },
             errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
         )
@@ -172,10 +174,22 @@ def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
     """Return the front of a sweep, rebuilt from what tracking knows.
 
     Raises:
-        ConfigError: Tracking knows no such sweep.
+        ConfigError: Tracking knows no such sweep, or no front of it.
     """
     record = read_sweep(uri, experiment, name)
-    config = parse(record.artifact("config.yaml").decode("utf-8"), f"{name}: config.yaml")
+    return front_of(record, config_of(record))
+
+
+def config_of(record: SweepRecord) -> Config:
+    """Return the FILE of a sweep that tracking knows."""
+    return parse(record.artifact("config.yaml").decode("utf-8"), f"{record.name}: config.yaml")
+
+
+def front_of(record: SweepRecord, config: Config) -> Front:
+    """Return the front of a sweep that tracking knows; raises as :func:`front_from_tracking`."""
+    if not record.objectives:
+        problem = "the sweep has no front: it ended before the base model was scored"
+        raise ConfigError(Problem("NAME", problem, record.name))
     points = [
         # As the search keeps them: a value that is not finite is no value.
         Point(**vars(each) | {"values": {k: x for k, x in each.values.items() if math.isfinite(x)}})
@@ -184,4 +198,4 @@ def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
     # By number, as the search knows them: two trials may start in the same moment.
     points.sort(key=lambda point: (len(point.trial), point.trial))
     objectives = cast("dict[str, Direction]", record.objectives)
-    return build_front(name, objectives, points, record.base, record.reference_point)
+    return build_front(record.name, objectives, points, record.base, record.reference_point)

@@ -114,6 +114,7 @@ class _View:
 
     def __init__(self, study: optuna.Study, estimates: Mapping[int, Sequence[float]]) -> None:
         self._study, self._estimates = study, estimates
+        self._complete: dict[int, FrozenTrial] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -129,10 +130,10 @@ class _View:
         return seen if states is None else [trial for trial in seen if trial.state in states]
 
     def _seen(self, trial: FrozenTrial) -> FrozenTrial:
-        values = self._estimates.get(trial.number)
-        if values is None or trial.state != TrialState.PRUNED:
+        if trial.state != TrialState.PRUNED or trial.number not in self._estimates:
             return trial
-        complete = copy.copy(trial)
-        complete.state = TrialState.COMPLETE
-        complete.values = list(values)
-        return complete
+        if trial.number not in self._complete:
+            complete = self._complete[trial.number] = copy.copy(trial)
+            complete.state = TrialState.COMPLETE
+            complete.values = list(self._estimates[trial.number])
+        return self._complete[trial.number]

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import with_settings
 from hft_ray.search.fidelity import InformedSampler, estimate_ends
+from hft_ray.search.journal import open_storage
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
 from hft_ray.search.space import contains, parameter, suggest
@@ -58,11 +59,11 @@ class Known:
 
 
 class Study:
-    """The Optuna study of one sweep, stored in one SQLite file.
+    """The Optuna study of one sweep, stored in one file.
 
     Args:
         config: FILE with ``search``.
-        storage: The SQLite file; written by this process alone.
+        storage: The file (see :class:`Journal`); written by this process alone.
 
     Raises:
         ConfigError: The file holds a study with other objectives.
@@ -76,7 +77,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             study_name=config.name,
-            storage=f"sqlite:///{storage}",
+            storage=open_storage(storage),
             directions=directions,
             load_if_exists=True,
         )

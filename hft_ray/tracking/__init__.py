@@ -3,8 +3,9 @@
 Importing this package does not import MLflow, which takes seconds.
 """
 
+from hft_ray.tracking.comparison import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
-from hft_ray.tracking.names import error_metrics
+from hft_ray.tracking.names import COST, SHOWN, error_metrics
 from hft_ray.tracking.reader import (
     PointRecord,
     SweepRecord,
@@ -16,6 +17,9 @@ from hft_ray.tracking.reader import (
 from hft_ray.tracking.writer import State, Tracker
 
 __all__ = [
+    "COST",
+    "SHOWN",
+    "NotLoggedError",
     "PointRecord",
     "State",
     "SweepRecord",
@@ -23,6 +27,7 @@ __all__ = [
     "TrialRecord",
     "artifact_location",
     "error_metrics",
+    "log_comparison",
     "points_from_tracking",
     "read_sweep",
     "sweep_names",

@@ -15,12 +15,17 @@ OBJECTIVES = "hft_ray.objectives"
 """Tag of the sweep: JSON, objective -> max or min."""
 REFERENCE_POINT = "hft_ray.reference_point"
 """Tag of the sweep: JSON, objective -> value."""
+COMPARED = "hft_ray.compared"
+"""Tag of a comparison, whose kind is evaluation: JSON, names of the sweeps."""
 PARENT = "mlflow.parentRunId"
 
 BASE_PREFIX = "base/"
 """Metrics of the sweep: base/NAME is the untouched model's score on metric NAME."""
 ERROR_PREFIX = "stderr/"
 """Metrics of a trial: stderr/NAME is the standard error of metric NAME."""
+SHOWN = ("task/", "general/", "forgetting/")
+"""Metrics that a point carries beside its objectives; when it is complete, what it cost too."""
+COST = "cost/"
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
 """State of a sweep or trial -> MLflow's status: a run that was cut short is KILLED there."""

@@ -135,8 +135,9 @@ def points_from_tracking(
 ) -> list[PointRecord]:
     """Return one point per trial of the sweep.
 
-    Values are the last of every evaluation metric (``task/``, ``general/``, ``forgetting/``) and of
-    every objective; the step is the one at which the first objective was measured last.
+    Values are the last of every evaluation metric (``task/``, ``general/``, ``forgetting/``), of
+    every objective, and what complete trials have cost (``cost/``); the step is the one at which
+    the first objective was measured last.
 
     Args:
         record: The sweep.
@@ -146,7 +147,7 @@ def points_from_tracking(
 
 
 def _point(trial: TrialRecord, record: SweepRecord, params: Collection[str] | None) -> PointRecord:
-    shown = ("task/", "general/", "forgetting/")
+    shown = names.SHOWN if trial.state != "complete" else (*names.SHOWN, names.COST)
     values = {
         name: value
         for name, value in trial.metrics.items()

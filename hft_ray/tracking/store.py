@@ -75,7 +75,7 @@ class Store:
             UnavailableError: The store is away; the same call may succeed later.
             RejectedError: The event can never be written.
         """
-        with _translated():
+        with translated():
             if isinstance(event, Open):
                 self._open(event)
             elif isinstance(event, Tags):
@@ -93,7 +93,7 @@ class Store:
         """Write the metrics of one run, 1,000 in a request; raises as :meth:`write`."""
         from mlflow.entities import Metric
 
-        with _translated():
+        with translated():
             run_id = self._run(events[0])
             fresh: dict[tuple[str, int], Any] = {}
             for event in events:
@@ -255,7 +255,7 @@ class Store:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn what MLflow and its databases raise into the two cases that matter."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

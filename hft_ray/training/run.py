@@ -327,7 +327,7 @@ class _Run:
         }
 
     def _score(self) -> dict[str, float]:
-        scores = self.suite.score(self.engine.forward_model, self.ranks)
+        scores = self.suite.score(self.engine.forward_model, self.ranks, self.base)
         return {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
 
     def _keep(self, done: int, values: dict[str, float]) -> None:

@@ -11,6 +11,8 @@ from collections import Counter
 import optuna
 import pytest
 import ray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from sweep_driver import SweepDriver, read_front, write_file
 
 from hft_ray.cli import main
@@ -77,7 +79,7 @@ class Runs:
 
 
 def study_states(root, sweep):
-    storage = f"sqlite:///{root / 'sweeps' / sweep / 'search.db'}"
+    storage = JournalStorage(JournalFileBackend(str(root / "sweeps" / sweep / "search.jsonl")))
     return [
         trial.state.name for trial in optuna.load_study(study_name=sweep, storage=storage).trials
     ]

@@ -27,7 +27,7 @@ def study(tmp_path):
         },
         "search": {"space": {"selection.ratio": {"low": 0.1, "high": 0.9}}, "trials": 2},
     }
-    return Study(validate(raw, "FILE"), tmp_path / "search.db")
+    return Study(validate(raw, "FILE"), tmp_path / "search.jsonl")
 
 
 def test_a_trial_is_suggested_with_its_settings_as_text(study):

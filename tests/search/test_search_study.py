@@ -9,6 +9,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hft_ray.config import ConfigError
@@ -47,12 +49,17 @@ def make_config(space=SPACE, trials=12, **search):
 
 
 def make_study(tmp_path, **search):
-    return Study(make_config(**search), tmp_path / "search.db")
+    return Study(make_config(**search), tmp_path / "search.jsonl")
+
+
+def optuna_study(tmp_path):
+    """The study as Optuna itself reads it."""
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "search.jsonl")))
+    return optuna.load_study(study_name="s", storage=storage)
 
 
 def optuna_trials(tmp_path):
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'search.db'}")
-    return study.trials
+    return optuna_study(tmp_path).trials
 
 
 def complete(score=0.5, lost=0.1, **more):
@@ -284,7 +291,7 @@ def test_the_directions_are_those_of_the_objectives(tmp_path):
     study = make_study(tmp_path, trials=3)
     for score, lost in ((0.9, 0.5), (0.2, 0.1), (0.5, 0.6)):
         study.tell(study.next_trial().trial, complete(score, lost))
-    loaded = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'search.db'}")
+    loaded = optuna_study(tmp_path)
     assert [trial.number for trial in loaded.best_trials] == [0, 1]
 
 

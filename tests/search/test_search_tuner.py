@@ -8,6 +8,8 @@ import os
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hft_ray.config.load import validate
@@ -76,7 +78,7 @@ def make_study(folder):
         "data": {"train": "t.jsonl"},
         "search": {"space": {"selection.ratio": {"low": 0.1, "high": 1.0}}, "trials": len(ENDS)},
     }
-    return Study(validate(raw, "test.yaml"), folder / "search.db")
+    return Study(validate(raw, "test.yaml"), folder / "search.jsonl")
 
 
 def test_a_sweep_that_is_cut_short_fails_no_trial(tmp_path):
@@ -114,7 +116,7 @@ def test_every_end_reaches_the_study(ray_cluster, tmp_path):
     results = tuner.fit()
     # The study, not num_samples, says how many there are.
     assert len(results) == len(ENDS)
-    storage = f"sqlite:///{tmp_path / 'search.db'}"
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "search.jsonl")))
     trials = optuna.load_study(study_name="s", storage=storage).trials
     assert [trial.state for trial in trials] == [TrialState[state] for state in STATES]
     assert trials[0].params["selection.ratio"] == 1.0

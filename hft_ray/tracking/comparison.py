@@ -1,0 +1,73 @@
+"""A run of its own for every comparison of sweeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hft_ray.tracking import names
+from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.store import RejectedError, UnavailableError, translated
+
+
+class NotLoggedError(Exception):
+    """The store did not take a run."""
+
+
+def log_comparison(
+    uri: str,
+    experiment: str,
+    sweeps: Sequence[str],
+    metrics: Mapping[str, float],
+    files: Sequence[Path],
+) -> str:
+    """Log a comparison and return its run.
+
+    The run's kind is ``evaluation``, its tag ``hft_ray.compared`` the JSON list of the sweeps, its
+    state complete; the files become the artifacts ``compare/NAME``.
+
+    Args:
+        uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
+        experiment: Name of the MLflow experiment, which has the sweeps.
+        sweeps: Names of the sweeps.
+        metrics: What came of it.
+        files: Files to keep.
+
+    Raises:
+        NotLoggedError: The store does not take the run; the message says why.
+    """
+    try:
+        with translated():
+            return _log(open_client(uri), experiment, sweeps, metrics, files)
+    except (RejectedError, UnavailableError) as error:
+        raise NotLoggedError(str(error).splitlines()[0]) from error
+
+
+def _log(
+    client: Any,
+    experiment: str,
+    sweeps: Sequence[str],
+    metrics: Mapping[str, float],
+    files: Sequence[Path],
+) -> str:
+    from mlflow.entities import Metric
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    tags = {
+        names.KIND: "evaluation",
+        names.STATE: "complete",
+        names.COMPARED: json.dumps(list(sweeps)),
+    }
+    found = client.get_experiment_by_name(experiment)
+    name = f"compare {' '.join(sweeps)}"
+    run = client.create_run(found.experiment_id, tags=tags, run_name=name)
+    run_id = str(run.info.run_id)
+    logged = [Metric(names.valid_key(key), value, now, 0) for key, value in metrics.items()]
+    client.log_batch(run_id, metrics=logged)
+    for file in files:
+        client.log_artifact(run_id, str(file), "compare")
+    client.set_terminated(run_id, names.STATUS["complete"])
+    return run_id
