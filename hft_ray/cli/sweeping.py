@@ -107,8 +107,9 @@ def _signals() -> Iterator[threading.Event]:
 def _last_words(config: Config, folder: SweepFolder, front: Front, console: Console) -> None:
     """Print the front and where to look next."""
     console.print(front_table(front))
-    if front.knee is not None:
-        console.print(f"knee: [bold]{front.knee}[/], the best compromise of {sum(front.on_front)}")
+    if front.knee_index is not None:
+        label = front.points[front.knee_index].label
+        console.print(f"knee: [bold]{label}[/], the best compromise of {sum(front.on_front)}")
     console.print(f"hypervolume {front.hypervolume:.4f}")
     console.print(f"report:  {folder.report}", soft_wrap=True, highlight=False)
     uri = tracking_uri(config.tracking.uri, folder.root)

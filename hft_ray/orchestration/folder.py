@@ -43,6 +43,16 @@ class SweepFolder:
         return self.path / "logs"
 
     @property
+    def weights(self) -> Path:
+        """Folder of the weights that are kept for export."""
+        return self.path / "weights"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of trials under way."""
+        return self.path / "checkpoints"
+
+    @property
     def report(self) -> Path:
         """The interactive picture of the front."""
         return self.path / "front" / "front.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +12,10 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
+from hft_ray.orchestration.weights import Pruned, source_of
 from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
-    COST,
     SHOWN,
     State,
     SweepRecord,
@@ -23,6 +23,7 @@ from hft_ray.tracking import (
     artifact_location,
     points_from_tracking,
     read_sweep,
+    run_key,
     tracking_uri,
 )
 
@@ -50,6 +51,7 @@ class Recorder:
         self._base: dict[str, float] = {}
         self._reference: dict[str, float] = {}
         self._open: set[str] = set()
+        self._params: dict[str, dict[str, Any]] = {}
 
     def open(
         self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
@@ -72,6 +74,7 @@ class Recorder:
         for known in ended:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
+            self._variants(known.trial, known.params, known.result)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
@@ -80,37 +83,61 @@ class Recorder:
             case "submitted":
                 resolved = settings(with_settings(self._config, event["settings"]))
                 self._open.add(trial)
+                self._params[trial] = event["settings"]
                 self._tracker.open_trial(trial, resolved, {})
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
                 self._open.discard(trial)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
+                self._variants(trial, self._params.pop(trial, {}), event)
+
+    def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Write what was made of a trained model, each as a run below the trial's."""
+        resolved = settings(with_settings(self._config, params))
+        for each in result.get("variants") or ():
+            key = run_key(trial, each["variant"])
+            self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
+
+    def tell_pruned(self, pruned: Iterable[Pruned], front: Front) -> None:
+        """Tag the runs whose weights were deleted."""
+        gone = {(each.trial, each.name): each.reason for each in pruned}
+        for point in front.points:
+            reason = gone.get((point.trial, source_of(point.variant)))
+            if reason is not None:
+                self._tracker.set_weights(run_key(point.trial, point.variant), f"deleted: {reason}")
 
     def front(self, trials: Iterable[Known]) -> Front:
         """Return the front of the trials so far."""
-        points = [self._point(known) for known in trials]
+        points = [point for known in trials for point in self._points(known)]
         objectives = self._search.objectives
         return build_front(self._config.name, objectives, points, self._base, self._reference)
 
-    def _point(self, known: Known) -> Point:
+    def _points(self, known: Known) -> Iterator[Point]:
+        """Yield the trained model, then its variants."""
         result = known.result
+        state = result.get("state") or known.state
+        yield self._point(known, None, state, result)
+        for each in result.get("variants") or ():
+            yield self._point(known, each["variant"], "complete", each)
+
+    def _point(
+        self, known: Known, variant: str | None, state: str, result: Mapping[str, Any]
+    ) -> Point:
         values: dict[str, float] = result.get("values") or {}
         resolved = settings(with_settings(self._config, known.params))
         start = len(STDERR)
-        state = result.get("state") or known.state
-        shown = SHOWN if state != "complete" else (*SHOWN, COST)
         return Point(
             trial=known.trial,
-            variant=None,
-            run_id=self._tracker.run_id(known.trial),
+            variant=variant,
+            run_id=self._tracker.run_id(run_key(known.trial, variant)),
             state=state,
             step=int(result.get("step") or 0),
             params={key: resolved[key] for key in shown_params(self._config)},
             values={
                 name: value
                 for name, value in values.items()
-                if name in self._search.objectives or name.startswith(shown)
+                if name in self._search.objectives or name.startswith(SHOWN)
             },
             errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
         )
@@ -125,7 +152,7 @@ class Recorder:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
         front = self.front(trials)
         pairs = zip(front.points, front.on_front, strict=True)
-        self._tracker.set_pareto({point.trial: on for point, on in pairs})
+        self._tracker.set_pareto({run_key(point.trial, point.variant): on for point, on in pairs})
         # The run ids are part of the report: all are known once the tags of all are written.
         self._tracker.flush(timeout=30)
         front = self.front(trials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.orchestration.view import SweepView
+from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.searcher import StudySearcher
@@ -90,6 +92,8 @@ class _Sweep:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
         self.recorder = Recorder(config, folder, _job_tags())
+        search, groups = config.search, config.cluster.groups
+        self.weights = KeptWeights(folder.weights, search.disk_bytes, groups)
         self.tune_error: BaseException | None = None
         self.seen = 0
 
@@ -207,6 +211,9 @@ class _Sweep:
         if event["event"] == "finished":
             self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
+            shutil.rmtree(self.folder.checkpoints / event["trial"], ignore_errors=True)
+            pruned = self.weights.prune(self.view.front, self.view.ended)
+            self.recorder.tell_pruned(pruned, self.view.front)
         self.watch(event, self.view)
 
     def _finish(self) -> Front:

@@ -51,9 +51,14 @@ class SweepView:
         return +counts
 
     @property
+    def ended(self) -> list[str]:
+        """The trials that have ended, in whichever way."""
+        return [name for name, state in self.states.items() if state not in ("queued", "running")]
+
+    @property
     def finished(self) -> int:
-        """Trials that have ended, in whichever way."""
-        return sum(state not in ("queued", "running") for state in self.states.values())
+        """How many have ended."""
+        return len(self.ended)
 
     @property
     def elapsed(self) -> float:

@@ -220,12 +220,13 @@ class Study:
         Args:
             trial: Its id.
             outcome: ``state`` (complete, failed, or else stopped early), ``step``, ``values``
-                (metric -> number) and ``reason``. A complete trial without a finite value for every
-                objective is failed: it could not be compared, and left open it would never end. One
-                that stopped because of a decision of :meth:`judge` is pruned.
+                (metric -> number), ``reason`` and ``variants``, which are only kept. A complete
+                trial without a finite value for every objective is failed: it could not be
+                compared, and left open it would never end. One that stopped because of a decision
+                of :meth:`judge` is pruned.
 
         Returns:
-            How it ended: ``state``, ``step``, ``values`` and ``reason``.
+            How it ended: ``state``, ``step``, ``values``, ``reason`` and ``variants``.
         """
         number = int(trial[1:])
         result = {key: outcome[key] for key in ("state", "step", "reason") if key in outcome}
@@ -237,7 +238,10 @@ class Study:
             ]
             result |= {"state": "failed", "reason": f"no finite value for {', '.join(lacking)}"}
         # Optuna's own attributes hold JSON, which has no NaN.
-        result["values"] = {name: value for name, value in values.items() if math.isfinite(value)}
+        result["values"] = _finite(values)
+        result["variants"] = [
+            {**each, "values": _finite(each["values"])} for each in outcome.get("variants") or ()
+        ]
         with self._lock:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():
@@ -260,6 +264,10 @@ class Study:
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""
         return [_known(t) for t in self._trials() if t.state != TrialState.WAITING]
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _id(number: int) -> str:
