@@ -94,26 +94,7 @@ class Recorder:
         return build_front(self._config.name, objectives, points, self._base, self._reference)
 
     def _point(self, known: Known) -> Point:
-        result = known.result
-        values: dict[str, float] = result.get("values") or {}
-        resolved = settings(with_settings(self._config, known.params))
-        start = len(STDERR)
-        state = result.get("state") or known.state
-        shown = SHOWN if state != "complete" else (*SHOWN, COST)
-        return Point(
-            trial=known.trial,
-            variant=None,
-            run_id=self._tracker.run_id(known.trial),
-            state=state,
-            step=int(result.get("step") or 0),
-            params={key: resolved[key] for key in shown_params(self._config)},
-            values={
-                name: value
-                for name, value in values.items()
-                if name in self._search.objectives or name.startswith(shown)
-            },
-            errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
-        )
+        return point_of(known, self._config, self._tracker.run_id(known.trial))
 
     def log_front(self, front: Front, finished: int) -> None:
         """Log the front's size and hypervolume after so many finished trials."""
@@ -151,6 +132,31 @@ def _end(known: Known) -> dict[str, Any]:
         "state": result.get("state") or known.state,
         "reason": result.get("reason"),
     }
+
+
+def point_of(known: Known, config: Config, run_id: str | None) -> Point:
+    """Return what a front shows of a trial."""
+    assert config.search is not None
+    result = known.result
+    values: dict[str, float] = result.get("values") or {}
+    resolved = settings(with_settings(config, known.params))
+    start = len(STDERR)
+    state = result.get("state") or known.state
+    shown = SHOWN if state != "complete" else (*SHOWN, COST)
+    return Point(
+        trial=known.trial,
+        variant=None,
+        run_id=run_id,
+        state=state,
+        step=int(result.get("step") or 0),
+        params={key: resolved[key] for key in shown_params(config)},
+        values={
+            name: value
+            for name, value in values.items()
+            if name in config.search.objectives or name.startswith(shown)
+        },
+        errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
+    )
 
 
 def shown_params(config: Config) -> list[str]:
