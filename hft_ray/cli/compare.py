@@ -77,10 +77,11 @@ def _folder(names: Sequence[str]) -> str:
 
 def _print(comparison: Comparison, console: Console) -> None:
     from hft_ray.cli.tables import plain_table
-    from hft_ray.pareto import difference_rows, match_rows, side_rows
+    from hft_ray.pareto import difference_rows, distance_rows, match_rows, side_rows
 
     console.print(plain_table("Sweeps", side_rows(comparison)))
-    console.print(plain_table("Differences", difference_rows(comparison)))
+    console.print(plain_table("Differences of hypervolume", difference_rows(comparison)))
+    console.print(plain_table("Between the fronts", distance_rows(comparison)))
     for match in comparison.matches:
         rows = match_rows(comparison, match)
         if rows:

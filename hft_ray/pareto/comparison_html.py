@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from hft_ray.pareto import comparison_picture, picture
 from hft_ray.pareto.comparison import Comparison, Side
 from hft_ray.pareto.comparison_picture import Look
-from hft_ray.pareto.comparison_table import difference_rows, match_rows, side_rows
+from hft_ray.pareto.comparison_table import difference_rows, distance_rows, match_rows, side_rows
 from hft_ray.pareto.document import cell, document, row, table
 from hft_ray.pareto.figure_html import hover
 from hft_ray.pareto.plotting import plots_html, style
@@ -21,9 +21,9 @@ _EXPLAINED = """<p>Hypervolume: what the front encloses with the common referenc
 measured, and estimated for values without noise: the best of many noisy points look better than
 they are. The interval is of the estimate and takes the errors of different trials as
 independent.</p>"""
-_INDICATORS = """<p>Epsilon: by how much the first sweep's front must improve in every objective to
-be nowhere behind the second's / the second's to be nowhere behind the first's. IGD+: the mean
-distance by which it is behind. Both in the units of the objectives; 0 is not behind.</p>"""
+_INDICATORS = """<p>Epsilon: by how much the sweep's front must improve in every objective to be
+nowhere behind the other's. IGD+: the mean distance by which it is behind. Both in the units of the
+objectives; at 0 it is nowhere behind.</p>"""
 
 
 def render_comparison_html(comparison: Comparison) -> str:
@@ -39,7 +39,8 @@ def render_comparison_html(comparison: Comparison) -> str:
     heading += "".join(f"<p>{escape(line)}</p>" for line in lines)
     cards = [plots[0]]
     cards.append(f"<h2>Hypervolume</h2>{plots[1]}{_table(side_rows(comparison))}{_EXPLAINED}")
-    cards.append(f"<h2>Differences</h2>{_table(difference_rows(comparison))}{_INDICATORS}")
+    cards.append(f"<h2>Differences of hypervolume</h2>{_table(difference_rows(comparison))}")
+    cards.append(f"<h2>Between the fronts</h2>{_table(distance_rows(comparison))}{_INDICATORS}")
     cards += [
         f"<h2>{escape(match.objective)} at the same {escape(match.at)}</h2>"
         f"{_table(match_rows(comparison, match))}"

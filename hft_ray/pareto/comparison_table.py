@@ -16,29 +16,37 @@ def side_rows(comparison: Comparison) -> list[dict[str, str]]:
         {
             "sweep": side.sweep,
             "points": str(len(side.front.points)),
-            "on the front": str(len(side.front.members)),
+            "front": str(len(side.front.members)),
             "hypervolume": f"{side.front.hypervolume:.4g}",
-            "without noise": "–" if side.hypervolume is None else f"{side.hypervolume.value:.4g}",
-            "95 % interval": interval_text(side.hypervolume),
+            "without noise [95 %]": estimate_text(side.hypervolume),
         }
         for side in comparison.sides
     ]
 
 
 def difference_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """Return one row per pair: difference with interval, what it says, and the indicators."""
+    """Return one row per pair: the difference with its interval, and what it says."""
     return [
         {
             "pair": f"{each.a} − {each.b}",
             "hypervolume": f"{each.hypervolume:+.4g}",
-            "without noise": "–" if each.estimate is None else f"{each.estimate.value:+.4g}",
-            "95 % interval": interval_text(each.estimate),
+            "without noise [95 %]": estimate_text(each.estimate),
             "larger": verdict(each),
-            "epsilon": f"{_number(each.epsilon)} / {_number(each.epsilon_back)}",
-            "IGD+": f"{_number(each.igd_plus)} / {_number(each.igd_plus_back)}",
         }
         for each in comparison.differences
     ]
+
+
+def distance_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """Return two rows per pair: how far either sweep's front is behind the other's."""
+    rows = []
+    for each in comparison.differences:
+        there = (each.a, each.b, each.epsilon, each.igd_plus)
+        back = (each.b, each.a, each.epsilon_back, each.igd_plus_back)
+        for name, other, epsilon, igd_plus in (there, back):
+            numbers = {"epsilon": _number(epsilon), "IGD+": _number(igd_plus)}
+            rows.append({"sweep": name, "is behind": other, **numbers})
+    return rows
 
 
 def match_rows(comparison: Comparison, match: Match) -> list[dict[str, str]]:
@@ -67,12 +75,14 @@ def verdict(difference: Difference) -> str:
     return difference.b if high < 0 else "not decided"
 
 
-def interval_text(estimate: Estimate | None) -> str:
-    """Return ``[0.71, 0.78]``, or a dash when nothing is known of the noise."""
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return ``0.745 [0.712, 0.778]``, or a dash when nothing is known of the noise."""
     if estimate is None:
         return "–"
-    low, high = estimate.interval()
-    return f"[{low:.4g}, {high:.4g}]"
+    value, *_ = format_value(estimate.value, estimate.error).split(" ")
+    decimals = len(value.partition(".")[2])
+    low, high = (f"{end:.{decimals}f}" for end in estimate.interval())
+    return f"{value} [{low}, {high}]"
 
 
 def _number(value: float) -> str:
