@@ -98,6 +98,10 @@ class Table:
                 found[name] = min(finite) if direction == "max" else max(finite)
         return found
 
+    def ends(self) -> list[dict[str, float]]:
+        """Return the metrics at the end of each curve that did not fail."""
+        return [curve[-1].metrics for curve in self._curves if curve[-1].failed is None]
+
     def _value(self, params: Mapping[str, Any], key: str) -> Any:
         value = params.get(key, self._defaults.get(key))
         return json.dumps(value) if isinstance(value, list | dict) else value
