@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config import Config, ConfigError, Problem, Search
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
@@ -16,6 +16,7 @@ from hft_ray.orchestration.weights import Pruned, source_of
 from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
+    COST,
     SHOWN,
     State,
     SweepRecord,
@@ -109,38 +110,12 @@ class Recorder:
 
     def front(self, trials: Iterable[Known]) -> Front:
         """Return the front of the trials so far."""
-        points = [point for known in trials for point in self._points(known)]
+        points = [point for known in trials for point in points_of(known, self._config, self._run)]
         objectives = self._search.objectives
         return build_front(self._config.name, objectives, points, self._base, self._reference)
 
-    def _points(self, known: Known) -> Iterator[Point]:
-        """Yield the trained model, then its variants."""
-        result = known.result
-        state = result.get("state") or known.state
-        yield self._point(known, None, state, result)
-        for each in result.get("variants") or ():
-            yield self._point(known, each["variant"], "complete", each)
-
-    def _point(
-        self, known: Known, variant: str | None, state: str, result: Mapping[str, Any]
-    ) -> Point:
-        values: dict[str, float] = result.get("values") or {}
-        resolved = settings(with_settings(self._config, known.params))
-        start = len(STDERR)
-        return Point(
-            trial=known.trial,
-            variant=variant,
-            run_id=self._tracker.run_id(run_key(known.trial, variant)),
-            state=state,
-            step=int(result.get("step") or 0),
-            params={key: resolved[key] for key in shown_params(self._config)},
-            values={
-                name: value
-                for name, value in values.items()
-                if name in self._search.objectives or name.startswith(SHOWN)
-            },
-            errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
-        )
+    def _run(self, key: str) -> str | None:
+        return self._tracker.run_id(key)
 
     def log_front(self, front: Front, finished: int) -> None:
         """Log the front's size and hypervolume after so many finished trials."""
@@ -178,6 +153,46 @@ def _end(known: Known) -> dict[str, Any]:
         "state": result.get("state") or known.state,
         "reason": result.get("reason"),
     }
+
+
+def points_of(
+    known: Known, config: Config, run_id: Callable[[str], str | None] = lambda key: None
+) -> list[Point]:
+    """Return what a front shows of a trial: the trained model, then its variants.
+
+    Args:
+        known: The trial.
+        config: FILE.
+        run_id: Gives the run of ``run_key(trial, variant)``.
+    """
+    assert config.search is not None
+    resolved = settings(with_settings(config, known.params))
+    state = known.result.get("state") or known.state
+    found: list[tuple[str | None, str, Mapping[str, Any]]] = [(None, state, known.result)]
+    for each in known.result.get("variants") or ():
+        found.append((each["variant"], "complete", each))
+    return [
+        Point(
+            trial=known.trial,
+            variant=variant,
+            run_id=run_id(run_key(known.trial, variant)),
+            state=state,
+            step=int(result.get("step") or 0),
+            params={key: resolved[key] for key in shown_params(config)},
+            values=_shown(result.get("values") or {}, config.search, state),
+            errors={
+                name.removeprefix(STDERR): x
+                for name, x in (result.get("values") or {}).items()
+                if name.startswith(STDERR)
+            },
+        )
+        for variant, state, result in found
+    ]
+
+
+def _shown(values: Mapping[str, float], search: Search, state: str) -> dict[str, float]:
+    shown = SHOWN if state != "complete" else (*SHOWN, COST)
+    return {k: x for k, x in values.items() if k in search.objectives or k.startswith(shown)}
 
 
 def shown_params(config: Config) -> list[str]:

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,15 +21,15 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.trial import ThinTrial
-from hft_ray.orchestration.view import SweepView
+from hft_ray.orchestration.view import SweepView, Watch
 from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import Front
 from hft_ray.search import Study
+from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
 from hft_ray.tracking import State
 
 log = logging.getLogger(__name__)
-Watch = Callable[[dict[str, Any], SweepView], None]
 BASE = "base"
 POLL_SECONDS = 0.5
 
@@ -173,6 +172,7 @@ class _Sweep:
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
                 search_alg=self.searcher,
+                scheduler=StudyScheduler(self.study, self._ask_to_stop),
                 num_samples=samples,
                 max_concurrent_trials=self.config.cluster.groups,
                 reuse_actors=True,
@@ -188,6 +188,9 @@ class _Sweep:
                 ),
             ),
         )
+
+    def _ask_to_stop(self, trial: str) -> None:
+        ray.get(self.dispatcher.stop.remote(trial))
 
     def _pump(self) -> None:
         """Take the board's new events to tracking and to whoever watches."""

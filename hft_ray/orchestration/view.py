@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -92,3 +93,7 @@ class SweepView:
                 self.running.pop(trial, None)
                 if trial in self._began:
                     self.durations.append(time.monotonic() - self._began[trial])
+
+
+Watch = Callable[[dict[str, Any], SweepView], None]
+"""Told an event, and the view as it is after it."""

@@ -17,17 +17,12 @@ from hft_ray.pareto import picture
 from hft_ray.pareto.front import Front, minimised
 from hft_ray.pareto.page import page
 from hft_ray.pareto.picture import Mark
+from hft_ray.pareto.plotting import plots_html, style
 from hft_ray.pareto.points import Point
 from hft_ray.pareto.table import format_setting, objective_text
 
 _SYMBOLS = {"category": "circle", "layer": "square", "model": "diamond", "other": "triangle-up"}
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _LONGEST_SETTINGS = 24
-_CONFIG = {
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-}
 _STYLES: dict[str, dict[str, Any]] = {
     "front": {"size": 13, "opacity": 1.0, "line": {"color": picture.INK, "width": 1.4}},
     "dominated": {"size": 9, "opacity": 0.5, "line": {"color": "white", "width": 1}},
@@ -45,15 +40,7 @@ def render_html(front: Front, extra: Mapping[str, str] | None = None) -> str:
     figures = [_scatter(front)]
     if len(front.objectives) > 2:
         figures.append(_parallel(front))
-    plots = [
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=index == 0,
-            div_id=f"figure-{index}",
-            config=_CONFIG,
-        )
-        for index, figure in enumerate(figures)
-    ]
+    plots = plots_html(figures)
     return page(front, plots, extra or {})
 
 
@@ -198,20 +185,11 @@ def _label(figure: Any, x: float, y: float, text: str, colour: str, *, above: bo
 
 def _layout(figure: Any, front: Front) -> None:
     x_name, y_name = picture.axes(front)
-    axis = {"gridcolor": picture.GRID, "zeroline": False, "ticks": "", "automargin": True}
     steps = len(picture.RATIO_COLOURS) - 1
+    style(figure, 600)
+    figure.update_xaxes(title={"text": escape(picture.direction_text(front, x_name))})
+    figure.update_yaxes(title={"text": escape(picture.direction_text(front, y_name))})
     figure.update_layout(
-        template="none",
-        height=600,
-        margin={"l": 60, "r": 20, "t": 50, "b": 60},
-        font={"family": _FONT, "size": 14, "color": picture.INK},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        hovermode="closest",
-        hoverlabel={"bgcolor": "white", "align": "left", "font": {"size": 13, "family": _FONT}},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        xaxis={**axis, "title": {"text": escape(picture.direction_text(front, x_name))}},
-        yaxis={**axis, "title": {"text": escape(picture.direction_text(front, y_name))}},
         coloraxis={
             "cmin": 0,
             "cmax": 1,

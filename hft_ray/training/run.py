@@ -44,6 +44,7 @@ from hft_ray.training.variants import Extras, Maker, averages, dominated
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
+_COSTS = ("train/", "selection/", "cost/")
 
 
 def total_steps(config: Config, examples: int) -> int:
@@ -362,7 +363,9 @@ class _Run:
             maker.half_reset(self.catalog, self.config.selection)
             named.append(("reset-0.5", self._score()))
         maker.average(1.0)
-        outcome.variants += [Candidate(name, outcome.steps, values) for name, values in named]
+        # What is no score is the trained model's.
+        rest = {name: x for name, x in outcome.values.items() if name.startswith(_COSTS)}
+        outcome.variants += [Candidate(name, outcome.steps, rest | x) for name, x in named]
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False
