@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from hft_ray import __version__
-from hft_ray.cli import apply, average, compare, plan, report, reset, schema, train, tune
+from hft_ray.cli import apply, average, compare, evaluate, plan, report, reset, schema, train, tune
 from hft_ray.config import ConfigError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command(name="tune")(tune.tune)
 app.command(name="report")(report.report)
 app.command(name="compare")(compare.compare)
 app.command(name="train")(train.train)
+app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="reset")(reset.reset)
 app.command(name="average")(average.average)
 app.command(name="apply")(apply.apply)
