@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from hft_ray.config import Config, ConfigError, Problem, Search
@@ -12,8 +11,9 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
+from hft_ray.orchestration.report import write_front
 from hft_ray.orchestration.weights import Pruned, source_of
-from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
+from hft_ray.pareto import Direction, Front, Point, build_front
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -131,7 +131,7 @@ class Recorder:
         # The run ids are part of the report: all are known once the tags of all are written.
         self._tracker.flush(timeout=30)
         front = self.front(trials)
-        for file in write_front(front, self._folder.path / "front"):
+        for file in write_front(front, self._config, self._folder.path / "front"):
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
@@ -200,16 +200,6 @@ def shown_params(config: Config) -> list[str]:
     assert config.search is not None
     fixed = [key for assignments in config.search.first for key in assignments]
     return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
-
-
-def write_front(front: Front, folder: Path) -> list[Path]:
-    """Write ``front.json``, ``front.html`` and ``front.png`` to ``folder``; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page, picture = (folder / f"front.{suffix}" for suffix in ("json", "html", "png"))
-    data.write_text(front.to_json(), encoding="utf-8")
-    page.write_text(render_html(front), encoding="utf-8")
-    render_png(front, picture)
-    return [data, page, picture]
 
 
 def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
