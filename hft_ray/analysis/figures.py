@@ -85,28 +85,36 @@ def _slices(front: Front, settings: Sequence[Setting], found: Sequence[Influence
     )
     names = short_names([setting.key for setting in settings])
     style(figure, 60 + 270 * len(settings))
+    wide = 72 // len(found)
     for row, setting in enumerate(settings, start=1):
         for column, influence in enumerate(found, start=1):
             place: dict[str, Any] = {"row": row, "col": column}
             _trials(figure, front, setting, influence.metric, first=row == column == 1, **place)
             _curve(figure, influence.curves[setting.key], first=row == column == 1, **place)
-            figure.update_xaxes(title_text=escape(names[setting.key]), **_axis(setting), **place)
-            figure.update_yaxes(title_text=escape(influence.metric), **place)
+            figure.update_xaxes(title_text=escape(_cut(names[setting.key], wide)), **place)
+            figure.update_xaxes(**_axis(setting, wide), **place)
+            figure.update_yaxes(title_text=escape(_cut(influence.metric, 24)), **place)
+    figure.update_xaxes(title_font_size=13, tickfont_size=12, title_standoff=6)
+    figure.update_yaxes(title_font_size=13, tickfont_size=12, title_standoff=6)
     return figure
 
 
-def _axis(setting: Setting) -> dict[str, Any]:
+def _axis(setting: Setting, wide: int) -> dict[str, Any]:
+    """Return the axis of a setting's values, ``wide`` characters long."""
     if setting.categorical:
+        longest = max(6, wide // len(setting.choices))
         return {
             "tickvals": list(range(len(setting.choices))),
-            "ticktext": [escape(_cut(choice)) for choice in setting.choices],
+            "ticktext": [escape(_cut(choice, longest)) for choice in setting.choices],
             "range": [-0.5, len(setting.choices) - 0.5],
         }
-    return {"type": "log", "exponentformat": "power"} if setting.log else {}
+    return {"type": "log", "exponentformat": "power", "nticks": 6} if setting.log else {}
 
 
-def _cut(choice: str) -> str:
-    return choice if len(choice) <= 24 else f"{choice[:21]}..."
+def _cut(name: str, longest: int) -> str:
+    """Return the text, its middle left out when it is long."""
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _trials(

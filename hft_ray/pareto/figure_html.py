@@ -243,11 +243,18 @@ def _parallel(front: Front) -> Any:
     figure.update_xaxes(
         title=None,
         tickvals=list(range(len(names))),
-        ticktext=[escape(picture.direction_text(front, name)) for name in names],
-        range=[-0.3, len(names) - 0.7],
+        ticktext=[_lines(picture.direction_text(front, name)) for name in names],
+        range=[-0.4, len(names) - 0.6],
     )
     figure.update_yaxes(title=None, tickvals=[0, 1], ticktext=["worst", "best"])
     return figure
+
+
+def _lines(text: str) -> str:
+    """Return the text of a tick over two lines: plotly leaves out ticks that overlap."""
+    name, _, direction = text.partition(" (")
+    shown = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+    return f"{escape(shown)}<br>({escape(direction)}"
 
 
 def _is_knee(front: Front, point: Point) -> bool:

@@ -29,9 +29,11 @@ def estimate_text(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     value, *_ = format_value(estimate.value, estimate.error).split(" ")
+    low, high = estimate.interval()
+    if max(abs(low), abs(high)) >= 1e5:
+        return f"{estimate.value:.4g} [{low:.4g}, {high:.4g}]"
     decimals = len(value.partition(".")[2])
-    low, high = (f"{end:.{decimals}f}" for end in estimate.interval())
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def format_setting(value: Any) -> str:
