@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,14 +21,15 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.trial import ThinTrial
-from hft_ray.orchestration.view import SweepView
+from hft_ray.orchestration.view import SweepView, Watch
+from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import Front
 from hft_ray.search import Study
+from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
 from hft_ray.tracking import State
 
 log = logging.getLogger(__name__)
-Watch = Callable[[dict[str, Any], SweepView], None]
 BASE = "base"
 POLL_SECONDS = 0.5
 
@@ -90,6 +91,8 @@ class _Sweep:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
         self.recorder = Recorder(config, folder, _job_tags())
+        search, groups = config.search, config.cluster.groups
+        self.weights = KeptWeights(folder.weights, search.disk_bytes, groups)
         self.tune_error: BaseException | None = None
         self.seen = 0
 
@@ -169,6 +172,7 @@ class _Sweep:
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
                 search_alg=self.searcher,
+                scheduler=StudyScheduler(self.study, self._ask_to_stop),
                 num_samples=samples,
                 max_concurrent_trials=self.config.cluster.groups,
                 reuse_actors=True,
@@ -184,6 +188,9 @@ class _Sweep:
                 ),
             ),
         )
+
+    def _ask_to_stop(self, trial: str) -> None:
+        ray.get(self.dispatcher.stop.remote(trial))
 
     def _pump(self) -> None:
         """Take the board's new events to tracking and to whoever watches."""
@@ -207,6 +214,9 @@ class _Sweep:
         if event["event"] == "finished":
             self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
+            shutil.rmtree(self.folder.checkpoints / event["trial"], ignore_errors=True)
+            pruned = self.weights.prune(self.view.front, self.view.ended)
+            self.recorder.tell_pruned(pruned, self.view.front)
         self.watch(event, self.view)
 
     def _finish(self) -> Front:

@@ -19,9 +19,11 @@ from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.dispatcher import find
+from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
 from hft_ray.training.process_group import start_deepspeed
+from hft_ray.training.variants import Extras
 
 LONGEST_REASON = 1000
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class _Worker:
     incarnation: str
     config: Config
     workspace: Workspace
+    folder: SweepFolder
 
     @property
     def rank(self) -> int:
@@ -85,12 +88,27 @@ class _Worker:
             )
             return bool(ray.get(call))
 
-        outcome: Outcome = run(config, self.workspace, report)
+        checkpoints = self.folder.checkpoints / order.trial
+        outcome: Outcome = run(
+            config,
+            self.workspace,
+            report,
+            checkpoints=checkpoints,
+            extras=self._extras(order.trial),
+        )
+        told = outcome.to_json()
         return {
             "state": outcome.state,
             "seconds": outcome.seconds,
-            "selection": outcome.to_json()["selection"],
+            "selection": told["selection"],
+            "variants": told["variants"],
         }
+
+    def _extras(self, trial: str) -> Extras:
+        search = self.config.search
+        assert search is not None
+        kept = self.folder.weights / trial if search.weights == "front" else None
+        return Extras(kept, search.objectives, search.variants)
 
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(
@@ -125,5 +143,7 @@ def worker_main(setup: dict[str, Any]) -> None:
     incarnation = ranks.broadcast(uuid.uuid4().hex)
     dispatcher = find(setup["sweep"])
     ray.get(dispatcher.join.remote(setup["group"], incarnation, ranks.size))
-    workspace = Workspace(Path(setup["root"]), ranks, device)
-    _Worker(dispatcher, setup["group"], incarnation, config, workspace).loop()
+    root = Path(setup["root"])
+    workspace = Workspace(root, ranks, device)
+    folder = SweepFolder(root, setup["sweep"])
+    _Worker(dispatcher, setup["group"], incarnation, config, workspace, folder).loop()

@@ -24,8 +24,10 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:
             case "tpe":
+                # Groups are for settings that do not always apply; they take time to find.
+                grouped = any(entry.when for entry in search.space.values())
                 return optuna.samplers.TPESampler(
-                    seed=seed, multivariate=True, group=True, n_startup_trials=start
+                    seed=seed, multivariate=True, group=grouped, n_startup_trials=start
                 )
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=start)

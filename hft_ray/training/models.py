@@ -19,11 +19,15 @@ from transformers import (
     GgufConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
 
 PATH = "model.name"
+
+# They would stand between what the commands print, for models that load in a moment.
+transformers_logging.disable_progress_bar()
 
 
 def find_model(model: Model, cache: Path) -> str:

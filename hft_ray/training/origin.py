@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -51,6 +51,24 @@ class Origin:
             value = held(parameter)
             if name in self._copies:
                 value.copy_(self._copies[name])
+            if self._ranks.size > 1 and not _partitioned(parameter):
+                dist.broadcast(value, src=0)
+
+    def tuned(self) -> dict[str, Tensor]:
+        """Return copies, on the CPU, of the present values of what :meth:`remember` has copied."""
+        return {name: held(self._parameters[name]).to("cpu", copy=True) for name in self._copies}
+
+    def blend(self, tuned: Mapping[str, Tensor], alpha: float, names: Iterable[str]) -> None:
+        """Set parameters to ``theta0 + alpha (theta - theta0)``, theta being their ``tuned`` value.
+
+        In fp32, and to the bit what ``hft_ray.weights.average`` makes of the two models; no engine
+        may be on the model.
+        """
+        for name in names:
+            parameter = self._parameters[name]
+            value = held(parameter)
+            if name in tuned:
+                value.copy_(_between(tuned[name], self._copies[name], alpha))
             if self._ranks.size > 1 and not _partitioned(parameter):
                 dist.broadcast(value, src=0)
 
@@ -115,6 +133,14 @@ def held(parameter: Any) -> Tensor:
     rank = dist.get_rank() if dist.is_initialized() else 0
     left = parameter.ds_numel - rank * part.numel()
     return part[: max(0, min(part.numel(), left))]
+
+
+def _between(theta: Tensor, theta0: Tensor, alpha: float) -> Tensor:
+    if alpha == 1 or torch.equal(theta, theta0):
+        return theta
+    start = theta0.float()
+    mixed = theta.to(torch.float32, copy=True).sub_(start).mul_(alpha).add_(start)
+    return mixed.to(theta.dtype)
 
 
 def _partitioned(parameter: Any) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -37,13 +36,17 @@ from hft_ray.training.checkpoint import (
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
 from hft_ray.training.garbage import only_new_garbage
+from hft_ray.training.gauges import PeakMemory, Throughput
+from hft_ray.training.kept import keep
 from hft_ray.training.origin import Origin
-from hft_ray.training.outcome import Outcome, Report, Round, TrainingError
+from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
 from hft_ray.training.schedule import learning_rate
+from hft_ray.training.variants import Extras, Maker, averages, dominated
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
+_COSTS = ("train/", "selection/", "cost/")
 
 
 def total_steps(config: Config, examples: int) -> int:
@@ -59,6 +62,7 @@ def run(
     report: Report,
     save_to: Path | None = None,
     checkpoints: Path | None = None,
+    extras: Extras | None = None,
 ) -> Outcome:
     """Fine-tune the base model as ``config`` says (a collective over the workspace's ranks).
 
@@ -69,6 +73,7 @@ def run(
         save_to: Write the trained model there as a Hugging Face directory.
         checkpoints: Folder of the run's checkpoints, for ``training.checkpoint_every``; the run
             goes on from the newest one there that is whole.
+        extras: What to make beside the last model.
 
     Raises:
         TrainingError: The loss is no number any more.
@@ -78,12 +83,14 @@ def run(
     torch.manual_seed(config.training.seed)
     gc.collect()  # what an earlier run of this process left, its model above all
     with workspace.model(config, numerics) as model, only_new_garbage():
-        one = _Run(config, workspace, model, numerics, report)
+        one = _Run(config, workspace, model, numerics, report, extras)
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
             outcome = one.train(start, checkpoints)
             if save_to is not None:
                 save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
+            if extras is not None and outcome.state == "complete":
+                one.add_variants(outcome, extras)
         finally:
             one.engine.close()
     return outcome
@@ -99,9 +106,11 @@ class _Run:
         model: nn.Module,
         numerics: Numerics,
         report: Report,
+        extras: Extras | None,
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
-        self.report = report
+        self.report, self.extras = report, extras
+        self.variants: list[Candidate] = []
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         self.data: TrainingSet = workspace.training_set(config.model, config.data)
@@ -116,7 +125,7 @@ class _Run:
         self.history = History()
         self.origin = Origin(model, self.catalog, self.ranks)
         self.audit = Audit(model, self.ranks) if config.selection.audit else None
-        self.memory = _PeakMemory(workspace.device)
+        self.memory = PeakMemory(workspace.device)
         self.base: Scores | None = None
         self.started = time.monotonic()
         if config.training.gradient_checkpointing:
@@ -145,6 +154,7 @@ class _Run:
         self.touched.restore(manifest.touched)
         self._train_only(drawn)
         self.rounds = [Round(**each) for each in manifest.rounds]
+        self.variants = [Candidate(**each) for each in manifest.variants]
         self.started -= manifest.seconds
         if manifest.ranks == self.ranks.size:
             states = dict(tensors_of(files, random=True))
@@ -182,6 +192,7 @@ class _Run:
             touched=sorted(self.touched.parameters),
             steps=self.engine.steps,
             rounds=[asdict(each) for each in self.rounds],
+            variants=[asdict(each) for each in self.variants],
             seconds=time.monotonic() - self.started,
             ranks=self.ranks.size,
         )
@@ -199,7 +210,7 @@ class _Run:
         every, log_every = self.config.evaluation.every, self.config.training.log_every
         values: dict[str, float] = {}
         losses: list[Tensor] = []
-        window = _Throughput()
+        window = Throughput()
         save_every = self.config.training.checkpoint_every if checkpoints is not None else None
         for step in range(start, self.steps):
             if self.schedule.starts_round(step) and step > 0:
@@ -217,7 +228,8 @@ class _Run:
                 values |= self._end_round()
             if scored:
                 values |= self._score()
-            losses, window = [], _Throughput()
+                self._keep(done, values)
+            losses, window = [], Throughput()
             if self._told_to_stop(done, values, scored) and done < self.steps:
                 return self._outcome("stopped", values, done)
         return self._outcome("complete", values, self.steps)
@@ -269,7 +281,7 @@ class _Run:
         self.rounds[-1] = replace(self.rounds[-1], distances=distances)
         return {f"distance/{category}": x for category, x in distances.items()}
 
-    def _step(self, step: int, window: _Throughput) -> Tensor:
+    def _step(self, step: int, window: Throughput) -> Tensor:
         training = self.config.training
         tokens = int(self.data.answer_tokens[self._indices(step)].sum())
         batches = list(self._passes(step))
@@ -302,7 +314,7 @@ class _Run:
         batch = collate([self.data[index] for index in indices], pad)
         return {key: value.to(self.workspace.device) for key, value in batch.items()}
 
-    def _measure(self, done: int, losses: list[Tensor], window: _Throughput) -> dict[str, float]:
+    def _measure(self, done: int, losses: list[Tensor], window: Throughput) -> dict[str, float]:
         """Return the metrics of the steps since the last report."""
         loss = float(torch.stack(losses).mean())
         # The loss is summed over all ranks, so that all see the same and leave together.
@@ -322,6 +334,42 @@ class _Run:
         scores = self.suite.score(self.engine.forward_model, self.ranks, self.base)
         return {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
 
+    def _keep(self, done: int, values: dict[str, float]) -> None:
+        """Keep the weights of a scored model, for export, unless a variant is better throughout."""
+        extras, last = self.extras, done == self.steps
+        if extras is None:
+            return
+        others = (each.values for each in self.variants)
+        if not last and dominated(values, others, extras.objectives):
+            return
+        if not last:
+            self.variants.append(Candidate(f"step-{done}", done, values))
+        if extras.folder is not None:
+            name = "final" if last else f"step-{done}"
+            base = self.workspace.weights_hash(self.config.model)
+            keep(extras.folder / name, self.model, self.touched.parameters, base, self.ranks)
+
+    def add_variants(self, outcome: Outcome, extras: Extras) -> None:
+        """Score what can be made of the trained model without training; restores it."""
+        assert self.draw is not None
+        assert self.base is not None
+        maker = Maker(self.engine, self.origin, self.draw, self.touched.parameters)
+
+        def score(alpha: float) -> dict[str, float]:
+            maker.average(alpha)
+            return self._score()
+
+        ends = (metric_values(self.base, self.base), outcome.values)
+        found = averages(extras.variants, ends, extras.objectives, score)
+        named = [(f"alpha-{alpha:g}", values) for alpha, values in found]
+        if extras.variants.half_reset:
+            maker.half_reset(self.catalog, self.config.selection)
+            named.append(("reset-0.5", self._score()))
+        maker.average(1.0)
+        # What is no score is the trained model's.
+        rest = {name: x for name, x in outcome.values.items() if name.startswith(_COSTS)}
+        outcome.variants += [Candidate(name, outcome.steps, rest | x) for name, x in named]
+
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False
         return self.ranks.broadcast(stop)
@@ -338,33 +386,5 @@ class _Run:
             seconds=time.monotonic() - self.started,
             selection=self.rounds,
             touched_fraction=self.touched.fraction,
+            variants=list(self.variants),
         )
-
-
-class _Throughput:
-    """Tokens per second of one window of steps, re-selection included."""
-
-    def __init__(self) -> None:
-        self.tokens, self.started = 0, time.monotonic()
-
-    def add(self, tokens: int) -> None:
-        self.tokens += tokens
-
-    def rate(self) -> float:
-        return self.tokens / max(time.monotonic() - self.started, 1e-9)
-
-
-class _PeakMemory:
-    """Peak memory of one run: the device's allocations, or on a CPU the process's resident set."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.highest = device, 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-    def peak(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        # A resident set has no peak that could be reset between runs: the highest seen counts.
-        self.highest = max(self.highest, psutil.Process().memory_info().rss)
-        return self.highest
