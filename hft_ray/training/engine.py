@@ -49,13 +49,16 @@ def micro_batch_size(training: Training, ranks: int) -> int:
 def deepspeed_config(training: Training, numerics: Numerics, ranks: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration for ``training``."""
     micro = micro_batch_size(training, ranks)
+    zero: dict[str, Any] = {"stage": training.zero_stage}
+    if training.offload == "optimizer":
+        zero["offload_optimizer"] = {"device": "cpu"}
     return {
         "train_batch_size": training.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": training.batch_size // (micro * ranks),
         "gradient_clipping": training.max_grad_norm,
         "bf16": {"enabled": numerics.dtype == torch.bfloat16},
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": zero,
         # A torch.optim optimizer needs no compiled operator.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

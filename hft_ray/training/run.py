@@ -38,6 +38,7 @@ from hft_ray.training.export import save_model
 from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.gauges import PeakMemory, Throughput
 from hft_ray.training.kept import keep
+from hft_ray.training.models import recompute_activations
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
@@ -129,8 +130,7 @@ class _Run:
         self.base: Scores | None = None
         self.started = time.monotonic()
         if config.training.gradient_checkpointing:
-            # Reentrant checkpointing gives a block no gradient when its inputs need none.
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            recompute_activations(model)
 
     def resume(self, folder: Path) -> int:
         """Go on from the newest whole checkpoint in ``folder``; return the steps made, 0 if none.
