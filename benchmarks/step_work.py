@@ -86,6 +86,7 @@ class Setup:
     length: int
     checkpointing: bool
     threads: int
+    processor_time: bool
     root: Path
 
     @property
@@ -127,7 +128,7 @@ class Setup:
         """Return the time when everything on the device is done."""
         if self.device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return time.process_time() if self.processor_time else time.perf_counter()
 
     def seconds(self, work: Callable[[], object]) -> float:
         """Return how long ``work`` takes."""
