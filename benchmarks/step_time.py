@@ -262,6 +262,7 @@ def _manifest() -> Manifest:
         touched=[],
         steps={},
         rounds=[],
+        variants=[],
         seconds=0.0,
         ranks=1,
     )
