@@ -23,11 +23,12 @@ from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.checkpoint import (
     RANDOM,
     Manifest,
-    meaning,
+    decisive,
     newest_whole,
     random_state,
     read,
     refuse_other,
+    refuse_other_draw,
     set_random_state,
     tensors_of,
     write,
@@ -118,6 +119,7 @@ class _Run:
         per_epoch = math.ceil(len(self.data) / config.training.batch_size)
         self.schedule = Schedule(config.selection.reselect, per_epoch)
         self.rounds: list[Round] = []
+        self.losses: list[Tensor] = []
         self.draw: Draw | None = None
         self.history = History()
         self.origin = Origin(model, self.catalog, self.ranks)
@@ -138,30 +140,45 @@ class _Run:
         path, problems = newest_whole(folder) if self.ranks.main else (None, [])
         path = self.ranks.broadcast(path)
         for problem in problems:
-            log.warning("%s; an older checkpoint is used", problem)
+            log.warning("%s", problem)
         if path is None:
+            log.info("no checkpoint in %s to go on from: starting afresh", folder)
             return 0
         manifest, files = read(path)
+        config = self.config
+        model = self.workspace.weights_hash(config.model)
+        refuse_other(path, manifest, model, self.data.identity, decisive(config))
         self.history = History(**manifest.history)
-        drawn = draw(self.catalog, self.config.selection, manifest.round, self.history)
-        refuse_other(path, manifest, self._identity(manifest.step, drawn))
+        drawn = draw(self.catalog, config.selection, manifest.round, self.history)
+        refuse_other_draw(path, manifest, drawn)
+        log.info("going on from %s, step %d of %d", path, manifest.step, self.steps)
         # The model is still the base.
         self.origin.remember(manifest.touched)
+        self.engine.select(drawn)
+        self._know_base()
+        self.engine.close()
         self.engine.restore(tensors_of(files, random=False), manifest.steps)
         self.touched.restore(manifest.touched)
         self._train_only(drawn)
         self.rounds = [Round(**each) for each in manifest.rounds]
         self.variants = [Candidate(**each) for each in manifest.variants]
+        self.losses = [torch.tensor(loss, device=self.workspace.device) for loss in manifest.losses]
         self.started -= manifest.seconds
         if manifest.ranks == self.ranks.size:
             states = dict(tensors_of(files, random=True))
             set_random_state(self.workspace.device, states[f"{RANDOM}{self.ranks.rank}"])
         return manifest.step
 
+    def _know_base(self) -> None:
+        """Take the base's scores from the store, or score the model, which must be the base."""
+        self.base = known_base(self.config, self.workspace) or score_base(
+            self.config, self.workspace, self.engine.forward_model, self.ranks
+        )
+
     def _save(self, done: int, folder: Path) -> None:
         """Write a checkpoint after ``done`` steps (a collective)."""
         assert self.draw is not None
-        manifest = self._identity(done, self.draw)
+        manifest = self._manifest(done, self.draw)
         states = self.ranks.gather(random_state(self.workspace.device))
         tensors = itertools.chain(
             self.engine.state(self.touched.parameters),
@@ -174,11 +191,12 @@ class _Run:
                 pass
         self.ranks.barrier()
 
-    def _identity(self, done: int, drawn: Draw) -> Manifest:
+    def _manifest(self, done: int, drawn: Draw) -> Manifest:
         return Manifest(
             step=done,
             model=self.workspace.weights_hash(self.config.model),
-            meaning=meaning(self.config),
+            data=self.data.identity,
+            settings=decisive(self.config),
             selection=drawn.hash,
             parameters=list(drawn.parameters),
             round=drawn.round,
@@ -190,6 +208,7 @@ class _Run:
             steps=self.engine.steps,
             rounds=[asdict(each) for each in self.rounds],
             variants=[asdict(each) for each in self.variants],
+            losses=[float(loss) for loss in self.losses],
             seconds=time.monotonic() - self.started,
             ranks=self.ranks.size,
         )
@@ -198,37 +217,33 @@ class _Run:
         """Make every step from ``start`` on; evaluate at the asked ones and after the last."""
         if start == 0:
             self._select(0)
+            self._know_base()
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
             require_isolation(self.engine.forward_model, rows=micro)
-        self.base = known_base(self.config, self.workspace) or score_base(
-            self.config, self.workspace, self.engine.forward_model, self.ranks
-        )
         every, log_every = self.config.evaluation.every, self.config.training.log_every
         values: dict[str, float] = {}
-        losses: list[Tensor] = []
         window = Throughput()
         save_every = self.config.training.checkpoint_every if checkpoints is not None else None
         for step in range(start, self.steps):
             if self.schedule.starts_round(step) and step > 0:
                 self._select(step)
-            losses.append(self._step(step, window))
+            self.losses.append(self._step(step, window))
             done = step + 1
-            if checkpoints and save_every and done % save_every == 0 and done < self.steps:
-                self._save(done, checkpoints)
             round_ends = done == self.steps or self.schedule.starts_round(done)
             scored = done == self.steps or (every is not None and done % every == 0)
-            if not (scored or round_ends) and done % log_every:
-                continue
-            values = self._measure(done, losses, window)
-            if round_ends:
-                values |= self._end_round()
-            if scored:
-                values |= self._score()
-                self._keep(done, values)
-            losses, window = [], Throughput()
-            if self._told_to_stop(done, values, scored) and done < self.steps:
-                return self._outcome("stopped", values, done)
+            if scored or round_ends or done % log_every == 0:
+                values = self._measure(done, window)
+                if round_ends:
+                    values |= self._end_round()
+                if scored:
+                    values |= self._score()
+                    self._keep(done, values)
+                window = Throughput()
+                if self._told_to_stop(done, values, scored) and done < self.steps:
+                    return self._outcome("stopped", values, done)
+            if checkpoints and save_every and done % save_every == 0 and done < self.steps:
+                self._save(done, checkpoints)
         return self._outcome("complete", values, self.steps)
 
     def _select(self, step: int) -> None:
@@ -311,9 +326,10 @@ class _Run:
         batch = collate([self.data[index] for index in indices], pad)
         return {key: value.to(self.workspace.device) for key, value in batch.items()}
 
-    def _measure(self, done: int, losses: list[Tensor], window: Throughput) -> dict[str, float]:
+    def _measure(self, done: int, window: Throughput) -> dict[str, float]:
         """Return the metrics of the steps since the last report."""
-        loss = float(torch.stack(losses).mean())
+        loss = float(torch.stack(self.losses).mean())
+        self.losses = []
         # The loss is summed over all ranks, so that all see the same and leave together.
         if not math.isfinite(loss):
             raise TrainingError(f"the loss became {loss} by step {done}; try a lower learning rate")
