@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import math
@@ -35,8 +36,10 @@ from hft_ray.training.checkpoint import (
 )
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
+from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.gauges import PeakMemory, Throughput
 from hft_ray.training.kept import keep
+from hft_ray.training.models import recompute_activations
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
@@ -80,7 +83,8 @@ def run(
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
-    with workspace.model(config, numerics) as model:
+    gc.collect()  # what an earlier run of this process left, its model above all
+    with workspace.model(config, numerics) as model, only_new_garbage():
         one = _Run(config, workspace, model, numerics, report, extras)
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
@@ -128,8 +132,7 @@ class _Run:
         self.base: Scores | None = None
         self.started = time.monotonic()
         if config.training.gradient_checkpointing:
-            # Reentrant checkpointing gives a block no gradient when its inputs need none.
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            recompute_activations(model)
 
     def resume(self, folder: Path) -> int:
         """Go on from the newest whole checkpoint in ``folder``; return the steps made, 0 if none.
