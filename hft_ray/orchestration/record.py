@@ -12,7 +12,6 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
-from hft_ray.orchestration.weights import Pruned, source_of
 from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
@@ -53,6 +52,7 @@ class Recorder:
         self._reference: dict[str, float] = {}
         self._open: set[str] = set()
         self._params: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, str] = {}
 
     def open(
         self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
@@ -100,13 +100,13 @@ class Recorder:
             key = run_key(trial, each["variant"])
             self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
 
-    def tell_pruned(self, pruned: Iterable[Pruned], front: Front) -> None:
-        """Tag the runs whose weights were deleted."""
-        gone = {(each.trial, each.name): each.reason for each in pruned}
-        for point in front.points:
-            reason = gone.get((point.trial, source_of(point.variant)))
-            if reason is not None:
-                self._tracker.set_weights(run_key(point.trial, point.variant), f"deleted: {reason}")
+    def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
+        """Tag the runs with what became of their weights; what was told before costs nothing."""
+        for (trial, variant), what in told.items():
+            key = run_key(trial, variant)
+            if self._weights.get(key) != what:
+                self._weights[key] = what
+                self._tracker.set_weights(key, what)
 
     def front(self, trials: Iterable[Known]) -> Front:
         """Return the front of the trials so far."""
@@ -237,7 +237,7 @@ def front_of(record: SweepRecord, config: Config) -> Front:
         Point(**vars(each) | {"values": {k: x for k, x in each.values.items() if math.isfinite(x)}})
         for each in points_from_tracking(record, shown_params(config))
     ]
-    # By number, as the search knows them: two trials may start in the same moment.
-    points.sort(key=lambda point: (len(point.trial), point.trial))
+    # By number and name: two trials, or variants, may start in the same moment.
+    points.sort(key=lambda point: (len(point.trial), point.trial, point.variant or ""))
     objectives = cast("dict[str, Direction]", record.objectives)
     return build_front(record.name, objectives, points, record.base, record.reference_point)
