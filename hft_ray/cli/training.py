@@ -50,8 +50,15 @@ def run_once(
             result = outcome.to_json()
             text = json.dumps(result, indent=2)
             (out / "result.json").write_text(text + "\n", encoding="utf-8")
+            _draw(result, config.name, out / "selection.png")
             console.print(f"model and result.json are in {out}", soft_wrap=True)
             return result
+
+
+def _draw(result: dict[str, Any], name: str, path: Path) -> None:
+    from hft_ray.pareto import render_selection  # takes seconds, which other ranks need not spend
+
+    render_selection(result["selection"], result["steps"], name, path)
 
 
 def _reporter(console: Console) -> Any:

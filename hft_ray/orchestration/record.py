@@ -12,7 +12,15 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
-from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
+from hft_ray.pareto import (
+    Direction,
+    Front,
+    Point,
+    build_front,
+    render_html,
+    render_png,
+    render_selection,
+)
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -90,8 +98,19 @@ class Recorder:
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
                 self._open.discard(trial)
+                self._picture(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
                 self._variants(trial, self._params.pop(trial, {}), event)
+
+    def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
+        """Draw what was selected, of a trial that has selected something."""
+        if not event.get("selection"):
+            return
+        self._folder.pictures.mkdir(parents=True, exist_ok=True)
+        path = self._folder.pictures / f"{trial}.png"
+        title = f"{trial} of {self._config.name}"
+        render_selection(event["selection"], event["steps"], title, path)
+        self._tracker.log_artifact(path, "selection.png", trial)
 
     def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write what was made of a trained model, each as a run below the trial's."""

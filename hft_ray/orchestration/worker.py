@@ -101,6 +101,7 @@ class _Worker:
         return {
             "state": outcome.state,
             "seconds": outcome.seconds,
+            "steps": outcome.steps,
             "selection": told["selection"],
             "variants": told["variants"],
         }
