@@ -22,6 +22,7 @@ BELOW = {
     "training": {"config", "selection", "data", "evaluation"},
     "weights": {"config", "selection", "data", "evaluation", "training"},
     "pareto": set(),
+    "analysis": {"pareto"},
     "search": {"config", "pareto"},
     "tracking": {"config"},
     "demo": {"config", "data", "evaluation", "training"},
@@ -39,6 +40,7 @@ OUTSIDE = {
     "training": {"ray", "mlflow", "optuna"},
     "weights": {"ray", "mlflow", "optuna"},
     "pareto": HEAVY,
+    "analysis": HEAVY,
     "search": {"mlflow", "torch", "transformers", "deepspeed"},
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
 }

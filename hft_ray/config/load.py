@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hft_ray.config.combinations import combinations
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import EVALUATIONS
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
@@ -108,7 +109,16 @@ def _search_problems(config: Config) -> list[Problem]:
         ]
         if not unknown:
             problems += _assignment_problems(config, assignments, path)
-    return problems
+    return problems or _combination_problems(config)
+
+
+def _combination_problems(config: Config) -> list[Problem]:
+    """Return the first combination of searched values that FILE would refuse."""
+    for assignments in combinations(config):
+        for problem in _assignment_problems(config, assignments, "search.space"):
+            hint = f"holds values that do not fit together: {problem.message}; keep them apart with"
+            return [Problem("search.space", f"{hint} when", assignments)]
+    return []
 
 
 def _assignment_problems(config: Config, values: Mapping[str, Any], path: str) -> list[Problem]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from hft_ray.config import Config, ConfigError, Problem, Search
@@ -12,15 +11,8 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
-from hft_ray.pareto import (
-    Direction,
-    Front,
-    Point,
-    build_front,
-    render_html,
-    render_png,
-    render_selection,
-)
+from hft_ray.orchestration.report import write_front
+from hft_ray.pareto import Direction, Front, Point, build_front, render_selection
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -150,7 +142,7 @@ class Recorder:
         # The run ids are part of the report: all are known once the tags of all are written.
         self._tracker.flush(timeout=30)
         front = self.front(trials)
-        for file in write_front(front, self._folder.path / "front"):
+        for file in write_front(front, self._config, self._folder.path / "front"):
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
@@ -177,7 +169,7 @@ def _end(known: Known) -> dict[str, Any]:
 def points_of(
     known: Known, config: Config, run_id: Callable[[str], str | None] = lambda key: None
 ) -> list[Point]:
-    """Return what a front shows of a trial: the trained model, then its variants.
+    """Return what a front shows of a trial: the trained model, then its variants by their names.
 
     Args:
         known: The trial.
@@ -188,7 +180,7 @@ def points_of(
     resolved = settings(with_settings(config, known.params))
     state = known.result.get("state") or known.state
     found: list[tuple[str | None, str, Mapping[str, Any]]] = [(None, state, known.result)]
-    for each in known.result.get("variants") or ():
+    for each in sorted(known.result.get("variants") or (), key=lambda each: each["variant"]):
         found.append((each["variant"], "complete", each))
     return [
         Point(
@@ -219,16 +211,6 @@ def shown_params(config: Config) -> list[str]:
     assert config.search is not None
     fixed = [key for assignments in config.search.first for key in assignments]
     return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
-
-
-def write_front(front: Front, folder: Path) -> list[Path]:
-    """Write ``front.json``, ``front.html`` and ``front.png`` to ``folder``; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page, picture = (folder / f"front.{suffix}" for suffix in ("json", "html", "png"))
-    data.write_text(front.to_json(), encoding="utf-8")
-    page.write_text(render_html(front), encoding="utf-8")
-    render_png(front, picture)
-    return [data, page, picture]
 
 
 def front_from_tracking(uri: str, experiment: str, name: str) -> Front:

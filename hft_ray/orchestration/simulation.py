@@ -9,7 +9,8 @@ from filelock import FileLock, Timeout
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import points_of, write_front
+from hft_ray.orchestration.record import points_of
+from hft_ray.orchestration.report import write_front
 from hft_ray.orchestration.view import SweepView, Watch
 from hft_ray.pareto import Front, build_front
 from hft_ray.search import Study
@@ -56,7 +57,7 @@ def run_simulated(
             return None
         points = [point for known in study.trials() for point in points_of(known, config)]
         front = build_front(config.name, study.search.objectives, points, table.base, reference)
-        write_front(front, folder.path / "front")
+        write_front(front, config, folder.path / "front")
     return front
 
 

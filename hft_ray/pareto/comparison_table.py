@@ -6,8 +6,7 @@ import math
 
 from hft_ray.pareto.comparison import Comparison, Difference
 from hft_ray.pareto.matching import Match
-from hft_ray.pareto.table import format_value
-from hft_ray.pareto.uncertainty import Estimate
+from hft_ray.pareto.table import estimate_text, format_value
 
 
 def side_rows(comparison: Comparison) -> list[dict[str, str]]:
@@ -73,16 +72,6 @@ def verdict(difference: Difference) -> str:
     if low > 0:
         return difference.a
     return difference.b if high < 0 else "not decided"
-
-
-def estimate_text(estimate: Estimate | None) -> str:
-    """Return ``0.745 [0.712, 0.778]``, or a dash when nothing is known of the noise."""
-    if estimate is None:
-        return "–"
-    value, *_ = format_value(estimate.value, estimate.error).split(" ")
-    decimals = len(value.partition(".")[2])
-    low, high = (f"{end:.{decimals}f}" for end in estimate.interval())
-    return f"{value} [{low}, {high}]"
 
 
 def _number(value: float) -> str:

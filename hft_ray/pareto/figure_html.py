@@ -17,7 +17,7 @@ from hft_ray.pareto import picture
 from hft_ray.pareto.front import Front, minimised
 from hft_ray.pareto.page import page
 from hft_ray.pareto.picture import Mark
-from hft_ray.pareto.plotting import plots_html, style
+from hft_ray.pareto.plotting import Section, plots_html, style
 from hft_ray.pareto.points import Point
 from hft_ray.pareto.table import format_setting, objective_text
 
@@ -30,18 +30,26 @@ _STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def render_html(front: Front, extra: Mapping[str, str] | None = None) -> str:
-    """Return the page: the front, its table, and all points.
+def render_html(
+    front: Front, extra: Mapping[str, str] | None = None, sections: Sequence[Section] = ()
+) -> str:
+    """Return the page: the front, its table, further sections, and all points.
 
     Args:
         front: What is shown.
         extra: Facts for the head of the page, such as the model's name; label -> text.
+        sections: What others have to say about the sweep.
     """
-    figures = [_scatter(front)]
+    own = [_scatter(front)]
     if len(front.objectives) > 2:
-        figures.append(_parallel(front))
-    plots = plots_html(figures)
-    return page(front, plots, extra or {})
+        own.append(_parallel(front))
+    plots = plots_html([*own, *(figure for each in sections for figure in each.figures)])
+    rest = iter(plots[len(own) :])
+    cards = [
+        f"<h2>{escape(each.title)}</h2>{''.join(next(rest) for _ in each.figures)}{each.html}"
+        for each in sections
+    ]
+    return page(front, plots[: len(own)], extra or {}, cards)
 
 
 def hover(front: Front, point: Point) -> str:
@@ -235,11 +243,18 @@ def _parallel(front: Front) -> Any:
     figure.update_xaxes(
         title=None,
         tickvals=list(range(len(names))),
-        ticktext=[escape(picture.direction_text(front, name)) for name in names],
-        range=[-0.3, len(names) - 0.7],
+        ticktext=[_lines(picture.direction_text(front, name)) for name in names],
+        range=[-0.4, len(names) - 0.6],
     )
     figure.update_yaxes(title=None, tickvals=[0, 1], ticktext=["worst", "best"])
     return figure
+
+
+def _lines(text: str) -> str:
+    """Return the text of a tick over two lines: plotly leaves out ticks that overlap."""
+    name, _, direction = text.partition(" (")
+    shown = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+    return f"{escape(shown)}<br>({escape(direction)}"
 
 
 def _is_knee(front: Front, point: Point) -> bool:

@@ -27,7 +27,7 @@ _MOST_MARKED = 24
 
 
 def render_selection(rounds: Rounds, steps: int, title: str, path: Path | str) -> None:
-    """Write the picture to ``path``: 1,680 x 1,200 pixels, legible at half that.
+    """Write the picture to ``path``: 1,260 x 900 pixels.
 
     Args:
         rounds: At least one, as in ``result.json``: ``step`` (the round's first), ``fractions``
@@ -38,7 +38,7 @@ def render_selection(rounds: Rounds, steps: int, title: str, path: Path | str) -
         title: What the picture is of.
         path: A png file.
     """
-    figure = Figure(figsize=(10.5, 7.5), dpi=160, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(10.5, 7.5), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     shares, distances = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     _head(shares, rounds, steps, title)

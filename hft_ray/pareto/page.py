@@ -7,10 +7,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from hft_ray.pareto import picture
+from hft_ray.pareto.certainty import Certainty, certainty
 from hft_ray.pareto.document import cell, document, row, table
 from hft_ray.pareto.front import Front
 from hft_ray.pareto.points import Point
-from hft_ray.pareto.table import format_setting, objective_text, short_names, varied_params
+from hft_ray.pareto.table import (
+    estimate_text,
+    format_setting,
+    objective_text,
+    short_names,
+    varied_params,
+)
 
 
 def page(
@@ -21,9 +28,13 @@ def page(
     ``analysis`` holds further cards, HTML too.
     """
     facts = " · ".join(f"{escape(label)}: {escape(text)}" for label, text in extra.items())
+    sure = certainty(front)
     lines = [
         f"{escape(picture.how_to_read(front))} Hover over a symbol for configuration and run.",
         escape(picture.summary(front)),
+        f"Hypervolume without noise: {estimate_text(sure.hypervolume)} (95 % interval)."
+        if sure
+        else "",
         facts,
     ]
     heading = f"<h1>{escape(front.sweep)}</h1>" + "".join(f"<p>{x}</p>" for x in lines if x)
@@ -34,9 +45,10 @@ def page(
         for plot in plots[1:]
     ]
     cards.append(
-        f"<h2>The front</h2>{_front_table(front)}"
+        f"<h2>The front</h2>{_front_table(front, sure)}"
         "<p>Values ± standard error. Knee: the point nearest the ideal, each objective scaled to "
-        "the extent of the front. Click a column's head to sort.</p>"
+        "the extent of the front. P: how probably the trial is on the front of the true values, "
+        "of which those here are noisy measurements. Click a column's head to sort.</p>"
     )
     cards += analysis
     cards.append(
@@ -46,29 +58,45 @@ def page(
     return document(f"{front.sweep}: Pareto front", heading, cards)
 
 
-def _front_table(front: Front) -> str:
+def _front_table(front: Front, sure: Certainty | None) -> str:
     """Return the front's table; full fine-tuning and the base model stand below for comparison."""
     full = [p for p in front.points if p.full_fine_tuning and p.state == "complete"]
     others = [point for point in full if point not in front.members]
-    return _table(front, [*front.members, *others], with_base=True)
+    probabilities = sure.probabilities if sure else {}
+    return _table(front, [*front.members, *others], with_base=True, probabilities=probabilities)
 
 
-def _table(front: Front, points: Sequence[Point], *, with_base: bool = False) -> str:
+def _table(
+    front: Front,
+    points: Sequence[Point],
+    *,
+    with_base: bool = False,
+    probabilities: Mapping[str, float] | None = None,
+) -> str:
     settings = varied_params(front.points)
-    heads = ["trial", *front.objectives, *short_names(settings).values(), "state", "run"]
-    rows = [_row(front, point, settings) for point in points]
+    known = ["P"] if probabilities else []
+    heads = [
+        *("trial", *front.objectives, *known),
+        *(*short_names(settings).values(), "state", "run"),
+    ]
+    rows = [_row(front, point, settings, probabilities or {}) for point in points]
     if with_base:
-        rows.append(_base_row(front, len(settings)))
+        rows.append(_base_row(front, len(known) + len(settings)))
     return table(heads, rows)
 
 
-def _row(front: Front, point: Point, settings: Sequence[str]) -> str:
+def _row(
+    front: Front, point: Point, settings: Sequence[str], probabilities: Mapping[str, float]
+) -> str:
     is_knee = front.knee_index is not None and front.points[front.knee_index] is point
     note = " (knee)" if is_knee else " (full fine-tuning)" if point.full_fine_tuning else ""
     cells = [cell(point.label + note)]
     for name in front.objectives:
         value = point.values.get(name, math.nan)
         cells.append(cell(objective_text(front, point, name), "" if math.isnan(value) else value))
+    if probabilities:
+        chance = probabilities.get(point.label)
+        cells.append(cell("") if chance is None else cell(f"{chance:.0%}", chance))
     cells += [_setting_cell(point.params.get(key, "")) for key in settings]
     cells.append(cell(point.state))
     cells.append(f'<td data-sort=""><code>{escape(point.run_id or "–")}</code></td>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hft_ray.pareto import picture
@@ -14,6 +15,15 @@ _CONFIG = {
     "responsive": True,
     "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 }
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a front's page: plotly figures under a title, and HTML (escaped) below them."""
+
+    title: str
+    figures: tuple[Any, ...]
+    html: str
 
 
 def style(figure: Any, height: int) -> None:

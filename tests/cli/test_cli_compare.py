@@ -181,3 +181,49 @@ def test_what_cannot_be_compared_is_refused(root, names, said, monkeypatch, caps
     error = capsys.readouterr().err
     assert all(each in error for each in said), error
     assert not (tmp_path / "out").exists()
+
+
+def test_report_rebuilds_the_page_with_the_analysis(root):
+    text = invoke(root, "report", "plain")
+    assert "without noise" in text
+    assert "[" in text.split("without noise")[1].splitlines()[0]
+    page = (root / "sweeps/plain/front/front.html").read_text()
+    for part in ("What the settings do", "Hypervolume without noise", "granularity", "reselect"):
+        assert part in page
+    assert ">P</th>" in page
+
+
+@pytest.mark.parametrize("rule", ["knee", "best:task/score", "task/score>=0.7", "trial:t0003"])
+def test_report_selects(root, rule):
+    content = json.loads(invoke(root, "report", "plain", "--select", rule, "--json"))
+    points = {point["trial"]: point for point in content["points"]}
+    chosen = points[content["selected"]]
+    match rule:
+        case "knee":
+            assert content["selected"] == content["knee"]
+        case "trial:t0003":
+            assert content["selected"] == "t0003"
+        case "best:task/score":
+            best = max(point["values"]["task/score"] for point in points.values())
+            assert chosen["values"]["task/score"] == best
+        case _:
+            within = [p for p in points.values() if p["values"]["task/score"] >= 0.7]
+            least = min(point["values"]["forgetting/mean"] for point in within)
+            assert chosen["values"]["forgetting/mean"] == least
+
+
+def test_report_selects_by_what_was_spent(root):
+    text = invoke(root, "report", "plain", "--select", "cost/device_seconds<=30")
+    chosen = text.split("cost/device_seconds<=30:")[1]
+    assert "selection.ratio: 0." in chosen
+    assert float(chosen.split("cost/device_seconds: ")[1].split()[0]) <= 30
+
+
+def test_a_rule_that_no_trial_meets_is_refused(root, monkeypatch, capsys):
+    rule = "task/score>=2"
+    command = ["report", "plain", "--select", rule, "--storage", str(root)]
+    monkeypatch.setattr(sys, "argv", ["hft-ray", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--select: no trial has task/score >= 2" in capsys.readouterr().err

@@ -171,6 +171,23 @@ def test_perplexity_agrees_with_lm_eval(metric, folder, pair):
     assert 0 < found.stderr < found.value
 
 
+def test_our_cross_entropy_is_lm_evals_likelihood_of_whole_texts(folder):
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model, tokenizer = make_pair("llama")  # its texts begin with a token that is not predicted
+    texts = [json.loads(line)["text"] for line in (folder / "texts.jsonl").open()]
+    adapter = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    asked = [Instance("loglikelihood", {}, ("", text), index) for index, text in enumerate(texts)]
+    expected = [-loglik for loglik, _ in adapter.loglikelihood(asked)]
+    entry = {"name": "t", "kind": "perplexity", "data": str(folder / "texts.jsonl")}
+    asked = EvaluationSection.model_validate({"general": [entry]})
+    found = Suite(asked, tokenizer).score(model).general["t"]
+    sums = [mean * count for mean, count in zip(found.items, found.weights, strict=True)]
+    assert sums == pytest.approx(expected, rel=1e-5)
+    assert found.value == pytest.approx(sum(expected) / sum(found.weights), rel=1e-5)
+
+
 @pytest.mark.parametrize("chosen", ["first", "whole"])
 def test_generation_agrees_with_lm_eval(chosen, folder, pair):
     expected = own_results(folder, pair, "prompts")

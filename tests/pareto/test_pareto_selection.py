@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 import matplotlib.image
 import pytest
@@ -73,7 +74,7 @@ def lines(axes):
 def test_every_number_of_every_round_is_drawn(drawn, count, every):
     rounds = make_rounds(count, every)
     shares, distances, picture = drawn(rounds, count * every)
-    assert picture.shape[:2] == (1200, 1680)
+    assert picture.shape[:2] == (900, 1260)
     ends = [(number + 1) * every for number in range(count)]
     found = lines(distances)
     assert set(found) == {name.replace("_", " ") for name in (*CATEGORIES, "all")}
@@ -115,7 +116,7 @@ def test_nothing_is_outside_the_picture_or_over_something_else(drawn):
             assert axes.get_window_extent().x1 < legend.x0 < legend.x1 <= width
         labels = [label for label in distances.get_xticklabels() if label.get_text()]
         boxes = [label.get_window_extent() for label in labels]
-        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+        assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
 def test_without_an_audit_the_picture_says_so(drawn):
