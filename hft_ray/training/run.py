@@ -21,6 +21,7 @@ from hft_ray.evaluation import Scores, metric_errors, metric_values
 from hft_ray.selection import Draw, History, Schedule, Touched, draw, needs, pool
 from hft_ray.training.audit import Audit
 from hft_ray.training.base import known_base, run_ranks, score_base
+from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
     RANDOM,
     Manifest,
@@ -38,13 +39,12 @@ from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
 from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.gauges import PeakMemory, Throughput
-from hft_ray.training.kept import keep
 from hft_ray.training.models import recompute_activations
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
 from hft_ray.training.schedule import learning_rate
-from hft_ray.training.variants import Extras, Maker, averages, dominated
+from hft_ray.training.variants import Extras, Maker, averages
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -111,10 +111,11 @@ class _Run:
         extras: Extras | None,
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
-        self.report, self.extras = report, extras
-        self.variants: list[Candidate] = []
+        self.report = report
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
+        base = workspace.weights_hash(config.model)
+        self.candidates = Candidates(extras, model, base, self.ranks) if extras else None
         self.data: TrainingSet = workspace.training_set(config.model, config.data)
         self.suite = workspace.suite(config.model, config.evaluation)
         self.catalog = workspace.catalog(config.model)
@@ -164,8 +165,9 @@ class _Run:
         self.touched.restore(manifest.touched)
         self._train_only(drawn)
         self.rounds = [Round(**each) for each in manifest.rounds]
-        self.variants = [Candidate(**each) for each in manifest.variants]
         self.losses = [torch.tensor(loss, device=self.workspace.device) for loss in manifest.losses]
+        if self.candidates:
+            self.candidates.found = [Candidate(**each) for each in manifest.variants]
         self.started -= manifest.seconds
         if manifest.ranks == self.ranks.size:
             states = dict(tensors_of(files, random=True))
@@ -210,7 +212,7 @@ class _Run:
             touched=sorted(self.touched.parameters),
             steps=self.engine.steps,
             rounds=[asdict(each) for each in self.rounds],
-            variants=[asdict(each) for each in self.variants],
+            variants=[asdict(each) for each in self._found],
             losses=[float(loss) for loss in self.losses],
             seconds=time.monotonic() - self.started,
             ranks=self.ranks.size,
@@ -241,7 +243,7 @@ class _Run:
                     values |= self._end_round()
                 if scored:
                     values |= self._score()
-                    self._keep(done, values)
+                    self._offer(done, values)
                 window = Throughput()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
@@ -350,20 +352,16 @@ class _Run:
         scores = self.suite.score(self.engine.forward_model, self.ranks, self.base)
         return {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
 
-    def _keep(self, done: int, values: dict[str, float]) -> None:
-        """Keep the weights of a scored model, for export, unless a variant is better throughout."""
-        extras, last = self.extras, done == self.steps
-        if extras is None:
-            return
-        others = (each.values for each in self.variants)
-        if not last and dominated(values, others, extras.objectives):
-            return
-        if not last:
-            self.variants.append(Candidate(f"step-{done}", done, values))
-        if extras.folder is not None:
-            name = "final" if last else f"step-{done}"
-            base = self.workspace.weights_hash(self.config.model)
-            keep(extras.folder / name, self.model, self.touched.parameters, base, self.ranks)
+    @property
+    def _found(self) -> list[Candidate]:
+        return self.candidates.found if self.candidates else []
+
+    def _offer(self, done: int, values: dict[str, float]) -> None:
+        """Hand a scored model to the candidates, if the run has any."""
+        if self.candidates and done < self.steps:
+            self.candidates.take(done, values, self.touched.parameters)
+        elif self.candidates:
+            self.candidates.take_last(values, self.touched.parameters)
 
     def add_variants(self, outcome: Outcome, extras: Extras) -> None:
         """Score what can be made of the trained model without training; restores it."""
@@ -377,7 +375,8 @@ class _Run:
 
         ends = (metric_values(self.base, self.base), outcome.values)
         found = averages(extras.variants, ends, extras.objectives, score)
-        named = [(f"alpha-{alpha:g}", values) for alpha, values in found]
+        # All digits: the export makes the average of this name again.
+        named = [(f"alpha-{alpha!r}", values) for alpha, values in found]
         if extras.variants.half_reset:
             maker.half_reset(self.catalog, self.config.selection)
             named.append(("reset-0.5", self._score()))
@@ -402,5 +401,5 @@ class _Run:
             seconds=time.monotonic() - self.started,
             selection=self.rounds,
             touched_fraction=self.touched.fraction,
-            variants=list(self.variants),
+            variants=list(self._found),
         )

@@ -18,6 +18,7 @@ from typing import Literal
 from hft_ray.config import Selection, Variants
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.engine import Engine
+from hft_ray.training.kept import Budget
 from hft_ray.training.origin import Origin
 
 Values = dict[str, float]
@@ -32,11 +33,13 @@ class Extras:
         folder: Where weights are kept, for export: ``final`` and ``step-N``; None keeps none.
         objectives: Metric -> max or min: what is better.
         variants: Which variants to score after training.
+        budget: What the weights of all trials may take; None for any.
     """
 
     folder: Path | None
     objectives: Mapping[str, Literal["max", "min"]]
     variants: Variants = field(default_factory=Variants)
+    budget: Budget | None = None
 
 
 def reset_selection(selection: Selection) -> Selection:
