@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -43,19 +43,12 @@ from hft_ray.training.models import recompute_activations
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
-from hft_ray.training.schedule import learning_rate
+from hft_ray.training.schedule import learning_rate, total_steps
 from hft_ray.training.variants import Extras, Maker, averages
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
 _COSTS = ("train/", "selection/", "cost/")
-
-
-def total_steps(config: Config, examples: int) -> int:
-    """Return the optimizer steps of a run over ``examples`` training examples."""
-    if config.training.steps is not None:
-        return config.training.steps
-    return max(1, math.ceil((config.training.epochs or 1) * examples / config.training.batch_size))
 
 
 def run(
@@ -369,21 +362,30 @@ class _Run:
         assert self.base is not None
         maker = Maker(self.engine, self.origin, self.draw, self.touched.parameters)
 
-        def score(alpha: float) -> dict[str, float]:
-            maker.average(alpha)
-            return self._score()
+        # What is no score is the trained model's, but for what scoring costs on top.
+        rest = {name: x for name, x in outcome.values.items() if name.startswith(_COSTS)}
+
+        def scored(make: Callable[[], None]) -> dict[str, float]:
+            began = time.monotonic()
+            make()
+            values = rest | self._score()
+            values["cost/device_seconds"] += (time.monotonic() - began) * self.ranks.size
+            return values
 
         ends = (metric_values(self.base, self.base), outcome.values)
-        found = averages(extras.variants, ends, extras.objectives, score)
+        between = averages(
+            extras.variants,
+            ends,
+            extras.objectives,
+            lambda alpha: scored(lambda: maker.average(alpha)),
+        )
         # All digits: the export makes the average of this name again.
-        named = [(f"alpha-{alpha!r}", values) for alpha, values in found]
+        named = [(f"alpha-{alpha!r}", values) for alpha, values in between]
         if extras.variants.half_reset:
-            maker.half_reset(self.catalog, self.config.selection)
-            named.append(("reset-0.5", self._score()))
+            reset = scored(lambda: maker.half_reset(self.catalog, self.config.selection))
+            named.append(("reset-0.5", reset))
         maker.average(1.0)
-        # What is no score is the trained model's.
-        rest = {name: x for name, x in outcome.values.items() if name.startswith(_COSTS)}
-        outcome.variants += [Candidate(name, outcome.steps, rest | x) for name, x in named]
+        outcome.variants += [Candidate(name, outcome.steps, values) for name, values in named]
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False
