@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -44,11 +44,10 @@ from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
 from hft_ray.training.schedule import learning_rate, total_steps
-from hft_ray.training.variants import Extras, Maker, averages
+from hft_ray.training.variants import Extras, Maker, score_variants
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
-_COSTS = ("train/", "selection/", "cost/")
 
 
 def run(
@@ -360,32 +359,13 @@ class _Run:
         """Score what can be made of the trained model without training; restores it."""
         assert self.draw is not None
         assert self.base is not None
-        maker = Maker(self.engine, self.origin, self.draw, self.touched.parameters)
-
-        # What is no score is the trained model's, but for what scoring costs on top.
-        rest = {name: x for name, x in outcome.values.items() if name.startswith(_COSTS)}
-
-        def scored(make: Callable[[], None]) -> dict[str, float]:
-            began = time.monotonic()
-            make()
-            values = rest | self._score()
-            values["cost/device_seconds"] += (time.monotonic() - began) * self.ranks.size
-            return values
-
-        ends = (metric_values(self.base, self.base), outcome.values)
-        between = averages(
-            extras.variants,
-            ends,
-            extras.objectives,
-            lambda alpha: scored(lambda: maker.average(alpha)),
+        touched = self.touched.parameters
+        maker = Maker(self.engine, self.origin, self.catalog, self.draw, touched)
+        base = metric_values(self.base, self.base)
+        selection, size = self.config.selection, self.ranks.size
+        outcome.variants += score_variants(
+            maker, extras, selection, base, outcome, self._score, size
         )
-        # All digits: the export makes the average of this name again.
-        named = [(f"alpha-{alpha!r}", values) for alpha, values in between]
-        if extras.variants.half_reset:
-            reset = scored(lambda: maker.half_reset(self.catalog, self.config.selection))
-            named.append(("reset-0.5", reset))
-        maker.average(1.0)
-        outcome.variants += [Candidate(name, outcome.steps, values) for name, values in named]
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False
