@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,7 +15,10 @@ from hft_ray.config.evaluation import EVALUATIONS
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
 from hft_ray.config.schema import Config
 from hft_ray.config.search import Choices
+from hft_ray.config.section import Section
 from hft_ray.config.stopping import stopping_problems
+
+S = TypeVar("S", bound=Section)
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -77,6 +80,18 @@ def validate(raw: Mapping[str, Any], source: str) -> Config:
     if problems:
         raise ConfigError(problems, source)
     return config
+
+
+def validate_section(section: type[S], raw: Mapping[str, Any]) -> S:
+    """Validate one section of FILE by itself.
+
+    Raises:
+        ConfigError: Everything that is wrong with it, together.
+    """
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_problems(error), section.__name__) from error
 
 
 def _search_problems(config: Config) -> list[Problem]:

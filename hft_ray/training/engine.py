@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
+from hft_ray.training.leftovers import destroy
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
 
@@ -46,10 +47,15 @@ def micro_batch_size(training: Training, ranks: int) -> int:
     return training.micro_batch_size or training.batch_size // ranks
 
 
-def deepspeed_config(training: Training, numerics: Numerics, ranks: int) -> dict[str, Any]:
-    """Return DeepSpeed's configuration for ``training``."""
+def deepspeed_config(
+    training: Training, numerics: Numerics, ranks: int, trained: int
+) -> dict[str, Any]:
+    """Return DeepSpeed's configuration for ``training`` of ``trained`` numbers."""
     micro = micro_batch_size(training, ranks)
-    zero: dict[str, Any] = {"stage": training.zero_stage}
+    # DeepSpeed's own buffer for gradients on their way to other ranks has room for 5e8 numbers
+    # whatever the model. What does not fit into it goes on its own.
+    bucket = min(500_000_000, max(1, trained // 50))
+    zero: dict[str, Any] = {"stage": training.zero_stage, "reduce_bucket_size": bucket}
     if training.offload == "optimizer":
         zero["offload_optimizer"] = {"device": "cpu"}
     return {
@@ -82,7 +88,6 @@ class Engine:
         self._training = training
         self._numerics = numerics
         self._ranks = ranks
-        self._config = deepspeed_config(training, numerics, ranks.size)
         self._deepspeed: Any = None
         self._steps: dict[str, int] = {}
         self.parked: dict[str, Moments] = {}
@@ -100,6 +105,7 @@ class Engine:
             self.parked = {name: kept for name, kept in self.parked.items() if name in chosen}
         apply(self.model, draw)
         groups = self._groups(draw)
+        trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
         optimizer = torch.optim.AdamW(
             [{"params": list(group.parameters.values())} for group in groups],
             # Some of DeepSpeed's optimizers make a step while they are built, which must not move
@@ -112,7 +118,7 @@ class Engine:
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
             optimizer=optimizer,
-            config=self._config,
+            config=deepspeed_config(self._training, self._numerics, self._ranks.size, trained),
             dist_init_required=False,
         )
         self._steps = {name: group.steps for group in groups for name in group.parameters}
@@ -277,13 +283,9 @@ class Engine:
             return
         engine, self._deepspeed = self._deepspeed, None
         self._steps = {}
-        engine.destroy()
-        # destroy() leaves these two hooks behind, which would run again in every later engine.
-        engine.module_forward_pre_hook.remove()
-        engine.module_forward_post_hook.remove()
-        for parameter in self.model.parameters():
-            parameter.grad = None
+        destroy(engine, self.model)
         del engine
+        # It is full of cycles, and the next one needs its memory.
         gc.collect()
 
 
@@ -299,6 +301,10 @@ class _Group:
 def _dimensions(parameter: nn.Parameter) -> int:
     # Under ZeRO-3 a parameter at rest is an empty vector; its shape is kept aside.
     return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _numbers(parameter: nn.Parameter) -> int:
+    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def overwrite(parameter: nn.Parameter, value: Tensor) -> None:

@@ -176,7 +176,10 @@ def weights_hash(source: str, cache: Path) -> str:
         return remembered.read_text()
     value = content_hash(folder)
     remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(value)
+    # Whole or not at all: half a hash would stand for another model.
+    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as file:
+        file.write(value)
+    Path(file.name).replace(remembered)
     return value
 
 
