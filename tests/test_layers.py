@@ -22,13 +22,15 @@ BELOW = {
     "training": {"config", "selection", "data", "evaluation"},
     "weights": {"config", "selection", "data", "evaluation", "training"},
     "pareto": set(),
+    "analysis": {"pareto"},
     "search": {"config", "pareto"},
     "tracking": {"config"},
     "demo": {"config", "data", "evaluation", "training"},
+    "suites": set(),
 }
 """Package -> the packages of ours that it may import; those not here may import every other."""
 
-WITH_RAY = ("orchestration/", "search/searcher.py", "cli/sweeping.py")
+WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/sweeping.py")
 HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
 OUTSIDE = {
     "config": HEAVY,
@@ -38,6 +40,7 @@ OUTSIDE = {
     "training": {"ray", "mlflow", "optuna"},
     "weights": {"ray", "mlflow", "optuna"},
     "pareto": HEAVY,
+    "analysis": HEAVY,
     "search": {"mlflow", "torch", "transformers", "deepspeed"},
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
 }
@@ -120,9 +123,10 @@ def test_ray_is_known_where_trials_are_run_and_nowhere_else():
     users = [module for module in MODULES if "ray" in libraries(module)]
     assert users
     assert [module for module in users if not module.startswith(WITH_RAY)] == []
-    searcher = {name for name in imported("search/searcher.py") if name.split(".")[0] == "ray"}
-    assert searcher
-    assert all(name.startswith("ray.tune.search") for name in searcher)
+    for module, part in (("searcher", "search"), ("scheduler", "schedulers")):
+        names = [each for each in imported(f"search/{module}.py") if each.split(".")[0] == "ray"]
+        assert names
+        assert all(name.startswith(f"ray.tune.{part}") for name in names)
 
 
 def test_optuna_is_known_to_the_search_alone():

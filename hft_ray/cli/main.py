@@ -8,7 +8,19 @@ import typer
 from rich.console import Console
 
 from hft_ray import __version__
-from hft_ray.cli import apply, average, plan, report, reset, schema, train, tune
+from hft_ray.cli import (
+    apply,
+    average,
+    compare,
+    evaluate,
+    export,
+    plan,
+    report,
+    reset,
+    schema,
+    train,
+    tune,
+)
 from hft_ray.config import ConfigError
 
 app = typer.Typer(
@@ -22,7 +34,10 @@ app = typer.Typer(
 app.command(name="plan")(plan.plan)
 app.command(name="tune")(tune.tune)
 app.command(name="report")(report.report)
+app.command(name="export")(export.export)
+app.command(name="compare")(compare.compare)
 app.command(name="train")(train.train)
+app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="reset")(reset.reset)
 app.command(name="average")(average.average)
 app.command(name="apply")(apply.apply)

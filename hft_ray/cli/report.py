@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from hft_ray.cli.options import Json, Storage
+from hft_ray.config import ConfigError, Problem
 from hft_ray.config.storage import storage_root
+
+if TYPE_CHECKING:
+    from hft_ray.pareto import Front, Point
 
 
 def report(
     name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Choose a trial: knee, best:METRIC, trial:ID, or bounds such as "
+            "'task/score>=0.9,cost/device_seconds<=60'.",
+        ),
+    ] = None,
     uri: Annotated[
         str | None, typer.Option("--tracking-uri", help="MLflow server or store; default local.")
     ] = None,
@@ -21,21 +33,55 @@ def report(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Rebuild the front of a sweep from MLflow alone.
+    """Rebuild the front of a sweep from MLflow alone; choose one of its trials.
 
-    Example: hft-ray report demo
+    Within bounds, the trial that is best in the objective without one is chosen; with several of
+    those, their knee.
+
+    Example: hft-ray report demo --select 'task/score>=0.95'
     """
     root = storage_root(storage)
-    from hft_ray.cli.tables import front_table
     from hft_ray.orchestration.folder import SweepFolder
-    from hft_ray.orchestration.record import front_from_tracking, write_front
-    from hft_ray.tracking import tracking_uri
+    from hft_ray.orchestration.record import config_of, front_of
+    from hft_ray.orchestration.report import write_front
+    from hft_ray.tracking import read_sweep, tracking_uri
 
-    front = front_from_tracking(tracking_uri(uri, root), experiment, name)
-    files = write_front(front, SweepFolder(root, name).path / "front")
+    record = read_sweep(tracking_uri(uri, root), experiment, name)
+    config = config_of(record)
+    front = front_of(record, config)
+    chosen = None if select is None else _chosen(front, select)
+    files = write_front(front, config, SweepFolder(root, name).path / "front")
     if as_json:
-        typer.echo(json.dumps(json.loads(front.to_json())))
+        content: dict[str, Any] = json.loads(front.to_json())
+        if chosen is not None:
+            content["selected"] = chosen.trial
+        typer.echo(json.dumps(content))
         return
-    console = Console()
+    _print(front, chosen, select, str(files[1]))
+
+
+def _chosen(front: Front, rule: str) -> Point:
+    from hft_ray.pareto import ChoiceError, choose
+
+    try:
+        return choose(front, rule)
+    except ChoiceError as error:
+        raise ConfigError(Problem("--select", str(error), rule)) from error
+
+
+def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> None:
+    from hft_ray.cli.tables import front_table
+    from hft_ray.pareto import certainty, estimate_text, format_setting, format_value
+
+    console = Console(highlight=False)
     console.print(front_table(front))
-    console.print(f"report: {files[1]}", soft_wrap=True, highlight=False)
+    sure = certainty(front)
+    noise = f", without noise {estimate_text(sure.hypervolume)} (95 %)" if sure else ""
+    console.print(f"hypervolume {front.hypervolume:.4g}{noise}", markup=False)
+    if chosen is not None:
+        console.print(f"\n{rule}: {chosen.label}", style="bold", markup=False)
+        values = {k: format_value(x, chosen.errors.get(k)) for k, x in chosen.values.items()}
+        settings = {key: format_setting(value) for key, value in chosen.params.items()}
+        for key, shown in {**values, **settings}.items():
+            console.print(f"  {key}: {shown}", markup=False, soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import torch
 from rich.console import Console
 
+from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
 from hft_ray.cli.tables import front_table
@@ -69,7 +65,7 @@ def _on_cluster(
         console.print(f"logs of the workers in {cluster['logs']}", soft_wrap=True)
     if folder.claim(config):
         console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
-    with _signals() as interrupted, Progress(console, config.name) as progress:
+    with signals() as interrupted, Progress(console, config.name) as progress:
         return run_sweep(config, folder, progress, interrupted)
 
 
@@ -88,27 +84,12 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM (``ray job stop``) set."""
-    event = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        event.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _last_words(config: Config, folder: SweepFolder, front: Front, console: Console) -> None:
     """Print the front and where to look next."""
     console.print(front_table(front))
-    if front.knee is not None:
-        console.print(f"knee: [bold]{front.knee}[/], the best compromise of {sum(front.on_front)}")
+    if front.knee_index is not None:
+        label = front.points[front.knee_index].label
+        console.print(f"knee: [bold]{label}[/], the best compromise of {sum(front.on_front)}")
     console.print(f"hypervolume {front.hypervolume:.4f}")
     console.print(f"report:  {folder.report}", soft_wrap=True, highlight=False)
     uri = tracking_uri(config.tracking.uri, folder.root)

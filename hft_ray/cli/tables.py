@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
@@ -24,6 +27,18 @@ def front_table(front: Front) -> RenderableType:
         knee = row["trial"].endswith("(knee)")
         row["trial"] = row["trial"].replace(" (knee)", "*")
         table.add_row(*row.values(), style="bold" if knee else "")
+    return table
+
+
+def plain_table(title: str, rows: Sequence[Mapping[str, str]]) -> RenderableType:
+    """Return rows of text as a table, the first column to the left, the others to the right."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.title, table.title_justify = title, "left"
+    for index, column in enumerate(rows[0]):
+        side: Literal["left", "right"] = "right" if index else "left"
+        table.add_column(Text(column), justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
     return table
 
 

@@ -55,6 +55,7 @@ def run_once(
             partial = out / ".result.json"
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(out / "result.json")
+            _draw(result, config.name, out / "selection.png")
             console.print(f"model and result.json are in {out}", soft_wrap=True)
             return result
 
@@ -68,6 +69,12 @@ class _Telling(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.print(record.getMessage(), soft_wrap=True, markup=False)
+
+
+def _draw(result: dict[str, Any], name: str, path: Path) -> None:
+    from hft_ray.pareto import render_selection  # takes seconds, which other ranks need not spend
+
+    render_selection(result["selection"], result["steps"], name, path)
 
 
 def _reporter(console: Console) -> Any:

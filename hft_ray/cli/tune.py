@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,14 @@ def tune(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Refuse to go on with an earlier sweep of this name.")
     ] = False,
+    simulate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Train nothing: replay learning curves from a .jsonl or .parquet file of rows "
+            "{params, step, metrics, seconds}, on cluster.groups groups in virtual time.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a sweep, or go on with it: the same name continues where it stopped.
@@ -36,6 +45,11 @@ def tune(
         problem = "is missing; for a single run without a search use hft-ray train"
         raise ConfigError(Problem("search", problem), str(file))
     root = storage_root(storage)
+    if simulate is not None:
+        from hft_ray.cli import simulating
+
+        simulating.run(config, simulate, root, fresh, as_json)
+        return
     if sys.stdout.isatty() and not as_json:
         # What follows begins with imports of many seconds.
         typer.echo(f"{config.name}: checking model and data")

@@ -15,6 +15,7 @@ from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
 from hft_ray.config.search import Choices, Interval, Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
 from hft_ray.config.training import Training
+from hft_ray.config.variants import Variants
 
 __all__ = [
     "Choices",
@@ -38,6 +39,7 @@ __all__ = [
     "Selection",
     "Tracking",
     "Training",
+    "Variants",
     "Weights",
     "nearest",
 ]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hft_ray.config.combinations import combinations
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import EVALUATIONS
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
 from hft_ray.config.schema import Config
 from hft_ray.config.search import Choices
+from hft_ray.config.section import Section
 from hft_ray.config.stopping import stopping_problems
+
+S = TypeVar("S", bound=Section)
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -78,6 +82,18 @@ def validate(raw: Mapping[str, Any], source: str) -> Config:
     return config
 
 
+def validate_section(section: type[S], raw: Mapping[str, Any]) -> S:
+    """Validate one section of FILE by itself.
+
+    Raises:
+        ConfigError: Everything that is wrong with it, together.
+    """
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_problems(error), section.__name__) from error
+
+
 def _search_problems(config: Config) -> list[Problem]:
     """Return what is wrong with the searched keys: unknown ones, and values FILE would refuse."""
     if config.search is None:
@@ -108,7 +124,16 @@ def _search_problems(config: Config) -> list[Problem]:
         ]
         if not unknown:
             problems += _assignment_problems(config, assignments, path)
-    return problems
+    return problems or _combination_problems(config)
+
+
+def _combination_problems(config: Config) -> list[Problem]:
+    """Return the first combination of searched values that FILE would refuse."""
+    for assignments in combinations(config):
+        for problem in _assignment_problems(config, assignments, "search.space"):
+            hint = f"holds values that do not fit together: {problem.message}; keep them apart with"
+            return [Problem("search.space", f"{hint} when", assignments)]
+    return []
 
 
 def _assignment_problems(config: Config, values: Mapping[str, Any], path: str) -> list[Problem]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.variants import Variants
 
 
 class Interval(Section):
@@ -86,6 +87,13 @@ class Search(Section):
     """Optuna's sampler."""
     scheduler: Scheduler = Field(default_factory=Scheduler)
     """Whether trials that fall behind are stopped early."""
+    variants: Variants = Field(default_factory=Variants)
+    """Further models that are made of each trained one and scored."""
+    weights: Literal["front", "none"] = "front"
+    """front: keep the weights of what is on the front, for hft-ray export; none: keep none."""
+    disk_bytes: PositiveInt | None = None
+    """Most bytes that kept weights may take; of a front that takes more, what adds least to its
+    hypervolume is deleted."""
     seed: int = 0
     """Seed of the sampler."""
 

@@ -7,6 +7,7 @@ Knows neither Ray nor MLflow. ``Suite`` scores one model after another on FILE's
 from hft_ray.evaluation.base import BaseScores
 from hft_ray.evaluation.check import check_evaluation, files_of
 from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgetting
+from hft_ray.evaluation.harness import known_harness
 from hft_ray.evaluation.items import Items, load_items
 from hft_ray.evaluation.metrics import (
     STDERR,
@@ -30,6 +31,7 @@ __all__ = [
     "check_evaluation",
     "files_of",
     "forgetting",
+    "known_harness",
     "load_items",
     "mean_forgetting",
     "metric_errors",

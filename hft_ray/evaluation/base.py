@@ -15,10 +15,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from hft_ray.config import Evaluation, EvaluationSection
+from hft_ray.config import Evaluation, EvaluationSection, LmEval
 from hft_ray.data.records import fingerprint
 from hft_ray.evaluation.check import files_of
 from hft_ray.evaluation.divergence import Reference
+from hft_ray.evaluation.harness import load_harness
 from hft_ray.evaluation.score import Scores
 
 CODE_VERSION = 2
@@ -87,9 +88,13 @@ class BaseScores:
 
 def _identity(evaluation: Evaluation, path: str) -> list[object]:
     """Return the settings of an evaluation, and its data by content."""
+    if isinstance(evaluation, LmEval):
+        found = load_harness(evaluation, path).fingerprint(evaluation.limit)
+        settings = evaluation.model_dump(mode="json", exclude={"suite", "include_path"})
+        return [settings, found]
     settings = evaluation.model_dump(mode="json", exclude={"suite", "data", "shots_data", "split"})
     content = {
-        key: fingerprint(name, path=f"{path}.{key}", split=getattr(evaluation, "split", ""))
+        key: fingerprint(name, path=f"{path}.{key}", split=evaluation.split)
         for key, name in files_of(evaluation)
     }
     return [settings, content]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hft_ray.config import Evaluation, Generation, LmEval, MultipleChoice
+from hft_ray.evaluation.harness import check_harness
 from hft_ray.evaluation.items import load_items, load_shots
 
 
@@ -21,7 +22,8 @@ def check_evaluation(evaluation: Evaluation, path: str) -> None:
         ConfigError: The data cannot be read, is empty, or does not fit the kind of evaluation.
     """
     if isinstance(evaluation, LmEval):
-        raise NotImplementedError
+        check_harness(evaluation, path)
+        return
     load_items(evaluation, path)
     if isinstance(evaluation, MultipleChoice | Generation):
         load_shots(evaluation, path)

@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 
 from hft_ray.evaluation.intervals import Z, paired_interval
-from hft_ray.evaluation.score import Estimate, Score, Scores, estimate, mean_of
+from hft_ray.evaluation.score import Bounded, Estimate, Score, Scores, estimate, mean_of
 
 
 @dataclass(frozen=True)
-class Difference(Estimate):
+class Difference(Bounded):
     """How much was lost, in the score's unit; positive = lost.
 
     Attributes:
@@ -24,13 +24,7 @@ class Difference(Estimate):
         bounds: Its 95 % confidence interval.
     """
 
-    bounds: tuple[float, float]
     paired: bool = True
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval, from the items' differences where they are paired."""
-        return self.bounds
 
 
 def forgetting(base: Scores, current: Scores) -> dict[str, Difference]:

@@ -52,6 +52,22 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Bounded(Estimate):
+    """An estimate whose interval is not that of a normal distribution.
+
+    Attributes:
+        bounds: Its 95 % confidence interval.
+    """
+
+    bounds: tuple[float, float]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval."""
+        return self.bounds
+
+
+@dataclass(frozen=True)
 class Score:
     """The result of one evaluation.
 
@@ -104,6 +120,11 @@ class Score:
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of ``value`` (see ``intervals``)."""
         return interval(self.value, self.stderr, self.items, self.weights)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The value with its error and interval."""
+        return Bounded(self.value, self.stderr, self.interval)
 
     @property
     def goodness(self) -> float:

@@ -16,6 +16,7 @@ from hft_ray.config import (
 )
 from hft_ray.evaluation.divergence import DivergenceScorer, Reference
 from hft_ray.evaluation.generation import GenerationScorer
+from hft_ray.evaluation.harness_scorer import HarnessScorer
 from hft_ray.evaluation.items import (
     load_passages,
     load_prompts,
@@ -123,4 +124,4 @@ def _scorer(
         return GenerationScorer(evaluation, prompts, tokenizer, path, solved)
     if isinstance(evaluation, Divergence):
         return DivergenceScorer(evaluation, load_passages(evaluation, path), tokenizer, path)
-    raise NotImplementedError(evaluation.kind)
+    return HarnessScorer(evaluation, tokenizer, path)

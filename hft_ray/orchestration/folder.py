@@ -16,16 +16,17 @@ FREE = ("search.trials", "cluster.")
 
 
 class SweepFolder:
-    """``ROOT/sweeps/NAME``.
+    """``ROOT/sweeps/NAME``, of a simulated sweep ``ROOT/simulated/NAME``.
 
     Args:
         root: Storage root.
         name: Name of the sweep.
+        simulated: Whether nothing is trained: neither goes on with the other's trials.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, simulated: bool = False) -> None:
         self.root = root
-        self.path = root / "sweeps" / name
+        self.path = root / ("simulated" if simulated else "sweeps") / name
 
     @property
     def config(self) -> Path:
@@ -41,6 +42,21 @@ class SweepFolder:
     def logs(self) -> Path:
         """Folder of log files."""
         return self.path / "logs"
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the weights that are kept for export."""
+        return self.path / "weights"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of trials under way."""
+        return self.path / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of one picture for each trial, of its selection."""
+        return self.path / "selection"
 
     @property
     def report(self) -> Path:

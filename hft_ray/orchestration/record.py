@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config import Config, ConfigError, Problem, Search
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
-from hft_ray.pareto import Direction, Front, Point, build_front, render_html, render_png
+from hft_ray.orchestration.report import write_front
+from hft_ray.pareto import Direction, Front, Point, build_front, render_selection
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -23,6 +23,7 @@ from hft_ray.tracking import (
     artifact_location,
     points_from_tracking,
     read_sweep,
+    run_key,
     tracking_uri,
 )
 
@@ -50,6 +51,8 @@ class Recorder:
         self._base: dict[str, float] = {}
         self._reference: dict[str, float] = {}
         self._open: set[str] = set()
+        self._params: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, str] = {}
 
     def open(
         self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
@@ -72,6 +75,7 @@ class Recorder:
         for known in ended:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
+            self._variants(known.trial, known.params, known.result)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
@@ -80,40 +84,49 @@ class Recorder:
             case "submitted":
                 resolved = settings(with_settings(self._config, event["settings"]))
                 self._open.add(trial)
+                self._params[trial] = event["settings"]
                 self._tracker.open_trial(trial, resolved, {})
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
                 self._open.discard(trial)
+                self._picture(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
+                self._variants(trial, self._params.pop(trial, {}), event)
+
+    def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
+        """Draw what was selected, of a trial that has selected something."""
+        if not event.get("selection"):
+            return
+        self._folder.pictures.mkdir(parents=True, exist_ok=True)
+        path = self._folder.pictures / f"{trial}.png"
+        title = f"{trial} of {self._config.name}"
+        render_selection(event["selection"], event["steps"], title, path)
+        self._tracker.log_artifact(path, "selection.png", trial)
+
+    def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Write what was made of a trained model, each as a run below the trial's."""
+        resolved = settings(with_settings(self._config, params))
+        for each in result.get("variants") or ():
+            key = run_key(trial, each["variant"])
+            self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
+
+    def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
+        """Tag the runs with what became of their weights; what was told before costs nothing."""
+        for (trial, variant), what in told.items():
+            key = run_key(trial, variant)
+            if self._weights.get(key) != what:
+                self._weights[key] = what
+                self._tracker.set_weights(key, what)
 
     def front(self, trials: Iterable[Known]) -> Front:
         """Return the front of the trials so far."""
-        points = [self._point(known) for known in trials]
+        points = [point for known in trials for point in points_of(known, self._config, self._run)]
         objectives = self._search.objectives
         return build_front(self._config.name, objectives, points, self._base, self._reference)
 
-    def _point(self, known: Known) -> Point:
-        result = known.result
-        values: dict[str, float] = result.get("values") or {}
-        resolved = settings(with_settings(self._config, known.params))
-        start = len(STDERR)
-        state = result.get("state") or known.state
-        shown = SHOWN if state != "complete" else (*SHOWN, COST)
-        return Point(
-            trial=known.trial,
-            variant=None,
-            run_id=self._tracker.run_id(known.trial),
-            state=state,
-            step=int(result.get("step") or 0),
-            params={key: resolved[key] for key in shown_params(self._config)},
-            values={
-                name: value
-                for name, value in values.items()
-                if name in self._search.objectives or name.startswith(shown)
-            },
-            errors={name[start:]: x for name, x in values.items() if name.startswith(STDERR)},
-        )
+    def _run(self, key: str) -> str | None:
+        return self._tracker.run_id(key)
 
     def log_front(self, front: Front, finished: int) -> None:
         """Log the front's size and hypervolume after so many finished trials."""
@@ -125,11 +138,11 @@ class Recorder:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
         front = self.front(trials)
         pairs = zip(front.points, front.on_front, strict=True)
-        self._tracker.set_pareto({point.trial: on for point, on in pairs})
+        self._tracker.set_pareto({run_key(point.trial, point.variant): on for point, on in pairs})
         # The run ids are part of the report: all are known once the tags of all are written.
         self._tracker.flush(timeout=30)
         front = self.front(trials)
-        for file in write_front(front, self._folder.path / "front"):
+        for file in write_front(front, self._config, self._folder.path / "front"):
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
@@ -153,21 +166,51 @@ def _end(known: Known) -> dict[str, Any]:
     }
 
 
+def points_of(
+    known: Known, config: Config, run_id: Callable[[str], str | None] = lambda key: None
+) -> list[Point]:
+    """Return what a front shows of a trial: the trained model, then its variants by their names.
+
+    Args:
+        known: The trial.
+        config: FILE.
+        run_id: Gives the run of ``run_key(trial, variant)``.
+    """
+    assert config.search is not None
+    resolved = settings(with_settings(config, known.params))
+    state = known.result.get("state") or known.state
+    found: list[tuple[str | None, str, Mapping[str, Any]]] = [(None, state, known.result)]
+    for each in sorted(known.result.get("variants") or (), key=lambda each: each["variant"]):
+        found.append((each["variant"], "complete", each))
+    return [
+        Point(
+            trial=known.trial,
+            variant=variant,
+            run_id=run_id(run_key(known.trial, variant)),
+            state=state,
+            step=int(result.get("step") or 0),
+            params={key: resolved[key] for key in shown_params(config)},
+            values=_shown(result.get("values") or {}, config.search, state),
+            errors={
+                name.removeprefix(STDERR): x
+                for name, x in (result.get("values") or {}).items()
+                if name.startswith(STDERR)
+            },
+        )
+        for variant, state, result in found
+    ]
+
+
+def _shown(values: Mapping[str, float], search: Search, state: str) -> dict[str, float]:
+    shown = SHOWN if state != "complete" else (*SHOWN, COST)
+    return {k: x for k, x in values.items() if k in search.objectives or k.startswith(shown)}
+
+
 def shown_params(config: Config) -> list[str]:
     """Return the settings that a point carries: what trials may differ in."""
     assert config.search is not None
     fixed = [key for assignments in config.search.first for key in assignments]
     return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
-
-
-def write_front(front: Front, folder: Path) -> list[Path]:
-    """Write ``front.json``, ``front.html`` and ``front.png`` to ``folder``; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page, picture = (folder / f"front.{suffix}" for suffix in ("json", "html", "png"))
-    data.write_text(front.to_json(), encoding="utf-8")
-    page.write_text(render_html(front), encoding="utf-8")
-    render_png(front, picture)
-    return [data, page, picture]
 
 
 def front_from_tracking(uri: str, experiment: str, name: str) -> Front:
@@ -195,7 +238,7 @@ def front_of(record: SweepRecord, config: Config) -> Front:
         Point(**vars(each) | {"values": {k: x for k, x in each.values.items() if math.isfinite(x)}})
         for each in points_from_tracking(record, shown_params(config))
     ]
-    # By number, as the search knows them: two trials may start in the same moment.
-    points.sort(key=lambda point: (len(point.trial), point.trial))
+    # By number and name: two trials, or variants, may start in the same moment.
+    points.sort(key=lambda point: (len(point.trial), point.trial, point.variant or ""))
     objectives = cast("dict[str, Direction]", record.objectives)
     return build_front(record.name, objectives, points, record.base, record.reference_point)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,14 +21,15 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.trial import ThinTrial
-from hft_ray.orchestration.view import SweepView
+from hft_ray.orchestration.view import SweepView, Watch
+from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import Front
 from hft_ray.search import Study
+from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
 from hft_ray.tracking import State
 
 log = logging.getLogger(__name__)
-Watch = Callable[[dict[str, Any], SweepView], None]
 BASE = "base"
 POLL_SECONDS = 0.5
 
@@ -81,7 +82,7 @@ class _Sweep:
         self, config: Config, folder: SweepFolder, watch: Watch, interrupted: threading.Event
     ) -> None:
         assert config.search is not None
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.search = config, folder, config.search
         self.watch, self.interrupted = watch, interrupted
         self.study = Study(config, folder.study)
         self.view = SweepView(config.name, config.search.trials, config.cluster.groups)
@@ -90,6 +91,9 @@ class _Sweep:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
         self.recorder = Recorder(config, folder, _job_tags())
+        # Every trial under way writes its last weights, and those of steps before.
+        spare = config.cluster.groups + (config.evaluation.every is not None)
+        self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
         self.tune_error: BaseException | None = None
         self.seen = 0
 
@@ -140,6 +144,8 @@ class _Sweep:
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
         self.recorder.open(outcome["values"], outcome["worst"], self.ended)
         self.view.front = self.recorder.front(self.study.trials())
+        # The driver before may have been killed while it did so.
+        self._tidy(self.view.ended)
         self._phase("searching")
 
     def _trials(self) -> None:
@@ -169,6 +175,7 @@ class _Sweep:
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
                 search_alg=self.searcher,
+                scheduler=StudyScheduler(self.study, self._ask_to_stop),
                 num_samples=samples,
                 max_concurrent_trials=self.config.cluster.groups,
                 reuse_actors=True,
@@ -184,6 +191,9 @@ class _Sweep:
                 ),
             ),
         )
+
+    def _ask_to_stop(self, trial: str) -> None:
+        ray.get(self.dispatcher.stop.remote(trial))
 
     def _pump(self) -> None:
         """Take the board's new events to tracking and to whoever watches."""
@@ -207,7 +217,18 @@ class _Sweep:
         if event["event"] == "finished":
             self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
+            self._tidy([event["trial"]])
         self.watch(event, self.view)
+
+    def _tidy(self, ended: list[str]) -> None:
+        """Delete what trials that have ended need no more, and weights that left the front."""
+        for trial in ended:
+            shutil.rmtree(self.folder.checkpoints / trial, ignore_errors=True)
+        if self.search.weights == "none":
+            return
+        assert self.view.front is not None
+        self.weights.prune(self.view.front, self.view.ended)
+        self.recorder.tell_weights(self.weights.told(self.view.front, self.view.ended))
 
     def _finish(self) -> Front:
         self._phase("writing the report")

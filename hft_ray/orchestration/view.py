@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,14 @@ class SweepView:
         return +counts
 
     @property
+    def ended(self) -> list[str]:
+        """The trials that have ended, in whichever way."""
+        return [name for name, state in self.states.items() if state not in ("queued", "running")]
+
+    @property
     def finished(self) -> int:
-        """Trials that have ended, in whichever way."""
-        return sum(state not in ("queued", "running") for state in self.states.values())
+        """How many have ended."""
+        return len(self.ended)
 
     @property
     def elapsed(self) -> float:
@@ -87,3 +93,7 @@ class SweepView:
                 self.running.pop(trial, None)
                 if trial in self._began:
                     self.durations.append(time.monotonic() - self._began[trial])
+
+
+Watch = Callable[[dict[str, Any], SweepView], None]
+"""Told an event, and the view as it is after it."""

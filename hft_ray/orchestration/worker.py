@@ -19,9 +19,12 @@ from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.dispatcher import find
+from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
+from hft_ray.training.kept import Budget
 from hft_ray.training.process_group import start_deepspeed
+from hft_ray.training.variants import Extras
 
 LONGEST_REASON = 1000
 log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class _Worker:
     incarnation: str
     config: Config
     workspace: Workspace
+    folder: SweepFolder
 
     @property
     def rank(self) -> int:
@@ -85,12 +89,31 @@ class _Worker:
             )
             return bool(ray.get(call))
 
-        outcome: Outcome = run(config, self.workspace, report)
+        checkpoints = self.folder.checkpoints / order.trial
+        outcome: Outcome = run(
+            config,
+            self.workspace,
+            report,
+            checkpoints=checkpoints,
+            extras=self._extras(order.trial),
+        )
+        told = outcome.to_json()
         return {
             "state": outcome.state,
             "seconds": outcome.seconds,
-            "selection": outcome.to_json()["selection"],
+            "steps": outcome.steps,
+            "selection": told["selection"],
+            "variants": told["variants"],
         }
+
+    def _extras(self, trial: str) -> Extras:
+        search = self.config.search
+        assert search is not None
+        if search.weights == "none":
+            return Extras(None, search.objectives, search.variants)
+        weights, most = self.folder.weights, search.disk_bytes
+        budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
+        return Extras(weights / trial, search.objectives, search.variants, budget)
 
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(
@@ -125,5 +148,7 @@ def worker_main(setup: dict[str, Any]) -> None:
     incarnation = ranks.broadcast(uuid.uuid4().hex)
     dispatcher = find(setup["sweep"])
     ray.get(dispatcher.join.remote(setup["group"], incarnation, ranks.size))
-    workspace = Workspace(Path(setup["root"]), ranks, device)
-    _Worker(dispatcher, setup["group"], incarnation, config, workspace).loop()
+    root = Path(setup["root"])
+    workspace = Workspace(root, ranks, device)
+    folder = SweepFolder(root, setup["sweep"])
+    _Worker(dispatcher, setup["group"], incarnation, config, workspace, folder).loop()

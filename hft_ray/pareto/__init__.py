@@ -1,25 +1,48 @@
 """Pareto fronts of a sweep: non-dominated set, hypervolume, knee, and their pictures."""
 
+from hft_ray.pareto.certainty import Certainty, certainty
 from hft_ray.pareto.choice import ChoiceError, choose
 from hft_ray.pareto.comparison import Comparison, compare
-from hft_ray.pareto.figure_html import render_html
+from hft_ray.pareto.comparison_html import render_comparison_html
+from hft_ray.pareto.comparison_png import render_comparison_png
+from hft_ray.pareto.comparison_table import (
+    difference_rows,
+    distance_rows,
+    match_rows,
+    side_rows,
+)
+from hft_ray.pareto.figure_html import hover, render_html
 from hft_ray.pareto.figure_png import render_png
+from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
+from hft_ray.pareto.plotting import Section
 from hft_ray.pareto.points import Direction, Point
-from hft_ray.pareto.table import format_setting, format_value, front_rows
+from hft_ray.pareto.table import estimate_text, format_setting, format_value, front_rows
 
 __all__ = [
+    "Certainty",
     "ChoiceError",
     "Comparison",
     "Direction",
     "Front",
     "Point",
+    "Section",
     "build_front",
+    "certainty",
     "choose",
     "compare",
+    "difference_rows",
+    "distance_rows",
+    "estimate_text",
     "format_setting",
     "format_value",
     "front_rows",
+    "hover",
+    "match_rows",
+    "render_comparison_html",
+    "render_comparison_png",
     "render_html",
     "render_png",
+    "render_selection",
+    "side_rows",
 ]

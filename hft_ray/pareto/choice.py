@@ -22,7 +22,8 @@ def choose(front: Front, rule: str) -> Point:
     Args:
         front: The sweep.
         rule: ``knee``, the front's knee; ``best:METRIC``, the best value of an objective;
-            ``trial:ID``; or bounds such as ``task/score>=0.9`` or
+            ``trial:ID``, or
+            ``trial:ID+VARIANT``; or bounds such as ``task/score>=0.9`` or
             ``task/score>=0.9,cost/device_seconds<=60``: of the points within all bounds, the best
             in the objective that has none, or with several of those their knee.
 
@@ -55,7 +56,7 @@ def _knee(front: Front, points: Sequence[Point], objectives: dict[str, Direction
 
 
 def _trial(points: Sequence[Point], name: str) -> Point:
-    known = [point.trial for point in points]
+    known = [point.label.replace(" ", "+") for point in points]
     if name not in known:
         close = get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""

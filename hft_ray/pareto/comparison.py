@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from hft_ray.pareto.attainment import DIMENSIONS, attained
+from hft_ray.pareto.certainty import certainty, measured
 from hft_ray.pareto.front import Array, Front, build_front, minimised
 from hft_ray.pareto.indicators import epsilon, igd_plus
 from hft_ray.pareto.matching import Match, matches
 from hft_ray.pareto.points import Direction, Point
 from hft_ray.pareto.replicates import merged, runs
-from hft_ray.pareto.uncertainty import Estimate, front_probability, hypervolume_estimate
+from hft_ray.pareto.uncertainty import Estimate
 
 
 @dataclass(frozen=True)
@@ -120,18 +119,6 @@ def compare(fronts: Sequence[Front], notes: Sequence[str] = ()) -> Comparison:
     )
 
 
-def measured(points: Sequence[Point], objectives: Mapping[str, Direction]) -> tuple[Array, Array]:
-    """Return minimised values and standard errors (n, m) of the points that a front may have.
-
-    A value without a standard error is taken as exact.
-    """
-    eligible = [p for p in points if p.state == "complete" and p.measured(objectives)]
-    costs = minimised([point.values for point in eligible], objectives)
-    rows = [[point.errors.get(name, 0.0) for name in objectives] for point in eligible]
-    errors = np.array(rows, dtype=np.float64).reshape(costs.shape)
-    return costs, np.where(np.isfinite(errors), errors, 0.0)
-
-
 def _common_reference(fronts: Sequence[Front]) -> dict[str, float]:
     worst = {"max": min, "min": max}
     return {
@@ -141,23 +128,14 @@ def _common_reference(fronts: Sequence[Front]) -> dict[str, float]:
 
 
 def _side(front: Front, objectives: dict[str, Direction], reference: dict[str, float]) -> Side:
-    points = merged(front.points)
-    whole = build_front(front.sweep, objectives, points, front.base, reference)
-    costs, errors = measured(points, objectives)
-    corner = minimised([reference], objectives)[0]
-    known = bool(errors.any())
+    whole = build_front(front.sweep, objectives, merged(front.points), front.base, reference)
+    sure = certainty(whole)
     return Side(
         front=whole,
-        hypervolume=hypervolume_estimate(costs, errors, corner) if known else None,
-        probabilities=_probabilities(whole, costs, errors) if known else {},
+        hypervolume=sure.hypervolume if sure else None,
+        probabilities=sure.probabilities if sure else {},
         **_attainment(front, objectives),
     )
-
-
-def _probabilities(front: Front, costs: Array, errors: Array) -> dict[str, float]:
-    eligible = [p for p in front.points if p.measured(front.objectives)]
-    found = front_probability(costs, errors)
-    return {p.label: float(x) for p, x in zip(eligible, found, strict=True) if p in front.members}
 
 
 def _attainment(front: Front, objectives: dict[str, Direction]) -> dict[str, Array]:

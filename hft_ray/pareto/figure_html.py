@@ -17,17 +17,12 @@ from hft_ray.pareto import picture
 from hft_ray.pareto.front import Front, minimised
 from hft_ray.pareto.page import page
 from hft_ray.pareto.picture import Mark
+from hft_ray.pareto.plotting import Section, plots_html, style
 from hft_ray.pareto.points import Point
 from hft_ray.pareto.table import format_setting, objective_text
 
 _SYMBOLS = {"category": "circle", "layer": "square", "model": "diamond", "other": "triangle-up"}
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _LONGEST_SETTINGS = 24
-_CONFIG = {
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-}
 _STYLES: dict[str, dict[str, Any]] = {
     "front": {"size": 13, "opacity": 1.0, "line": {"color": picture.INK, "width": 1.4}},
     "dominated": {"size": 9, "opacity": 0.5, "line": {"color": "white", "width": 1}},
@@ -35,26 +30,26 @@ _STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def render_html(front: Front, extra: Mapping[str, str] | None = None) -> str:
-    """Return the page: the front, its table, and all points.
+def render_html(
+    front: Front, extra: Mapping[str, str] | None = None, sections: Sequence[Section] = ()
+) -> str:
+    """Return the page: the front, its table, further sections, and all points.
 
     Args:
         front: What is shown.
         extra: Facts for the head of the page, such as the model's name; label -> text.
+        sections: What others have to say about the sweep.
     """
-    figures = [_scatter(front)]
+    own = [_scatter(front)]
     if len(front.objectives) > 2:
-        figures.append(_parallel(front))
-    plots = [
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=index == 0,
-            div_id=f"figure-{index}",
-            config=_CONFIG,
-        )
-        for index, figure in enumerate(figures)
+        own.append(_parallel(front))
+    plots = plots_html([*own, *(figure for each in sections for figure in each.figures)])
+    rest = iter(plots[len(own) :])
+    cards = [
+        f"<h2>{escape(each.title)}</h2>{''.join(next(rest) for _ in each.figures)}{each.html}"
+        for each in sections
     ]
-    return page(front, plots, extra or {})
+    return page(front, plots[: len(own)], extra or {}, cards)
 
 
 def hover(front: Front, point: Point) -> str:
@@ -198,20 +193,11 @@ def _label(figure: Any, x: float, y: float, text: str, colour: str, *, above: bo
 
 def _layout(figure: Any, front: Front) -> None:
     x_name, y_name = picture.axes(front)
-    axis = {"gridcolor": picture.GRID, "zeroline": False, "ticks": "", "automargin": True}
     steps = len(picture.RATIO_COLOURS) - 1
+    style(figure, 600)
+    figure.update_xaxes(title={"text": escape(picture.direction_text(front, x_name))})
+    figure.update_yaxes(title={"text": escape(picture.direction_text(front, y_name))})
     figure.update_layout(
-        template="none",
-        height=600,
-        margin={"l": 60, "r": 20, "t": 50, "b": 60},
-        font={"family": _FONT, "size": 14, "color": picture.INK},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        hovermode="closest",
-        hoverlabel={"bgcolor": "white", "align": "left", "font": {"size": 13, "family": _FONT}},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        xaxis={**axis, "title": {"text": escape(picture.direction_text(front, x_name))}},
-        yaxis={**axis, "title": {"text": escape(picture.direction_text(front, y_name))}},
         coloraxis={
             "cmin": 0,
             "cmax": 1,
@@ -257,11 +243,18 @@ def _parallel(front: Front) -> Any:
     figure.update_xaxes(
         title=None,
         tickvals=list(range(len(names))),
-        ticktext=[escape(picture.direction_text(front, name)) for name in names],
-        range=[-0.3, len(names) - 0.7],
+        ticktext=[_lines(picture.direction_text(front, name)) for name in names],
+        range=[-0.4, len(names) - 0.6],
     )
     figure.update_yaxes(title=None, tickvals=[0, 1], ticktext=["worst", "best"])
     return figure
+
+
+def _lines(text: str) -> str:
+    """Return the text of a tick over two lines: plotly leaves out ticks that overlap."""
+    name, _, direction = text.partition(" (")
+    shown = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+    return f"{escape(shown)}<br>({escape(direction)}"
 
 
 def _is_knee(front: Front, point: Point) -> bool:

@@ -58,6 +58,11 @@ class Front:
         """Trial of the knee, None when the front is empty."""
         return None if self.knee_index is None else self.points[self.knee_index].trial
 
+    @property
+    def knee_variant(self) -> str | None:
+        """Variant of the knee, None where it is the trained model itself."""
+        return None if self.knee_index is None else self.points[self.knee_index].variant
+
     @cached_property
     def members(self) -> list[Point]:
         """The points on the front, best in the first objective first."""
@@ -82,6 +87,7 @@ class Front:
             "reference_point": self.reference_point,
             "hypervolume": self.hypervolume,
             "knee": self.knee,
+            "knee_variant": self.knee_variant,
             "base": _nulls(self.base),
             "points": points,
         }

@@ -13,13 +13,18 @@ from hft_ray.pareto.points import Point
 def grouped(points: Sequence[Point]) -> list[list[Point]]:
     """Return the complete points by configuration, seeds left out; each group in given order.
 
-    A seed is a setting whose last word is ``seed`` (``selection.seed``, ``training.seed``).
+    A seed is a setting whose last word is ``seed`` (``selection.seed``, ``training.seed``). Points
+    with equal seeds are no replicates, however equal the rest: each is a group of its own.
     """
-    groups: dict[str, list[Point]] = {}
-    for point in points:
+    groups: dict[str, dict[str, Point]] = {}
+    for index, point in enumerate(points):
         if point.state == "complete":
-            groups.setdefault(_configuration(point), []).append(point)
-    return list(groups.values())
+            configuration, seeds = _parts(point)
+            group = groups.setdefault(configuration, {})
+            if seeds in group:
+                group = groups.setdefault(f"{configuration} {index}", {})
+            group[seeds] = point
+    return [list(group.values()) for group in groups.values()]
 
 
 def merged(points: Sequence[Point]) -> list[Point]:
@@ -46,9 +51,12 @@ def runs(points: Sequence[Point]) -> list[list[Point]]:
     return [[group[k] for group in groups if k < len(group)] for k in range(most)]
 
 
-def _configuration(point: Point) -> str:
-    fixed = {k: v for k, v in point.params.items() if k.rsplit(".", 1)[-1] != "seed"}
-    return json.dumps([point.variant, sorted(fixed.items())], default=str)
+def _parts(point: Point) -> tuple[str, str]:
+    """Return the configuration without seeds, and the seeds."""
+    settings = sorted(point.params.items())
+    seeds = [(key, value) for key, value in settings if key.rsplit(".", 1)[-1] == "seed"]
+    rest = [each for each in settings if each not in seeds]
+    return json.dumps([point.variant, rest], default=str), json.dumps(seeds, default=str)
 
 
 def _shared(group: Sequence[Point]) -> list[str]:

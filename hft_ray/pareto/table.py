@@ -9,6 +9,7 @@ from typing import Any
 
 from hft_ray.pareto.front import Front
 from hft_ray.pareto.points import Point
+from hft_ray.pareto.uncertainty import Estimate
 
 
 def format_value(value: float | None, error: float | None = None) -> str:
@@ -21,6 +22,18 @@ def format_value(value: float | None, error: float | None = None) -> str:
         return f"{value:.4g} ± 0"
     decimals = min(max(0, 1 - math.floor(math.log10(error))), 6)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return ``0.745 [0.712, 0.778]``, or a dash when nothing is known of the noise."""
+    if estimate is None:
+        return "–"
+    value, *_ = format_value(estimate.value, estimate.error).split(" ")
+    low, high = estimate.interval()
+    if max(abs(low), abs(high)) >= 1e5:
+        return f"{estimate.value:.4g} [{low:.4g}, {high:.4g}]"
+    decimals = len(value.partition(".")[2])
+    return f"{value} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def format_setting(value: Any) -> str:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.storages.journal import BaseJournalBackend
 
 from hft_ray.config import ConfigError, Problem
@@ -53,15 +52,13 @@ class Journal(BaseJournalBackend):
         yield from self._lines[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write lines and have them on disk."""
+        """Write lines; they outlive the process from here on, and the machine from ``sync`` on."""
         text = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in logs)
         self._file.write(text.encode())
         self._file.flush()
-        os.fdatasync(self._file.fileno())
         # As another process would read them: numbers of Optuna's own kinds become plain ones.
         self._lines += map(json.loads, text.splitlines())
 
-
-def open_storage(path: Path) -> optuna.storages.BaseStorage:
-    """Return the storage of the study in the file; see :class:`Journal`."""
-    return optuna.storages.JournalStorage(Journal(path))
+    def sync(self) -> None:
+        """Have every line on disk."""
+        os.fdatasync(self._file.fileno())

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from hft_ray.config import Choices, Config, Interval
+from hft_ray.config.combinations import applies, ordered
 from hft_ray.config.keys import settings
 
 Entry = Interval | Choices
@@ -36,28 +37,9 @@ def suggest(
     for key in ordered(space):
         entry = space[key]
         outside = key in asked and not contains(entry, asked[key])
-        if not outside and _applies(entry, chosen, defaults):
+        if not outside and applies(entry, chosen, defaults):
             chosen[key] = _suggest_one(trial, key, entry)
     return chosen
-
-
-def ordered(space: Mapping[str, Entry]) -> list[str]:
-    """Return the keys so that each comes after those its ``when`` names (cycles as written)."""
-    done: list[str] = []
-    waiting = list(space)
-    while waiting:
-        ready = [key for key in waiting if all(o in done for o in space[key].when or {})]
-        done += ready or waiting
-        waiting = [key for key in waiting if key not in done]
-    return done
-
-
-def _applies(entry: Entry, chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    for other, allowed in (entry.when or {}).items():
-        value = chosen.get(other, defaults.get(other))
-        if value not in (allowed if isinstance(allowed, list) else [allowed]):
-            return False
-    return True
 
 
 def _suggest_one(trial: optuna.Trial, key: str, entry: Entry) -> Any:

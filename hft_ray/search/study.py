@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import with_settings
-from hft_ray.search.fidelity import InformedSampler, estimate_ends
-from hft_ray.search.journal import open_storage
+from hft_ray.search.fidelity import Extrapolation
+from hft_ray.search.journal import Journal
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
 from hft_ray.search.space import contains, parameter, suggest
+from hft_ray.search.view import Estimates, SamplerOnView
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"
@@ -75,9 +75,10 @@ class Study:
         self.objectives = list(self.search.objectives)
         directions = [f"{each}imize" for each in self.search.objectives.values()]
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._journal = Journal(storage)
         self._study = optuna.create_study(
             study_name=config.name,
-            storage=open_storage(storage),
+            storage=optuna.storages.JournalStorage(self._journal),
             directions=directions,
             load_if_exists=True,
         )
@@ -88,14 +89,13 @@ class Study:
         self._lock = threading.RLock()
         trials = self._trials()
         finished = sum(trial.state.is_finished() for trial in trials)
-        self._study.sampler = make_sampler(self.search, finished)
+        sampler = make_sampler(self.search, finished)
+        self._study.sampler = SamplerOnView(sampler, self._look)
         self._rungs = make_rungs(config)
-        self._ends: dict[str, list[float]] = {}
-        self._stopped: set[str] = set()
+        self._extrapolation = Extrapolation()
+        self._outside: set[int] = set()
         self._steps: dict[str, int | None] = {}
-        if self._rungs is not None:
-            self._study.sampler = InformedSampler(self._study.sampler, self._estimates)
-            self._recall(trials)
+        self._recall(trials)
         # A driver may have died while it queued them.
         for assignments in self._first_trials()[len(trials) :]:
             self._enqueue(assignments)
@@ -108,14 +108,40 @@ class Study:
 
     def _recall(self, trials: Iterable[FrozenTrial]) -> None:
         """Bring back what the rungs and the sampler know of trials that have begun."""
-        assert self._rungs is not None
         verdicts = []
         for trial in trials:
             attributes = trial.user_attrs
-            verdicts += [each for key, each in attributes.items() if key.startswith(RUNG)]
+            self._see_asked(trial.number, attributes)
+            mine = [each for key, each in attributes.items() if key.startswith(RUNG)]
+            for each in sorted(mine, key=lambda each: each["rung"]):
+                self._see_rung(trial.number, each["rung"], each["values"])
+            verdicts += mine
             if trial.state.is_finished():
-                self._remember(_id(trial.number), attributes.get("result", {}))
-        self._rungs.restore(verdicts)
+                self._see_end(trial.number, attributes.get("result", {}))
+        if self._rungs is not None:
+            self._rungs.restore(verdicts)
+
+    def _see_asked(self, number: int, attributes: Mapping[str, Any]) -> None:
+        space = self.search.space
+        asked = attributes.get("asked", {}).items()
+        if any(key in space and not contains(space[key], value) for key, value in asked):
+            self._outside.add(number)
+
+    def _see_rung(self, number: int, rung: int, values: Mapping[str, float]) -> None:
+        # An objective that is not compared may have no value while a trial trains.
+        if all(name in values for name in self.objectives):
+            self._extrapolation.saw(number, rung, [values[name] for name in self.objectives])
+
+    def _see_end(self, number: int, result: Mapping[str, Any]) -> None:
+        if result.get("state") == "complete":
+            ends = [result["values"][name] for name in self.objectives]
+            self._extrapolation.completed(number, ends)
+        elif result.get("state") in ("pruned", "stopped"):
+            self._extrapolation.stopped(number)
+
+    def _look(self) -> tuple[Estimates, set[int]]:
+        """Return what the sampler is to see otherwise than it is stored."""
+        return self._extrapolation.estimates(), self._outside
 
     def _first_trials(self) -> list[dict[str, Any]]:
         asked = [dict(assignments) for assignments in self.search.first]
@@ -135,7 +161,9 @@ class Study:
     def next_trial(self) -> Known | None:
         """Return the next trial to run, or None when all of ``search.trials`` are handed out."""
         with self._lock:
-            return self._next_trial()
+            known = self._next_trial()
+            self._journal.sync()
+        return known
 
     def _next_trial(self) -> Known | None:
         if self._orphans:
@@ -148,6 +176,7 @@ class Study:
                 return None
             trial = self._study.ask()
         asked = trial.user_attrs.get("asked", {})
+        self._see_asked(trial.number, trial.user_attrs)
         params = suggest(trial, self.search.space, asked, self.config)
         trial.set_user_attr("params", params)
         if self._rungs is not None:
@@ -186,6 +215,7 @@ class Study:
             key = f"{RUNG}{verdict.rung}"
             if key not in frozen.user_attrs:
                 log.info("%s", verdict)
+                self._see_rung(frozen.number, verdict.rung, verdict.values)
                 self._study._storage.set_trial_user_attr(frozen._trial_id, key, asdict(verdict))
         return verdict
 
@@ -196,36 +226,19 @@ class Study:
         )
         return storage.get_trial(number)
 
-    def _remember(self, trial: str, result: Mapping[str, Any]) -> None:
-        """Keep what the sampler is told of a trial that ended."""
-        if result.get("state") == "complete":
-            self._ends[trial] = [result["values"][name] for name in self.objectives]
-        elif result.get("state") != "failed":
-            self._stopped.add(trial)
-
-    def _estimates(self) -> dict[int, Sequence[float]]:
-        """Return trial number -> where it would have ended, for the stopped trials."""
-        assert self._rungs is not None
-        curves: dict[str, dict[int, list[float]]] = defaultdict(dict)
-        for verdict in self._rungs.verdicts:
-            if all(name in verdict.values for name in self.objectives):
-                seen = [verdict.values[name] for name in self.objectives]
-                curves[verdict.trial][verdict.rung] = seen
-        ends = estimate_ends(curves, self._ends, self._stopped)
-        return {int(trial[1:]): values for trial, values in ends.items()}
-
     def tell(self, trial: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """End a trial in the study; a trial that has ended is left as it is.
 
         Args:
             trial: Its id.
             outcome: ``state`` (complete, failed, or else stopped early), ``step``, ``values``
-                (metric -> number) and ``reason``. A complete trial without a finite value for every
-                objective is failed: it could not be compared, and left open it would never end. One
-                that stopped because of a decision of :meth:`judge` is pruned.
+                (metric -> number), ``reason`` and ``variants``, which are only kept. A complete
+                trial without a finite value for every objective is failed: it could not be
+                compared, and left open it would never end. One that stopped because of a decision
+                of :meth:`judge` is pruned.
 
         Returns:
-            How it ended: ``state``, ``step``, ``values`` and ``reason``.
+            How it ended: ``state``, ``step``, ``values``, ``reason`` and ``variants``.
         """
         number = int(trial[1:])
         result = {key: outcome[key] for key in ("state", "step", "reason") if key in outcome}
@@ -237,7 +250,10 @@ class Study:
             ]
             result |= {"state": "failed", "reason": f"no finite value for {', '.join(lacking)}"}
         # Optuna's own attributes hold JSON, which has no NaN.
-        result["values"] = {name: value for name, value in values.items() if math.isfinite(value)}
+        result["values"] = _finite(values)
+        result["variants"] = [
+            {**each, "values": _finite(each["values"])} for each in outcome.get("variants") or ()
+        ]
         with self._lock:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():
@@ -246,7 +262,7 @@ class Study:
                 decisive = [str(verdict) for verdict in self._rungs.of(trial) if verdict.stop]
                 if decisive:
                     result |= {"state": "pruned", "reason": decisive[-1]}
-            self._remember(trial, result)
+            self._see_end(number, result)
             self._study._storage.set_trial_user_attr(frozen._trial_id, "result", result)
             match result["state"]:
                 case "complete":
@@ -255,11 +271,16 @@ class Study:
                     self._study.tell(number, state=TrialState.FAIL)
                 case _:
                     self._study.tell(number, state=TrialState.PRUNED)
+            self._journal.sync()
         return result
 
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""
         return [_known(t) for t in self._trials() if t.state != TrialState.WAITING]
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _id(number: int) -> str:

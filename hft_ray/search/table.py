@@ -15,11 +15,11 @@ curve (another seed). Step 0 holds the scores of the untouched model. In Parquet
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Table:
         config: FILE with ``search``: the space in which configurations are near or far.
         curves: Configuration and its curve, each.
         base: Metric -> value of the untouched model; empty when it is not known.
+        digest: What tells this table from others.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Table:
         config: Config,
         curves: Iterable[tuple[Mapping[str, Any], Curve]],
         base: Mapping[str, float],
+        digest: str = "",
     ) -> None:
         assert config.search is not None
-        self.base = dict(base)
+        self.base, self.digest = dict(base), digest
         self._space, self._seed = config.search.space, config.search.seed
         self._defaults = settings(config)
         pairs = list(curves)
@@ -83,7 +85,7 @@ class Table:
         for key, column in self._columns.items():
             distance += self._apart(key, self._value(params, key), column) ** 2
         nearest = np.flatnonzero(distance <= distance.min() + 1e-12)
-        lot = blake2b(f"{self._seed} {trial}".encode(), digest_size=8).digest()
+        lot = hashlib.blake2b(f"{self._seed} {trial}".encode(), digest_size=8).digest()
         return self._curves[nearest[int.from_bytes(lot, "big") % len(nearest)]]
 
     def worst(self, objectives: Mapping[str, str]) -> dict[str, float]:
@@ -95,6 +97,10 @@ class Table:
             if finite:
                 found[name] = min(finite) if direction == "max" else max(finite)
         return found
+
+    def ends(self) -> list[dict[str, float]]:
+        """Return the metrics at the end of each curve that did not fail."""
+        return [curve[-1].metrics for curve in self._curves if curve[-1].failed is None]
 
     def _value(self, params: Mapping[str, Any], key: str) -> Any:
         value = params.get(key, self._defaults.get(key))
@@ -136,7 +142,8 @@ def read_table(path: Path, config: Config) -> Table:
             continue
         _put(curves, params, score)
     _refuse_useless(path, config, [curve for _, curve in curves.values()])
-    return Table(config, curves.values(), base)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Table(config, curves.values(), base, digest)
 
 
 def _put(curves: Recorded, params: dict[str, Any], score: Score) -> None:
@@ -170,7 +177,13 @@ def _refuse_useless(path: Path, config: Config, curves: list[Curve]) -> None:
     assert config.search is not None
     if not curves:
         raise ConfigError(Problem(str(path), "the table has no rows after step 0"))
-    known = {name for curve in curves for score in curve for name in score.metrics}
+    known = {
+        name
+        for curve in curves
+        for score in curve
+        for name, value in score.metrics.items()
+        if math.isfinite(value)
+    }
     lacking = [name for name in config.search.objectives if name not in known]
     if lacking:
         problem = (

@@ -5,7 +5,7 @@ Importing this package does not import MLflow, which takes seconds.
 
 from hft_ray.tracking.comparison import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
-from hft_ray.tracking.names import COST, SHOWN, error_metrics
+from hft_ray.tracking.names import COST, SHOWN, error_metrics, run_key
 from hft_ray.tracking.reader import (
     PointRecord,
     SweepRecord,
@@ -30,6 +30,7 @@ __all__ = [
     "log_comparison",
     "points_from_tracking",
     "read_sweep",
+    "run_key",
     "sweep_names",
     "tracking_uri",
 ]

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 KIND = "hft_ray.kind"
 SWEEP = "hft_ray.sweep"
 TRIAL = "hft_ray.trial"
+VARIANT = "hft_ray.variant"
+WEIGHTS = "hft_ray.weights"
+"""Tag of a trial or variant: whether its weights are kept, or why they were deleted."""
 STATE = "hft_ray.state"
 PARETO = "hft_ray.pareto"
 REASON = "hft_ray.reason"
@@ -35,6 +38,17 @@ LONGEST_PARAM = 6000
 LONGEST_TAG = 8000
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
+
+
+def run_key(trial: str, variant: str | None) -> str:
+    """Return the name under which events address the run of a trial or of one of its variants."""
+    return trial if variant is None else f"{trial}+{variant}"
+
+
+def split_key(key: str) -> tuple[str, str | None]:
+    """Return trial and variant, the inverse of :func:`run_key`."""
+    trial, _, variant = key.partition("+")
+    return trial, variant or None
 
 
 def error_metrics(errors: Mapping[str, float]) -> dict[str, float]:

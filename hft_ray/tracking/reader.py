@@ -28,6 +28,7 @@ class TrialRecord:
         params: Its configuration, flattened; values have their types again.
         metrics: Last value of every metric.
         tags: All tags of the run.
+        variant: Name of the variant, None for the trained model itself.
     """
 
     trial: str
@@ -36,6 +37,7 @@ class TrialRecord:
     params: dict[str, Any]
     metrics: dict[str, float]
     tags: dict[str, str]
+    variant: str | None
     _client: Any = field(repr=False, compare=False)
 
     def history(self, metric: str) -> list[tuple[int, float]]:
@@ -52,6 +54,7 @@ class SweepRecord:
         objectives: Objective -> max or min; empty when the sweep never described its front, as
             are ``reference_point`` and ``base`` then.
         trials: By the time at which they started, then by id.
+        variants: What was made of the trained models, likewise.
     """
 
     name: str
@@ -65,6 +68,7 @@ class SweepRecord:
     reference_point: dict[str, float]
     base: dict[str, float]
     trials: list[TrialRecord]
+    variants: list[TrialRecord]
     _client: Any = field(repr=False, compare=False)
 
     def artifact(self, path: str) -> bytes:
@@ -119,7 +123,8 @@ def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
         objectives=json.loads(tags.get(names.OBJECTIVES, "{}")),
         reference_point=json.loads(tags.get(names.REFERENCE_POINT, "{}")),
         base={k[start:]: x for k, x in metrics.items() if k.startswith(names.BASE_PREFIX)},
-        trials=_trials(client, experiment_id, name),
+        trials=_trials(client, experiment_id, name, "trial"),
+        variants=_trials(client, experiment_id, name, "variant"),
         _client=client,
     )
 
@@ -133,7 +138,7 @@ def sweep_names(uri: str, experiment: str) -> list[str]:
 def points_from_tracking(
     record: SweepRecord, params: Collection[str] | None = None
 ) -> list[PointRecord]:
-    """Return one point per trial of the sweep.
+    """Return one point per trial of the sweep, each followed by its variants.
 
     Values are the last of every evaluation metric (``task/``, ``general/``, ``forgetting/``), of
     every objective, and what complete trials have cost (``cost/``); the step is the one at which
@@ -143,7 +148,11 @@ def points_from_tracking(
         record: The sweep.
         params: Settings to keep in the points, by default all.
     """
-    return [_point(trial, record, params) for trial in record.trials]
+    return [
+        _point(each, record, params)
+        for trial in record.trials
+        for each in [trial, *(v for v in record.variants if v.trial == trial.trial)]
+    ]
 
 
 def _point(trial: TrialRecord, record: SweepRecord, params: Collection[str] | None) -> PointRecord:
@@ -162,7 +171,7 @@ def _point(trial: TrialRecord, record: SweepRecord, params: Collection[str] | No
     measured = next((name for name in record.objectives if name in values), None)
     return PointRecord(
         trial=trial.trial,
-        variant=None,
+        variant=trial.variant,
         run_id=trial.run_id,
         state=trial.state,
         step=trial.history(measured)[-1][0] if measured else 0,
@@ -206,9 +215,9 @@ def _runs(client: Any, experiment_id: str, kind: str, sweep: str | None = None) 
             return
 
 
-def _trials(client: Any, experiment_id: str, sweep: str) -> list[TrialRecord]:
+def _trials(client: Any, experiment_id: str, sweep: str, kind: str) -> list[TrialRecord]:
     runs = sorted(
-        _runs(client, experiment_id, "trial", sweep),
+        _runs(client, experiment_id, kind, sweep),
         key=lambda run: (run.info.start_time, run.data.tags[names.TRIAL]),
     )
     return [_trial(run, client) for run in runs]
@@ -223,6 +232,7 @@ def _trial(run: Any, client: Any) -> TrialRecord:
         params=decode_params(run.data.params),
         metrics=_metrics(run),
         tags=tags,
+        variant=tags.get(names.VARIANT),
         _client=client,
     )
 

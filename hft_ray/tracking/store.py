@@ -139,9 +139,7 @@ class Store:
         known = self._runs.get((sweep, trial))
         if known is not None:
             return known
-        wanted = {names.KIND: "sweep" if trial is None else "trial", names.SWEEP: sweep}
-        if trial is not None:
-            wanted[names.TRIAL] = trial
+        wanted = _identity(sweep, trial)
         found = self._connected().search_runs(
             [self._experiment_id],
             filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
@@ -170,14 +168,16 @@ class Store:
         self._log_params(run_id, event, logged)
 
     def _create(self, event: Open, tags: dict[str, str]) -> str:
-        tags |= {names.KIND: "sweep", names.SWEEP: event.sweep}
+        tags |= _identity(event.sweep, event.trial)
         if event.trial is not None:
-            parent = self._find_run(event.sweep, None)
+            above = names.split_key(event.trial)
+            over = above[0] if above[1] is not None else None
+            parent = self._find_run(event.sweep, over)
             if parent is None:
                 raise RejectedError(
-                    f"sweep {event.sweep!r} has no run, so trial {event.trial!r} neither"
+                    f"no run of {over or event.sweep!r}, so none of {event.trial!r}"
                 )
-            tags |= {names.KIND: "trial", names.TRIAL: event.trial, names.PARENT: parent}
+            tags[names.PARENT] = parent
         tags = _cut(tags)
         run = self._connected().create_run(
             self._experiment_id,
@@ -267,6 +267,15 @@ def translated() -> Iterator[None]:
         raise kind(str(error)) from error
     except (OSError, SQLAlchemyError) as error:
         raise UnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def _identity(sweep: str, key: str | None) -> dict[str, str]:
+    """Return the tags by which the run of a sweep, a trial or a variant is known."""
+    if key is None:
+        return {names.KIND: "sweep", names.SWEEP: sweep}
+    trial, variant = names.split_key(key)
+    tags = {names.KIND: "trial", names.SWEEP: sweep, names.TRIAL: trial}
+    return tags if variant is None else tags | {names.KIND: "variant", names.VARIANT: variant}
 
 
 def _cut(tags: dict[str, str]) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Tracker:
     goes wrong is told to ``on_problem`` (from the writer's thread) and to the logger. Opening a
     sweep or a trial that MLflow knows already continues its run.
 
+    Where a trial is asked for, its id is meant, or for a variant what ``run_key`` makes of both.
+
     Args:
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
         experiment: Name of the MLflow experiment.
@@ -126,19 +128,25 @@ class Tracker:
         self._put(Tags(self._sweep, trial, tags=dict(tags)))
 
     def set_pareto(self, on_front: Mapping[str, bool]) -> None:
-        """Tag each trial with whether it is on the front."""
-        for trial, on in on_front.items():
-            self.set_trial_tags(trial, {names.PARETO: "true" if on else "false"})
+        """Tag the run of each trial, or variant, with whether it is on the front."""
+        for key, on in on_front.items():
+            self.set_trial_tags(key, {names.PARETO: "true" if on else "false"})
 
-    def log_artifact(self, content: Path | str, artifact_path: str) -> None:
-        """Log a file of the sweep: the text, or the local file when ``content`` is a Path.
+    def set_weights(self, key: str, what: str) -> None:
+        """Tag the run of a trial, or variant, with what became of its weights."""
+        self.set_trial_tags(key, {names.WEIGHTS: what})
+
+    def log_artifact(
+        self, content: Path | str, artifact_path: str, trial: str | None = None
+    ) -> None:
+        """Log a file of the sweep or a trial: a text, or a local file when ``content`` is a Path.
 
         The file is read when it is written to the store, so it has to stay where it is.
         """
         if isinstance(content, Path):
-            event = Artifact(self._sweep, None, path=artifact_path, file=str(content.resolve()))
+            event = Artifact(self._sweep, trial, path=artifact_path, file=str(content.resolve()))
         else:
-            event = Artifact(self._sweep, None, path=artifact_path, text=content)
+            event = Artifact(self._sweep, trial, path=artifact_path, text=content)
         self._put(event)
 
     def finish_trial(self, trial: str, state: State, reason: str | None = None) -> None:

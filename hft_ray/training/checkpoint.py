@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Manifest:
         touched: Names of the parameters that any draw so far has trained.
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
+        variants: Models scored on the way, as in ``result.json``.
         losses: Losses of the steps since the last report.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
@@ -79,6 +80,7 @@ class Manifest:
     touched: list[str]
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
+    variants: list[dict[str, Any]]
     losses: list[float]
     seconds: float
     ranks: int
@@ -101,8 +103,7 @@ def write(
         shutil.rmtree(left, ignore_errors=True)
     target = folder / f"step-{manifest.step:08d}"
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
-    files = {name: _write_shard(partial / name, shard) for name, shard in _shards(tensors)}
-    content = {**asdict(manifest), "files": files}
+    content = {**asdict(manifest), "files": write_tensors(partial, tensors)}
     with (partial / _MANIFEST).open("w", encoding="utf-8") as file:
         json.dump({**content, "sha256": _digest(content)}, file)
         file.flush()
@@ -114,6 +115,11 @@ def write(
     for old in found[: found.index(target)] + found[found.index(target) + keep :]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, str]:
+    """Write tensors to safetensors files, a gigabyte at a time; return file name -> SHA-256."""
+    return {name: _write_shard(folder / name, shard) for name, shard in _shards(tensors)}
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -160,6 +166,12 @@ def read(path: Path) -> tuple[Manifest, list[Path]]:
     if content["version"] != VERSION:
         raise CheckpointError(f"{path}: version {content['version']}, but {VERSION} is needed")
     files: dict[str, str] = content.pop("files")
+    verify(path, files)
+    return Manifest(**content), [path / name for name in files]
+
+
+def verify(path: Path, files: dict[str, str]) -> None:
+    """Raise :class:`CheckpointError` unless the files in ``path`` have these SHA-256."""
     for name, digest in files.items():
         try:
             with (path / name).open("rb") as file:
@@ -168,7 +180,6 @@ def read(path: Path) -> tuple[Manifest, list[Path]]:
             raise CheckpointError(f"{path}: {name} is missing: {error.strerror}") from error
         if found != digest:
             raise CheckpointError(f"{path}: {name} is damaged: its checksum is not the manifest's")
-    return Manifest(**content), [path / name for name in files]
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
@@ -186,10 +197,17 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 def tensors_of(files: Iterable[Path], random: bool) -> Iterator[tuple[str, Tensor]]:
     """Yield a checkpoint's tensors one at a time: the random states alone, or all others."""
+    yield from read_tensors(files, lambda name: name.startswith(RANDOM) == random)
+
+
+def read_tensors(
+    files: Iterable[Path], wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in safetensors files whose names are wanted, one at a time."""
     for path in files:
         with safe_open(path, framework="pt", device="cpu") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
-                if name.startswith(RANDOM) == random:
+                if wanted(name):
                     yield name, file.get_tensor(name)
 
 

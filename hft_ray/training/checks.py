@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from hft_ray.config import Config, ConfigError, Problem, nearest
+from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.data import locate, read_examples
-from hft_ray.evaluation import check_evaluation, files_of, metric_names
+from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -108,7 +108,10 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
             )
         )
     for path, item in evaluations:
-        if not {name for _, name in files_of(item)} & set(trusted):
+        if isinstance(item, LmEval) and trust_hub:
+            problems += _problems_of(functools.partial(known_harness, item, path))
+            trusted.append(f"lm-eval {item.task}")
+        elif not {name for _, name in files_of(item)} & set(trusted):
             problems += _problems_of(functools.partial(check_evaluation, item, path))
     if problems:
         # One file may be used in several places. What was given need not be hashable.

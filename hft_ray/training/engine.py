@@ -55,13 +55,16 @@ def deepspeed_config(
     # DeepSpeed's own buffer for gradients on their way to other ranks has room for 5e8 numbers
     # whatever the model. What does not fit into it goes on its own.
     bucket = min(500_000_000, max(1, trained // 50))
+    zero: dict[str, Any] = {"stage": training.zero_stage, "reduce_bucket_size": bucket}
+    if training.offload == "optimizer":
+        zero["offload_optimizer"] = {"device": "cpu"}
     return {
         "train_batch_size": training.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": training.batch_size // (micro * ranks),
         "gradient_clipping": training.max_grad_norm,
         "bf16": {"enabled": numerics.dtype == torch.bfloat16},
-        "zero_optimization": {"stage": training.zero_stage, "reduce_bucket_size": bucket},
+        "zero_optimization": zero,
         # A torch.optim optimizer needs no compiled operator.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -110,7 +113,7 @@ class Engine:
             lr=0.0,
             weight_decay=0.0,
             betas=self._training.adam_betas,
-            fused=self._numerics.device.type == "cuda",
+            fused=True,
         )
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
@@ -203,7 +206,7 @@ class Engine:
         skipped = engine.skipped_steps
         for batch in batches:
             loss = answer_loss(engine, batch)
-            engine.backward(loss * scale)
+            self._backward(loss * scale)
             engine.step()
             total += loss.detach()
         if engine.skipped_steps > skipped:
@@ -215,6 +218,18 @@ class Engine:
         if self._ranks.size > 1:
             dist.all_reduce(total)
         return total / tokens
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._ranks.size > 1 or self._training.zero_stage > 0:
+            self._deepspeed.backward(loss)
+            return
+        # One rank alone has nobody to sum gradients with; DeepSpeed would copy all of them into one
+        # buffer and back.
+        with self._deepspeed.no_sync():
+            self._deepspeed.backward(loss)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)  # as the sum over ranks makes it
 
     def state(self, touched: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield what a checkpoint needs, as whole CPU tensors under ``KIND/PARAMETER``.

@@ -35,5 +35,5 @@ def _clear_releases() -> None:
     name = "_PartitionedParameterCoordinator__params_to_release"
     method = getattr(PartitionedParameterCoordinator, name, None)
     cached = inspect.getclosurevars(method).nonlocals.get("func") if method else None
-    if hasattr(cached, "cache_clear"):
+    if cached is not None and hasattr(cached, "cache_clear"):
         cached.cache_clear()

@@ -19,11 +19,15 @@ from transformers import (
     GgufConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
 
 PATH = "model.name"
+
+# They would stand between what the commands print, for models that load in a moment.
+transformers_logging.disable_progress_bar()
 
 
 def find_model(model: Model, cache: Path) -> str:
@@ -118,6 +122,15 @@ def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
         problem = f"the model cannot be loaded: {_first_line(error)}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
     return loaded.train()
+
+
+def recompute_activations(model: Any) -> None:
+    """Have a model's layers keep their inputs alone, and recompute the rest when it is needed."""
+    # Reentrant checkpointing gives a block no gradient when its inputs need none.
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    # transformers has the embeddings' output need a gradient, for the reentrant kind. The backward
+    # pass would go down to it through layers below which nothing is trained.
+    model.disable_input_require_grads()
 
 
 def load_shape(model: Model, source: str) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
+
+_BLOCK = 1 << 20
 
 
 class Origin:
@@ -52,6 +54,24 @@ class Origin:
             if self._ranks.size > 1 and not _partitioned(parameter):
                 dist.broadcast(value, src=0)
 
+    def tuned(self) -> dict[str, Tensor]:
+        """Return copies, on the CPU, of the present values of what :meth:`remember` has copied."""
+        return {name: held(self._parameters[name]).to("cpu", copy=True) for name in self._copies}
+
+    def blend(self, tuned: Mapping[str, Tensor], alpha: float, names: Iterable[str]) -> None:
+        """Set parameters to ``theta0 + alpha (theta - theta0)``, theta being their ``tuned`` value.
+
+        In fp32, and to the bit what ``hft_ray.weights.average`` makes of the two models; no engine
+        may be on the model.
+        """
+        for name in names:
+            parameter = self._parameters[name]
+            value = held(parameter)
+            if name in tuned:
+                value.copy_(_between(tuned[name], self._copies[name], alpha))
+            if self._ranks.size > 1 and not _partitioned(parameter):
+                dist.broadcast(value, src=0)
+
     def drifts(self) -> dict[str, float]:
         """Return unit name -> L2 distance from the pre-trained values, relative to their norm."""
         squares = self._distances()
@@ -81,7 +101,10 @@ class Origin:
         squares = {}
         for name, copy in self._copies.items():
             value = held(self._parameters[name])
-            squares[name] = _square(value.float() - copy.to(value.device, torch.float32))
+            parts = zip(_blocks(value), _blocks(copy), strict=True)
+            squares[name] = math.fsum(
+                _square(now.float() - then.to(now.device, torch.float32)) for now, then in parts
+            )
         return self._summed(squares)
 
     def _held(self) -> dict[str, Tensor]:
@@ -112,9 +135,26 @@ def held(parameter: Any) -> Tensor:
     return part[: max(0, min(part.numel(), left))]
 
 
+def _between(theta: Tensor, theta0: Tensor, alpha: float) -> Tensor:
+    if alpha == 1 or torch.equal(theta, theta0):
+        return theta
+    start = theta0.float()
+    mixed = theta.to(torch.float32, copy=True).sub_(start).mul_(alpha).add_(start)
+    return mixed.to(theta.dtype)
+
+
 def _partitioned(parameter: Any) -> bool:
     return hasattr(parameter, "ds_id")
 
 
+def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Cut a tensor into parts whose differences stay in a processor's caches.
+
+    Sums over a whole embedding in fp32 would also lose digits.
+    """
+    return tensor.flatten().split(_BLOCK)
+
+
 def _square(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float32)) ** 2
+    norms = (torch.linalg.vector_norm(part, dtype=torch.float32) for part in _blocks(tensor))
+    return math.fsum(float(norm) ** 2 for norm in norms)

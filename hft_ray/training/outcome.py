@@ -39,6 +39,21 @@ class Round:
     touched_fraction: float = 0.0
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A model beside the last one that may be on the front.
+
+    Attributes:
+        variant: Its name, see :mod:`hft_ray.training.variants`.
+        step: Optimizer steps behind it.
+        values: Its scores.
+    """
+
+    variant: str
+    step: int
+    values: dict[str, float]
+
+
 @dataclass
 class Outcome:
     """What a run came to.
@@ -51,6 +66,7 @@ class Outcome:
         seconds: Wall time of training and evaluation.
         selection: The draws that were trained.
         touched_fraction: Share of the block parameters that any draw trained.
+        variants: Other models that the run has made, scored.
     """
 
     state: Literal["complete", "stopped"]
@@ -60,6 +76,7 @@ class Outcome:
     seconds: float
     selection: list[Round] = field(default_factory=list)
     touched_fraction: float = 0.0
+    variants: list[Candidate] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import math
@@ -11,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from hft_ray.evaluation import Scores, metric_errors, metric_values
 from hft_ray.selection import Draw, History, Schedule, Touched, draw, needs, pool
 from hft_ray.training.audit import Audit
 from hft_ray.training.base import known_base, run_ranks, score_base
+from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
     RANDOM,
     Manifest,
@@ -36,20 +37,17 @@ from hft_ray.training.checkpoint import (
 )
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
+from hft_ray.training.garbage import only_new_garbage
+from hft_ray.training.gauges import PeakMemory, Throughput
+from hft_ray.training.models import recompute_activations
 from hft_ray.training.origin import Origin
-from hft_ray.training.outcome import Outcome, Report, Round, TrainingError
+from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
-from hft_ray.training.schedule import learning_rate
+from hft_ray.training.schedule import learning_rate, total_steps
+from hft_ray.training.variants import Extras, Maker, score_variants
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-
-def total_steps(config: Config, examples: int) -> int:
-    """Return the optimizer steps of a run over ``examples`` training examples."""
-    if config.training.steps is not None:
-        return config.training.steps
-    return max(1, math.ceil((config.training.epochs or 1) * examples / config.training.batch_size))
 
 
 def run(
@@ -58,6 +56,7 @@ def run(
     report: Report,
     save_to: Path | None = None,
     checkpoints: Path | None = None,
+    extras: Extras | None = None,
 ) -> Outcome:
     """Fine-tune the base model as ``config`` says (a collective over the workspace's ranks).
 
@@ -68,6 +67,7 @@ def run(
         save_to: Write the trained model there as a Hugging Face directory.
         checkpoints: Folder of the run's checkpoints, for ``training.checkpoint_every``; the run
             goes on from the newest one there that is whole.
+        extras: What to make beside the last model.
 
     Raises:
         TrainingError: The loss is no number any more.
@@ -75,13 +75,16 @@ def run(
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
-    with workspace.model(config, numerics) as model:
-        one = _Run(config, workspace, model, numerics, report)
+    gc.collect()  # what an earlier run of this process left, its model above all
+    with workspace.model(config, numerics) as model, only_new_garbage():
+        one = _Run(config, workspace, model, numerics, report, extras)
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
             outcome = one.train(start, checkpoints)
             if save_to is not None:
                 save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
+            if extras is not None and outcome.state == "complete":
+                one.add_variants(outcome, extras)
         finally:
             one.engine.close()
     return outcome
@@ -97,11 +100,14 @@ class _Run:
         model: nn.Module,
         numerics: Numerics,
         report: Report,
+        extras: Extras | None,
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
         self.report = report
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
+        base = workspace.weights_hash(config.model)
+        self.candidates = Candidates(extras, model, base, self.ranks) if extras else None
         self.data: TrainingSet = workspace.training_set(config.model, config.data)
         self.suite = workspace.suite(config.model, config.evaluation)
         self.catalog = workspace.catalog(config.model)
@@ -115,12 +121,11 @@ class _Run:
         self.history = History()
         self.origin = Origin(model, self.catalog, self.ranks)
         self.audit = Audit(model, self.ranks) if config.selection.audit else None
-        self.memory = _PeakMemory(workspace.device)
+        self.memory = PeakMemory(workspace.device)
         self.base: Scores | None = None
         self.started = time.monotonic()
         if config.training.gradient_checkpointing:
-            # Reentrant checkpointing gives a block no gradient when its inputs need none.
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            recompute_activations(model)
 
     def resume(self, folder: Path) -> int:
         """Go on from the newest whole checkpoint in ``folder``; return the steps made, 0 if none.
@@ -153,6 +158,8 @@ class _Run:
         self._train_only(drawn)
         self.rounds = [Round(**each) for each in manifest.rounds]
         self.losses = [torch.tensor(loss, device=self.workspace.device) for loss in manifest.losses]
+        if self.candidates:
+            self.candidates.found = [Candidate(**each) for each in manifest.variants]
         self.started -= manifest.seconds
         if manifest.ranks == self.ranks.size:
             states = dict(tensors_of(files, random=True))
@@ -197,6 +204,7 @@ class _Run:
             touched=sorted(self.touched.parameters),
             steps=self.engine.steps,
             rounds=[asdict(each) for each in self.rounds],
+            variants=[asdict(each) for each in self._found],
             losses=[float(loss) for loss in self.losses],
             seconds=time.monotonic() - self.started,
             ranks=self.ranks.size,
@@ -212,7 +220,7 @@ class _Run:
             require_isolation(self.engine.forward_model, rows=micro)
         every, log_every = self.config.evaluation.every, self.config.training.log_every
         values: dict[str, float] = {}
-        window = _Throughput()
+        window = Throughput()
         save_every = self.config.training.checkpoint_every if checkpoints is not None else None
         for step in range(start, self.steps):
             if self.schedule.starts_round(step) and step > 0:
@@ -227,7 +235,8 @@ class _Run:
                     values |= self._end_round()
                 if scored:
                     values |= self._score()
-                window = _Throughput()
+                    self._offer(done, values)
+                window = Throughput()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
             if checkpoints and save_every and done % save_every == 0 and done < self.steps:
@@ -281,7 +290,7 @@ class _Run:
         self.rounds[-1] = replace(self.rounds[-1], distances=distances)
         return {f"distance/{category}": x for category, x in distances.items()}
 
-    def _step(self, step: int, window: _Throughput) -> Tensor:
+    def _step(self, step: int, window: Throughput) -> Tensor:
         training = self.config.training
         tokens = int(self.data.answer_tokens[self._indices(step)].sum())
         batches = list(self._passes(step))
@@ -314,7 +323,7 @@ class _Run:
         batch = collate([self.data[index] for index in indices], pad)
         return {key: value.to(self.workspace.device) for key, value in batch.items()}
 
-    def _measure(self, done: int, window: _Throughput) -> dict[str, float]:
+    def _measure(self, done: int, window: Throughput) -> dict[str, float]:
         """Return the metrics of the steps since the last report."""
         loss = float(torch.stack(self.losses).mean())
         self.losses = []
@@ -335,6 +344,29 @@ class _Run:
         scores = self.suite.score(self.engine.forward_model, self.ranks, self.base)
         return {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
 
+    @property
+    def _found(self) -> list[Candidate]:
+        return self.candidates.found if self.candidates else []
+
+    def _offer(self, done: int, values: dict[str, float]) -> None:
+        """Hand a scored model to the candidates, if the run has any."""
+        if self.candidates and done < self.steps:
+            self.candidates.take(done, values, self.touched.parameters)
+        elif self.candidates:
+            self.candidates.take_last(values, self.touched.parameters)
+
+    def add_variants(self, outcome: Outcome, extras: Extras) -> None:
+        """Score what can be made of the trained model without training; restores it."""
+        assert self.draw is not None
+        assert self.base is not None
+        touched = self.touched.parameters
+        maker = Maker(self.engine, self.origin, self.catalog, self.draw, touched)
+        base = metric_values(self.base, self.base)
+        selection, size = self.config.selection, self.ranks.size
+        outcome.variants += score_variants(
+            maker, extras, selection, base, outcome, self._score, size
+        )
+
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False
         return self.ranks.broadcast(stop)
@@ -351,33 +383,5 @@ class _Run:
             seconds=time.monotonic() - self.started,
             selection=self.rounds,
             touched_fraction=self.touched.fraction,
+            variants=list(self._found),
         )
-
-
-class _Throughput:
-    """Tokens per second of one window of steps, re-selection included."""
-
-    def __init__(self) -> None:
-        self.tokens, self.started = 0, time.monotonic()
-
-    def add(self, tokens: int) -> None:
-        self.tokens += tokens
-
-    def rate(self) -> float:
-        return self.tokens / max(time.monotonic() - self.started, 1e-9)
-
-
-class _PeakMemory:
-    """Peak memory of one run: the device's allocations, or on a CPU the process's resident set."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.highest = device, 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-    def peak(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        # A resident set has no peak that could be reset between runs: the highest seen counts.
-        self.highest = max(self.highest, psutil.Process().memory_info().rss)
-        return self.highest

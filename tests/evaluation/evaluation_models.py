@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hft_ray.config import EvaluationSection
+from hft_ray.config import EvaluationSection, LmEval
 
 PLAIN = (
     "the capital of France is Paris and Rome lies in Italy while gold has symbol Au "
@@ -145,7 +146,16 @@ def make_section(
                     "kind": "generation",
                     "data": write_jsonl(folder / "prompts.jsonl", prompts),
                     "max_new_tokens": 6,
-                }
+                },
+                {
+                    "name": "shown",
+                    "kind": "generation",
+                    "data": str(folder / "prompts.jsonl"),
+                    "metric": "edit_similarity",
+                    "shots": 2,
+                    "chat": True,
+                    "max_new_tokens": 4,
+                },
             ],
             "general": [
                 {"name": "texts", "kind": "perplexity", "data": text},
@@ -155,9 +165,50 @@ def make_section(
                     "kind": "multiple_choice",
                     "data": write_jsonl(folder / "questions.jsonl", questions),
                 },
+                {"name": "moved", "kind": "kl", "data": str(folder / "prompts.jsonl")},
             ],
         }
     )
+
+
+def moved(model: Any) -> Any:
+    """A copy of ``model`` with other weights, the same in every process."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return other
+
+
+def with_tasks(folder: Path, section: EvaluationSection) -> EvaluationSection:
+    """``section`` and two local tasks of lm-eval on its data."""
+    common = {"dataset_path": "json", "test_split": "test", "metadata": {"version": 1.0}}
+    tasks = {
+        "choose": {
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{question}}",
+            "doc_to_choice": "{{choices}}",
+            "doc_to_target": "answer",
+            "dataset_kwargs": {"data_files": {"test": str(folder / "questions.jsonl")}},
+            "fewshot_split": "test",
+            "num_fewshot": 2,
+        },
+        "roll": {
+            "output_type": "loglikelihood_rolling",
+            "doc_to_text": "",
+            "doc_to_target": "{{text}}",
+            "dataset_kwargs": {"data_files": {"test": str(folder / "texts.jsonl")}},
+            "metric_list": [{"metric": "bits_per_byte"}],
+        },
+    }
+    entries = list(section.general)
+    for name, task in tasks.items():
+        content = common | task | {"task": name}
+        (folder / f"{name}.yaml").write_text(json.dumps(content))
+        values = {"name": name, "kind": "lm_eval", "task": name, "include_path": str(folder)}
+        entries.append(LmEval.model_validate(values))
+    return section.model_copy(update={"general": entries})
 
 
 def with_batch_size(section: EvaluationSection, batch_size: int) -> EvaluationSection:

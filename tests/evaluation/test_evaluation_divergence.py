@@ -1,12 +1,11 @@
 """Forward KL against the base: exact, a lower bound when shortened, kept, the same however run."""
 
-import copy
 import math
 import random
 
 import pytest
 import torch
-from evaluation_models import make_pair, sentence, write_jsonl
+from evaluation_models import make_pair, moved, sentence, write_jsonl
 
 from hft_ray.config import ConfigError, EvaluationSection
 from hft_ray.evaluation import BaseScores, Scores, Suite, forgetting
@@ -24,15 +23,6 @@ def section(folder, records=None, batch_size=4, **settings):
     return EvaluationSection.model_validate({"general": [entry], "batch_size": batch_size})
 
 
-def changed(model):
-    other = copy.deepcopy(model)
-    torch.manual_seed(9)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return other
-
-
 def direct(base, tuned, ids, first, last):
     """torch's own KL over the distributions that predict the tokens [first, last)."""
     tokens = torch.tensor([ids])
@@ -48,7 +38,7 @@ def direct(base, tuned, ids, first, last):
 @pytest.mark.parametrize("tokens", ["answer", "prompt", "all"])
 def test_equals_torchs_divergence_over_the_whole_vocabulary(kind, tokens, tmp_path):
     base, tokenizer = make_pair(kind)
-    tuned = changed(base)
+    tuned = moved(base)
     rng = random.Random(4)
     pairs = [(sentence(rng, 1, 9), sentence(rng, 1, 5)) for _ in range(9)]
     total, count = 0.0, 0
@@ -74,7 +64,7 @@ def test_equals_torchs_divergence_over_the_whole_vocabulary(kind, tokens, tmp_pa
 
 def test_batch_size_changes_nothing(tmp_path):
     base, tokenizer = make_pair("llama")
-    tuned = changed(base)
+    tuned = moved(base)
     found = []
     for batch_size in (1, 3, 16):
         suite = Suite(section(tmp_path, batch_size=batch_size), tokenizer)
@@ -86,7 +76,7 @@ def test_batch_size_changes_nothing(tmp_path):
 
 def test_joined_tokens_give_a_lower_bound_that_rises_to_the_whole(tmp_path):
     base, tokenizer = make_pair("llama")
-    tuned = changed(base)
+    tuned = moved(base)
     values = []
     for top in (1, 4, 32, VOCABULARY, 10_000):
         suite = Suite(section(tmp_path, top=top), tokenizer)
@@ -98,7 +88,7 @@ def test_joined_tokens_give_a_lower_bound_that_rises_to_the_whole(tmp_path):
 
 def test_the_base_is_kept_and_compared_with_by_another_process(tmp_path):
     base, tokenizer = make_pair("llama")
-    tuned = changed(base)
+    tuned = moved(base)
     asked = section(tmp_path, top=16)
     suite = Suite(asked, tokenizer)
     store = BaseScores(tmp_path / "cache")
@@ -125,7 +115,7 @@ def test_the_key_of_a_compared_model_knows_its_base(tmp_path):
 
 def test_plain_texts_are_compared_whole_and_cut_from_the_left(tmp_path):
     base, tokenizer = make_pair("llama")
-    tuned = changed(base)
+    tuned = moved(base)
     text = " ".join(["gold has symbol Au"] * 6)
     asked = section(tmp_path, [{"text": text}], max_length=10)
     suite = Suite(asked, tokenizer)

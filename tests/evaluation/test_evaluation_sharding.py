@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from evaluation_models import make_pair, make_section, with_batch_size
+from evaluation_models import make_pair, make_section, moved, with_batch_size, with_tasks
 
 from hft_ray.evaluation import Scores, Suite
 from hft_ray.evaluation.sharding import map_batches, sorted_batches
@@ -20,8 +20,8 @@ def assert_same(found, expected):
         pairs = zip(getattr(found, part).items(), getattr(expected, part).items(), strict=True)
         for (name, one), (other_name, other) in pairs:
             assert name == other_name
-            if one.metric == "cross_entropy":
-                assert one.items == pytest.approx(other.items, rel=1e-5)
+            if one.metric in ("cross_entropy", "kl", "bits_per_byte"):
+                assert one.items == pytest.approx(other.items, rel=1e-5, abs=1e-6)
                 assert one.value == pytest.approx(other.value, rel=1e-5)
             else:
                 assert one == other
@@ -30,12 +30,18 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_the_batch_size_changes_nothing(kind, tmp_path):
     model, tokenizer = make_pair(kind)
-    section = make_section(tmp_path, model, tokenizer)
-    expected = Suite(section, tokenizer).score(model)
-    assert 0 < expected.task["prompts"].value < 1
+    tuned = moved(model)
+    section = with_tasks(tmp_path, make_section(tmp_path, model, tokenizer))
+    suite = Suite(section, tokenizer)
+    base = suite.score(model)
+    assert 0 < base.task["prompts"].value < 1
+    expected = suite.score(tuned, base=base)
+    assert expected.general["moved"].value > 0.1
     for batch_size in (1, 3, 16):
-        found = Suite(with_batch_size(section, batch_size), tokenizer).score(model)
-        assert_same(found, expected)
+        other = Suite(with_batch_size(section, batch_size), tokenizer)
+        again = other.score(model)
+        assert_same(again, base)
+        assert_same(other.score(tuned, base=again), expected)
 
 
 def test_a_suite_scores_again_and_again(tmp_path):
@@ -65,8 +71,10 @@ def test_results_are_in_order():
 @pytest.mark.cluster
 def test_two_ranks_and_zero_3_give_the_scores_of_one_process(tmp_path):
     model, tokenizer = make_pair("llama")
-    section = with_batch_size(make_section(tmp_path, model, tokenizer), 4)
-    alone = Suite(section, tokenizer).score(model)
+    section = with_tasks(tmp_path, make_section(tmp_path, model, tokenizer))
+    section = with_batch_size(section, 4)
+    suite = Suite(section, tokenizer)
+    alone = suite.score(moved(model), base=suite.score(model))
     mp.spawn(_score_on, args=(str(tmp_path), section.model_dump_json()), nprocs=2)
     for rank in (0, 1):
         told = json.loads((tmp_path / f"rank{rank}.json").read_text())
@@ -90,14 +98,15 @@ def _score_on(rank: int, folder: str, section_json: str) -> None:
     deepspeed.init_distributed("gloo", auto_mpi_discovery=False)
     model, tokenizer = make_pair("llama")
     suite = Suite(EvaluationSection.model_validate_json(section_json), tokenizer)
-    told = {"plain": suite.score(model, Ranks(rank, 2)).to_json()}
+    base, tuned = suite.score(model, Ranks(rank, 2)), moved(model)
+    told = {"plain": suite.score(tuned, Ranks(rank, 2), base).to_json()}
     settings = {
         "train_micro_batch_size_per_gpu": 1,
         "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
     }
-    engine, *_ = deepspeed.initialize(model=model, config=settings)
-    told["partitioned"] = all(parameter.numel() == 0 for parameter in model.parameters())
-    told["zero3"] = suite.score(engine.module, Ranks(rank, 2, lockstep=True)).to_json()
+    engine, *_ = deepspeed.initialize(model=tuned, config=settings)
+    told["partitioned"] = all(parameter.numel() == 0 for parameter in tuned.parameters())
+    told["zero3"] = suite.score(engine.module, Ranks(rank, 2, lockstep=True), base).to_json()
     Path(folder, f"rank{rank}.json").write_text(json.dumps(told))
     engine.destroy()
     dist.destroy_process_group()

@@ -14,9 +14,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hft_ray.config import ConfigError
+from hft_ray.config.combinations import ordered
 from hft_ray.config.load import validate
 from hft_ray.search import Study
-from hft_ray.search.space import ordered
 
 SPACE = {
     "selection.ratio": {"low": 0.05, "high": 1.0},

@@ -1,0 +1,47 @@
+"""``hft-ray export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hft_ray.cli.options import Json, Storage
+from hft_ray.config.storage import storage_root
+
+
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    select: Annotated[
+        str,
+        typer.Option(
+            "--select",
+            help="knee, best:METRIC, trial:ID (trial:t0003+alpha-0.5 for a variant), METRIC>=X.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The new model directory.")],
+    delta: Annotated[
+        bool, typer.Option("--delta", help="Only what differs from the base; see hft-ray apply.")
+    ] = False,
+    uri: Annotated[
+        str | None, typer.Option("--tracking-uri", help="MLflow server or store; default FILE's.")
+    ] = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model of a sweep's front as a Hugging Face directory.
+
+    Example: hft-ray export demo --select knee --out knee
+    """
+    root = storage_root(storage)
+    from hft_ray.orchestration.export import export_point
+
+    point = export_point(root, name, select, out, delta, uri)
+    if as_json:
+        told = {"out": str(out), "trial": point.trial, "variant": point.variant}
+        typer.echo(json.dumps(told | {"values": point.values}))
+        return
+    scores = ", ".join(f"{key} {value:.4g}" for key, value in sorted(point.values.items()))
+    typer.echo(f"{out}: {point.label} ({scores})")

@@ -1,0 +1,42 @@
+"""What ``hft-ray tune --simulate TABLE`` does once FILE is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from hft_ray.cli.interrupts import signals
+from hft_ray.cli.logs import terminal
+from hft_ray.cli.progress import Progress
+from hft_ray.cli.tables import front_table
+from hft_ray.config import Config
+from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.simulation import run_simulated
+from hft_ray.search.table import read_table
+
+
+def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> None:
+    """Replay the sweep and say what came of it.
+
+    Raises:
+        ConfigError: Something is wrong; nothing was started.
+        typer.Exit: It was interrupted (130).
+    """
+    folder = SweepFolder(root, config.name, simulated=True)
+    folder.check(config, fresh)
+    curves = read_table(table, config)
+    folder.claim(config)
+    with terminal(folder.logs / "driver.log", quiet=as_json) as console:
+        console.print(f"[bold]{config.name}[/], simulated: nothing is trained or logged to MLflow")
+        with signals() as interrupted, Progress(console, config.name) as progress:
+            front = run_simulated(config, folder, curves, progress, interrupted)
+        if front is not None:
+            console.print(front_table(front))
+            console.print(f"hypervolume {front.hypervolume:.4f}")
+            console.print(f"report:  {folder.report}", soft_wrap=True, highlight=False)
+    if front is None:
+        typer.echo("stopped; finished trials are saved, the same command goes on", err=True)
+        raise typer.Exit(130)
+    if as_json:
+        typer.echo(front.to_json())

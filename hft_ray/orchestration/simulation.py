@@ -1,0 +1,80 @@
+"""A simulated sweep from its FILE to its front: no Ray, no training, nothing in MLflow."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.record import points_of
+from hft_ray.orchestration.report import write_front
+from hft_ray.orchestration.view import SweepView, Watch
+from hft_ray.pareto import Front, build_front
+from hft_ray.search import Study
+from hft_ray.search.simulate import Event, simulate
+from hft_ray.search.table import Table
+
+
+def run_simulated(
+    config: Config, folder: SweepFolder, table: Table, watch: Watch, interrupted: threading.Event
+) -> Front | None:
+    """Replay a sweep, or what is left of it, from a table of learning curves.
+
+    Args:
+        config: FILE with ``search``; ``cluster.groups`` trials run at the same virtual time.
+        folder: The simulated sweep's folder, claimed.
+        table: What training would have shown.
+        watch: Told that the view has changed.
+        interrupted: Set from outside to end early.
+
+    Returns:
+        The front, written to the folder; None when ``interrupted`` ended the sweep before its last
+        trial. The same call goes on with it.
+
+    Raises:
+        ConfigError: The table is another one than before, or the sweep is running.
+    """
+    reference = _reference(config, table)
+    lock = FileLock(folder.path / "driver.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        problem = "the sweep is running already, in another process"
+        raise ConfigError(Problem("name", problem, config.name)) from None
+    with lock:
+        _refuse_other_table(table, folder.path / "table.sha256")
+        study = Study(config, folder.study)
+        view = SweepView(config.name, study.search.trials, config.cluster.groups)
+        view.phase = "replaying"
+        view.states = {known.trial: known.state for known in study.trials()}
+        for event in simulate(study, table, config.cluster.groups, interrupted.is_set):
+            _show(event, view)
+            watch({"event": "simulated", "trial": event.trial}, view)
+        if study.left():
+            return None
+        points = [point for known in study.trials() for point in points_of(known, config)]
+        front = build_front(config.name, study.search.objectives, points, table.base, reference)
+        write_front(front, config, folder.path / "front")
+    return front
+
+
+def _show(event: Event, view: SweepView) -> None:
+    state = event.details.get("state", "running") if event.kind == "finished" else "running"
+    view.states[event.trial] = state
+
+
+def _reference(config: Config, table: Table) -> dict[str, float]:
+    """Return the given reference point, completed by the worst values in the table."""
+    assert config.search is not None
+    return table.worst(config.search.objectives) | (config.search.reference_point or {})
+
+
+def _refuse_other_table(table: Table, kept: Path) -> None:
+    """Keep the table's digest; a sweep must not go on with other curves."""
+    if kept.is_file() and kept.read_text("utf-8") != table.digest:
+        problem = f"the simulated sweep in {kept.parent} began with another table"
+        raise ConfigError(Problem("--simulate", f"{problem}; take another name"))
+    kept.write_text(table.digest, encoding="utf-8")

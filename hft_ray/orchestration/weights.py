@@ -1,0 +1,99 @@
+"""Which kept weights of a sweep stay: those of the front, within the disk budget.
+
+``sweeps/NAME/weights/TRIAL/`` holds ``final`` and ``step-N``. Averages and half-resets are made of
+``final`` when they are exported, so it stays while one of them is on the front.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from hft_ray.pareto import Front, Point, build_front
+from hft_ray.training.kept import size_of
+
+
+class KeptWeights:
+    """The kept weights of one sweep.
+
+    Args:
+        folder: Their folder.
+        budget: Most bytes that they may take, None for any.
+        spare: For how many more, of trials under way, the budget leaves room.
+    """
+
+    def __init__(self, folder: Path, budget: int | None, spare: int) -> None:
+        self._folder, self._budget, self._spare = folder, budget, spare
+        self._largest = 0
+
+    def of(self, point: Point) -> Path:
+        """Return the folder from which a point is made."""
+        return self._folder / point.trial / source_of(point.variant)
+
+    def prune(self, front: Front, ended: Collection[str]) -> None:
+        """Delete what no point of the front needs, of trials that have ended.
+
+        Args:
+            front: The front so far.
+            ended: Trials that write no more.
+        """
+        # What a killed process left half written is hidden.
+        there = [path for trial in sorted(ended) for path in (self._folder / trial).glob("*")]
+        sizes = {path: size_of(path) for path in there}
+        self._largest = max([self._largest, *sizes.values()])
+        needed = {self.of(point) for point in front.members}
+        for path in there:
+            if path not in needed:
+                _delete(path)
+        for path in self._over_budget(front, {p: sizes[p] for p in there if p in needed}):
+            _delete(path)
+
+    def told(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
+        """Return (trial, variant) -> what became of its weights, for the points of ``ended``."""
+        trials = set(ended)
+        return {
+            (point.trial, point.variant): self._fate(point, on_front)
+            for point, on_front in zip(front.points, front.on_front, strict=True)
+            if point.trial in trials and point.state == "complete"
+        }
+
+    def _fate(self, point: Point, on_front: bool) -> str:
+        if self.of(point).is_dir():
+            return "kept"
+        return "deleted: disk budget" if on_front else "deleted: dominated"
+
+    def _over_budget(self, front: Front, kept: dict[Path, int]) -> list[Path]:
+        """Return what has to go: least loss of hypervolume first."""
+        if self._budget is None or not kept:
+            return []
+        room = self._budget - self._spare * self._largest
+        gone: list[Path] = []
+        members = list(front.members)
+        while len(kept) > 1 and sum(kept.values()) > room:
+            losses = {
+                path: -_hypervolume(front, [each for each in members if self.of(each) != path])
+                for path in kept
+            }
+            path = min(losses, key=lambda each: losses[each])
+            members = [each for each in members if self.of(each) != path]
+            del kept[path]
+            gone.append(path)
+        return gone
+
+
+def source_of(variant: str | None) -> str:
+    """Return the name of the kept weights that a variant is made from."""
+    return variant if variant is not None and variant.startswith("step-") else "final"
+
+
+def _hypervolume(front: Front, points: list[Point]) -> float:
+    built = build_front(front.sweep, front.objectives, points, front.base, front.reference_point)
+    return built.hypervolume
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.parent.rmdir()  # unless other weights of the trial are there

@@ -1,0 +1,161 @@
+"""A comparison as one interactive page that loads nothing; escaped as the page of a front is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from hft_ray.pareto import comparison_picture, picture
+from hft_ray.pareto.comparison import Comparison, Side
+from hft_ray.pareto.comparison_picture import Look
+from hft_ray.pareto.comparison_table import difference_rows, distance_rows, match_rows, side_rows
+from hft_ray.pareto.document import cell, document, row, table
+from hft_ray.pareto.figure_html import hover
+from hft_ray.pareto.plotting import plots_html, style
+
+_LONGEST_TITLE = 120
+_EXPLAINED = """<p>Hypervolume: what the front encloses with the common reference point, as
+measured, and estimated for values without noise: the best of many noisy points look better than
+they are. The interval is of the estimate and takes the errors of different trials as
+independent.</p>"""
+_INDICATORS = """<p>Epsilon: by how much the sweep's front must improve in every objective to be
+nowhere behind the other's. IGD+: the mean distance by which it is behind. Both in the units of the
+objectives; at 0 it is nowhere behind.</p>"""
+
+
+def render_comparison_html(comparison: Comparison) -> str:
+    """Return the page: the fronts on one plane, hypervolumes with intervals, and the tables."""
+    plots = plots_html([_fronts(comparison), _hypervolumes(comparison)])
+    title = ", ".join(side.sweep for side in comparison.sides)
+    if len(title) > _LONGEST_TITLE:
+        title = f"{len(comparison.sides)} sweeps"
+    reference = ", ".join(f"{k} {x:.4g}" for k, x in comparison.reference_point.items())
+    lines = [picture.how_to_read(comparison.sides[0].front), f"Reference point: {reference}."]
+    lines += [f"Note: {note}." for note in comparison.notes]
+    heading = f"<h1>{escape(title)}</h1>"
+    heading += "".join(f"<p>{escape(line)}</p>" for line in lines)
+    cards = [plots[0]]
+    cards.append(f"<h2>Hypervolume</h2>{plots[1]}{_table(side_rows(comparison))}{_EXPLAINED}")
+    cards.append(f"<h2>Differences of hypervolume</h2>{_table(difference_rows(comparison))}")
+    cards.append(f"<h2>Between the fronts</h2>{_table(distance_rows(comparison))}{_INDICATORS}")
+    cards += [
+        f"<h2>{escape(match.objective)} at the same {escape(match.at)}</h2>"
+        f"{_table(match_rows(comparison, match))}"
+        for match in comparison.matches
+    ]
+    return document(f"{title}: compared", heading, cards)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    if not rows:
+        return "<p>No front has a point.</p>"
+    return table(list(rows[0]), [row([cell(x, css="wrap") for x in r.values()]) for r in rows])
+
+
+def _fronts(comparison: Comparison) -> Any:
+    figure = go.Figure()
+    front = comparison.sides[0].front
+    for side, look in zip(comparison.sides, comparison_picture.looks(comparison), strict=True):
+        _attained(figure, side, look)
+        _line(figure, side, look)
+        _points(figure, side, look)
+    for (x, y), name in comparison_picture.bases(comparison).items():
+        figure.add_scatter(
+            x=[x],
+            y=[y],
+            mode="markers",
+            marker={"symbol": "star", "size": 17, "color": picture.INK},
+            name=escape(name),
+        )
+    style(figure, 600)
+    x_name, y_name = picture.axes(front)
+    figure.update_xaxes(title={"text": escape(picture.direction_text(front, x_name))})
+    figure.update_yaxes(title={"text": escape(picture.direction_text(front, y_name))})
+    return figure
+
+
+def _line(figure: Any, side: Side, look: Look) -> None:
+    xs, ys = picture.staircase(side.front, picture.marks(side.front))
+    if xs:
+        line = {"color": look.colour, "width": 1.8}
+        figure.add_scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+
+
+def _attained(figure: Any, side: Side, look: Look) -> None:
+    """Shade what some seeds reached and not all."""
+    band = comparison_picture.band(side)
+    if band is not None:
+        figure.add_scatter(
+            x=band[0],
+            y=band[1],
+            mode="lines",
+            fill="toself",
+            fillcolor=look.colour,
+            opacity=0.15,
+            line={"width": 0},
+            hoverinfo="skip",
+            name=f"{escape(look.name)}: reached by some seeds",
+        )
+
+
+def _points(figure: Any, side: Side, look: Look) -> None:
+    found = picture.marks(side.front)
+    nowhere: Any = [None]  # keeps a sweep without a front in the legend
+    for role, size, opacity in (("dominated", 7, 0.35), ("front", 12, 1.0)):
+        group = [mark for mark in found if mark.role == role]
+        on = role == "front"
+        if not group and not on:
+            continue
+        errors: dict[str, Any] = {"color": look.colour, "thickness": 1, "width": 0}
+        figure.add_scatter(
+            x=[mark.x for mark in group] or nowhere,
+            y=[mark.y for mark in group] or nowhere,
+            error_x={**errors, "array": [mark.x_error or 0 for mark in group]} if on else None,
+            error_y={**errors, "array": [mark.y_error or 0 for mark in group]} if on else None,
+            mode="markers",
+            marker={"symbol": look.symbol, "size": size, "color": look.colour, "opacity": opacity},
+            hovertext=[_hover(side, mark.point) for mark in group],
+            hoverinfo="text",
+            name=escape(look.name),
+            showlegend=on,
+        )
+
+
+def _hover(side: Side, point: Any) -> str:
+    probability = side.probabilities.get(point.label)
+    known = "" if probability is None else f"<br>on the true front: {probability:.0%}"
+    return f"<b>{escape(side.sweep)}</b><br>{hover(side.front, point)}{known}"
+
+
+def _hypervolumes(comparison: Comparison) -> Any:
+    """Return one line per sweep: the interval, the estimate, and the measured value hollow."""
+    figure = go.Figure()
+    for side, look in zip(comparison.sides, comparison_picture.looks(comparison), strict=True):
+        name = escape(look.name)
+        mark: dict[str, Any] = {"symbol": look.symbol, "size": 12, "color": look.colour}
+        if side.hypervolume is not None:
+            half = side.hypervolume.interval()[1] - side.hypervolume.value
+            figure.add_scatter(
+                x=[side.hypervolume.value],
+                y=[name],
+                error_x={"array": [half], "color": look.colour, "thickness": 2, "width": 6},
+                mode="markers",
+                marker=mark,
+                showlegend=False,
+            )
+        figure.add_scatter(
+            x=[side.front.hypervolume],
+            y=[name],
+            mode="markers",
+            marker={**mark, "symbol": f"{look.symbol}-open"},
+            showlegend=False,
+        )
+    style(figure, 90 + 46 * len(comparison.sides))
+    figure.update_layout(margin={"t": 10, "b": 50})
+    title = "hypervolume: as measured (hollow), without noise with its 95 % interval (full)"
+    figure.update_xaxes(title={"text": title, "font": {"size": 13}})
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure

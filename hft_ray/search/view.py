@@ -1,0 +1,113 @@
+"""What a sampler sees of the study."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+Estimates = Mapping[int, Sequence[float]]
+"""Trial number -> value of each objective."""
+
+
+class SamplerOnView(optuna.samplers.BaseSampler):
+    """A sampler that sees the study through a :class:`View`.
+
+    Args:
+        sampler: The sampler.
+        look: Returns the estimates of stopped trials and the numbers of hidden ones, as they are.
+    """
+
+    def __init__(
+        self,
+        sampler: optuna.samplers.BaseSampler,
+        look: Callable[[], tuple[Estimates, Container[int]]],
+    ) -> None:
+        self._sampler, self._look = sampler, look
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Look at the study once for all parameters of a trial."""
+        self._view = View(study, *self._look())
+        self._sampler.before_trial(self._view, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
+        """See the base class."""
+        return self._sampler.infer_relative_search_space(self._view, trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
+        """Return the sampler's proposal; an empty one where it repeats a trial, so that each
+        parameter is drawn by itself: a model may insist on a point whose trial is under way.
+        """
+        proposed = self._sampler.sample_relative(self._view, trial, search_space)
+        return {} if self._view.knows(proposed) else proposed
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        """See the base class."""
+        return self._sampler.sample_independent(self._view, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """See the base class."""
+        self._sampler.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """See the base class."""
+        self._sampler.reseed_rng()
+
+
+class View:
+    """A study as it is at one moment, but for two kinds of trials.
+
+    Those that were stopped are complete, with estimated values. Those that were asked for and lie
+    outside the space are hidden: Optuna stores only some of their parameters, and a sampler that
+    models what all trials have in common would lose the others for good.
+
+    Args:
+        study: The study; all else is its own.
+        estimates: The values of the stopped trials.
+        hidden: The trials that are left out.
+    """
+
+    def __init__(self, study: optuna.Study, estimates: Estimates, hidden: Container[int]) -> None:
+        self._study, self._estimates, self._hidden = study, estimates, hidden
+        self._trials: list[FrozenTrial] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        if self._trials is None:
+            trials = self._study._get_trials(deepcopy=False)
+            self._trials = [self._seen(t) for t in trials if t.number not in self._hidden]
+        chosen = [each for each in self._trials if states is None or each.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
+
+    def knows(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial has all these parameters already."""
+        return bool(params) and any(
+            all(other.params.get(key) == value for key, value in params.items())
+            for other in self._get_trials(deepcopy=False)
+        )
+
+    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.PRUNED or trial.number not in self._estimates:
+            return trial
+        complete = copy.copy(trial)
+        complete.state = TrialState.COMPLETE
+        complete.values = list(self._estimates[trial.number])
+        return complete

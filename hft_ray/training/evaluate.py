@@ -1,0 +1,113 @@
+"""Scoring finished models on the evaluation section of FILE, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hft_ray.config import Config, ConfigError, Model, Problem
+from hft_ray.evaluation import Scores, forgetting, mean_forgetting
+from hft_ray.training.engine import Numerics
+from hft_ray.training.models import load_model
+from hft_ray.training.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model scores.
+
+    Attributes:
+        scores: Its scores.
+        base: Scores of the base on the same items; ``None`` if there is none.
+    """
+
+    scores: Scores
+    base: Scores | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"scores": {name: ...}, "forgetting": {name: ...}}``, the second with a base."""
+        content: dict[str, Any] = {
+            "scores": {
+                name: {
+                    "value": estimate["value"],
+                    "stderr": estimate["stderr"],
+                    "interval": estimate["interval"],
+                    "n": score.n,
+                    "metric": score.metric,
+                }
+                for part in (self.scores.task, self.scores.general)
+                for name, score in part.items()
+                for estimate in [score.estimate.to_json()]
+            }
+        }
+        if self.base is not None:
+            lost = forgetting(self.base, self.scores)
+            content["forgetting"] = {name: each.to_json() for name, each in lost.items()}
+            if lost:
+                content["forgetting"]["mean"] = mean_forgetting(lost).to_json()
+        return content
+
+
+def evaluate(config: Config, workspace: Workspace, name: str, base: str | None) -> Evaluated:
+    """Score a model and its base (a collective); what was scored before is taken from the store.
+
+    Args:
+        config: FILE; its model's name is not used.
+        workspace: Where to run.
+        name: The model: a Hugging Face directory, a GGUF file, ``package:...`` or a hub name.
+        base: What it was tuned from, alike. Taken for none when its weights are the model's.
+
+    Raises:
+        ConfigError: A model or the data of an evaluation is wrong, or there is no evaluation.
+    """
+    if not [*config.evaluation.places()]:
+        problem = "names no evaluation: list what to score under task or general"
+        raise ConfigError(Problem("evaluation", problem))
+    tuned = _model(config, name)
+    with _called("MODEL", name):
+        weights = workspace.weights_hash(tuned)
+    found: Scores | None = None
+    key: str | None = None
+    if base is not None:
+        with _called("BASE", base):
+            if workspace.weights_hash(_model(config, base)) != weights:
+                key, found = _score(config, workspace, _model(config, base), None, None)
+    with _called("MODEL", name):
+        return Evaluated(_score(config, workspace, tuned, key, found)[1], found)
+
+
+def _model(config: Config, name: str) -> Model:
+    return config.model.model_copy(update={"name": name, "revision": None, "shape": None})
+
+
+@contextmanager
+def _called(what: str, name: str) -> Iterator[None]:
+    """Tell problems of the model by what the user calls it."""
+    try:
+        yield
+    except ConfigError as error:
+        problems = [
+            Problem(what, each.message, name) if each.path.startswith("model.") else each
+            for each in error.problems
+        ]
+        raise ConfigError(problems) from error
+
+
+def _score(
+    config: Config, workspace: Workspace, model: Model, base_key: str | None, base: Scores | None
+) -> tuple[str, Scores]:
+    """Return the key of a model's scores and the scores, from the store or made and kept."""
+    numerics = Numerics.of(config.training, workspace.device)
+    store, ranks = workspace.base_scores(), workspace.ranks
+    weights = workspace.weights_hash(model)
+    key = store.key(weights, config.evaluation, str(numerics.dtype), base_key)
+    scores = ranks.broadcast(store.get(key) if ranks.main else None)
+    if scores is None:
+        suite = workspace.suite(model, config.evaluation)
+        loaded: Any = load_model(model, workspace.source(model), numerics.dtype)
+        scores = suite.score(loaded.to(numerics.device), ranks, base)
+        if ranks.main:
+            store.put(key, scores)
+    return key, scores

@@ -1,0 +1,200 @@
+"""More points of the trade-off from one trained model, without training it further.
+
+alpha-A   theta0 + A (theta - theta0): WiSE-FT (arXiv 2109.01903); as a means against forgetting
+          arXiv 2309.06256
+reset-0.5 half of the block put back to the base: HFT's pilot experiment (arXiv 2404.18466)
+step-N    the model after N steps, at an evaluation before the last
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from hft_ray.config import Selection, Variants
+from hft_ray.selection import Catalog, Draw, draw
+from hft_ray.training.engine import Engine
+from hft_ray.training.kept import Budget
+from hft_ray.training.origin import Origin
+from hft_ray.training.outcome import Candidate, Outcome
+
+_COSTS = ("train/", "selection/", "cost/")
+Values = dict[str, float]
+Score = Callable[[float], Values]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a run makes beside its last model.
+
+    Attributes:
+        folder: Where weights are kept, for export: ``final`` and ``step-N``; None keeps none.
+        objectives: Metric -> max or min: what is better.
+        variants: Which variants to score after training.
+        budget: What the weights of all trials may take; None for any.
+    """
+
+    folder: Path | None
+    objectives: Mapping[str, Literal["max", "min"]]
+    variants: Variants = field(default_factory=Variants)
+    budget: Budget | None = None
+
+
+def reset_selection(selection: Selection) -> Selection:
+    """Return what the half-reset puts back, at the granularity of ``selection``.
+
+    Another seed than that of the training: the same draw would put back what was trained, all of
+    it.
+    """
+    return Selection(
+        ratio=0.5,
+        granularity=selection.granularity,
+        budget=selection.budget,
+        seed=selection.seed + 1_000_003,
+        embeddings="frozen",
+    )
+
+
+def averages(
+    variants: Variants, ends: tuple[Values, Values], objectives: Mapping[str, str], score: Score
+) -> Iterator[tuple[float, Values]]:
+    """Yield alphas and what they scored.
+
+    Args:
+        variants: How many, or which.
+        ends: Values of the base (alpha 0) and of the trained model (alpha 1).
+        objectives: The metrics that are compared.
+        score: Scores the average of a given alpha.
+    """
+    if isinstance(variants.averages, list):
+        for alpha in variants.averages:
+            yield alpha, score(alpha)
+        return
+    curve = {0.0: ends[0], 1.0: ends[1]}
+    for _ in range(variants.averages):
+        alpha = widest(curve, objectives)
+        curve[alpha] = score(alpha)
+        yield alpha, curve[alpha]
+
+
+def widest(curve: Mapping[float, Values], objectives: Mapping[str, str]) -> float:
+    """Return the middle of the two neighbours that leave most room for the front between them.
+
+    Room is the volume of the box that they span in the objectives: no point of a falling curve
+    between them can add more to the hypervolume. Of equal ones, the widest in alpha, then the one
+    next to the trained model.
+    """
+    alphas = sorted(curve)
+
+    def room(pair: tuple[float, float]) -> tuple[float, float, float]:
+        low, high = pair
+        sides = (abs(curve[high].get(x, 0.0) - curve[low].get(x, 0.0)) for x in objectives)
+        volume = math.prod(sides)
+        return (volume if math.isfinite(volume) else 0.0, high - low, high)
+
+    low, high = max(pairwise(alphas), key=room)
+    return (low + high) / 2
+
+
+def dominated(values: Values, others: Iterator[Values], objectives: Mapping[str, str]) -> bool:
+    """Whether one of ``others`` is at least as good in every objective and better in one."""
+    signs = {name: 1.0 if way == "max" else -1.0 for name, way in objectives.items()}
+
+    def score(of: Values) -> list[float]:
+        return [sign * of.get(name, -math.inf * sign) for name, sign in signs.items()]
+
+    ours = score(values)
+    return any(
+        all(b >= a for a, b in zip(ours, theirs, strict=True)) and theirs != ours
+        for theirs in map(score, others)
+    )
+
+
+class Maker:
+    """Makes the variants of a trained model in its place, and takes them back.
+
+    All methods are collectives.
+
+    Args:
+        engine: The engine of the run; ends up over ``trained`` again, with empty moments.
+        origin: The base's values.
+        catalog: The model's units.
+        trained: The last draw.
+        touched: Parameters that may differ from the base.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        origin: Origin,
+        catalog: Catalog,
+        trained: Draw,
+        touched: Collection[str],
+    ) -> None:
+        self._engine, self._origin, self._catalog, self._trained = engine, origin, catalog, trained
+        self._touched = sorted(touched)
+        engine.close()
+        engine.parked.clear()
+        self._tuned = origin.tuned()
+
+    def average(self, alpha: float) -> None:
+        """Set the model to the average of alpha."""
+        self._engine.close()
+        self._origin.blend(self._tuned, alpha, self._touched)
+        # Under ZeRO-3 a forward pass needs an engine.
+        self._engine.select(self._trained)
+
+    def half_reset(self, selection: Selection) -> None:
+        """Set the model to the trained one with half of the block put back."""
+        self._engine.close()
+        self._origin.blend(self._tuned, 1.0, self._touched)
+        back = set(draw(self._catalog, reset_selection(selection), 0).parameters)
+        self._origin.put_back([name for name in self._touched if name in back])
+        self._engine.select(self._trained)
+
+
+def score_variants(
+    maker: Maker,
+    extras: Extras,
+    selection: Selection,
+    base: Values,
+    trained: Outcome,
+    score: Callable[[], Values],
+    ranks: int,
+) -> list[Candidate]:
+    """Make and score the variants of a trained model, which the model is again at the end.
+
+    Args:
+        maker: Makes them.
+        extras: Which.
+        selection: How the model was trained.
+        base: Values of the base.
+        trained: What the run came to; what is no score is taken over from there, but for what
+            making and scoring cost on top.
+        score: Scores the model as it is.
+        ranks: Number of processes.
+    """
+    rest = {name: x for name, x in trained.values.items() if name.startswith(_COSTS)}
+
+    def scored(make: Callable[[], None]) -> Values:
+        began = time.monotonic()
+        make()
+        values = rest | score()
+        values["cost/device_seconds"] += (time.monotonic() - began) * ranks
+        return values
+
+    def average(alpha: float) -> Values:
+        return scored(lambda: maker.average(alpha))
+
+    between = averages(extras.variants, (base, trained.values), extras.objectives, average)
+    # All digits: the export makes the average of this name again.
+    named = [(f"alpha-{alpha!r}", values) for alpha, values in between]
+    if extras.variants.half_reset:
+        named.append(("reset-0.5", scored(lambda: maker.half_reset(selection))))
+    maker.average(1.0)
+    return [Candidate(name, trained.steps, values) for name, values in named]

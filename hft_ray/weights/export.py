@@ -1,0 +1,82 @@
+"""A point of a front as a model directory: from the weights that its trial kept, and the base."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.ranks import Ranks
+from hft_ray.training.checkpoint import CheckpointError
+from hft_ray.training.export import save_model
+from hft_ray.training.kept import put_kept, read_kept
+from hft_ray.training.models import load_model
+from hft_ray.training.variants import reset_selection
+from hft_ray.training.workspace import Workspace
+from hft_ray.weights.average import average
+from hft_ray.weights.delta import write_delta
+from hft_ray.weights.find import find_directory
+from hft_ray.weights.reset import half_reset
+
+Step = Callable[[Path, Path], object]
+
+
+def export(
+    config: Config, kept: Path, variant: str | None, out: Path, root: Path, delta: bool
+) -> None:
+    """Write the model of a trial, or one of its variants, to ``out``.
+
+    Args:
+        config: FILE of the trial, its searched settings put in.
+        kept: Folder of the kept weights that it is made from.
+        variant: None or ``step-N`` for these weights as they are, ``alpha-A``, ``reset-0.5``.
+        out: The directory to make.
+        root: Storage root.
+        delta: Write only what differs from the base.
+
+    Raises:
+        ConfigError: The weights are not there, or are of another base; ``out`` exists.
+    """
+    if out.exists():
+        raise ConfigError(Problem("--out", "exists already; name a new directory", str(out)))
+    workspace = Workspace(root, Ranks(), torch.device("cpu"))
+    base = find_directory(config.model.name, "model.name", workspace.cache)
+    steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, target)]
+    if variant is not None and variant.startswith("alpha-"):
+        alpha = float(variant.removeprefix("alpha-"))
+        steps.append(lambda source, target: average(source, base, alpha, target))
+    elif variant is not None and variant.startswith("reset-"):
+        selection = reset_selection(config.selection)
+        steps.append(lambda source, target: half_reset(source, base, selection, target))
+    if delta:
+        steps.append(lambda source, target: write_delta(source, base, target))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        made = base
+        for number, step in enumerate(steps):
+            target = folder / str(number)
+            step(made, target)
+            made = target
+        made.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _whole(config: Config, workspace: Workspace, kept: Path, target: Path) -> None:
+    """Write the base with the kept weights in it."""
+    try:
+        found = read_kept(kept)
+        if found.base != workspace.weights_hash(config.model):
+            problem = "is another base model than the one that was trained"
+            raise ConfigError(Problem("model.name", problem, config.model.name))
+        source = workspace.source(config.model)
+        model = load_model(config.model, source, getattr(torch, found.dtype))
+        put_kept(model, kept)
+    except CheckpointError as error:
+        raise ConfigError(Problem("--select", f"its weights cannot be read: {error}")) from error
+    save_model(model, workspace.tokenizer(config.model), target, Ranks())
