@@ -75,6 +75,49 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
+DEATHS = {
+    ("gradient-carry", 1): [{"rank": 0, "phase": "checkpoint", "at": 0.6}],
+    ("cyclic-store", 2): [{"rank": 1, "phase": "select", "at": 0.9}],
+    ("drift-reset", 1): [{"rank": 0, "phase": "step", "at": 0.75}],
+}
+"""Setting and ranks -> where the life of a run ends, in the tests that always run."""
+
+SETTING = "drift-reset"
+"""The setting whose checkpoints are damaged."""
+REFUSED: dict[str, dict[str, Any]] = {
+    "ratio": {
+        "changes": {"selection.ratio": 0.25},
+        "says": ["another selection.ratio (0.5, this run has 0.25)"],
+    },
+    "strategy": {
+        "changes": {"selection.strategy": "random"},
+        "says": ["another selection.strategy (drift, this run has random)"],
+    },
+    "rate": {
+        "changes": {"training.learning_rate": 0.5, "training.steps": 11},
+        "says": ["another training.learning_rate (0.003, this run has 0.5)", "training.steps (10"],
+    },
+    "model": {"changes": {"model": "tied"}, "says": ["another base model (", "model.name"]},
+    "data": {"changes": {"data.limit": 12}, "says": ["another training set (", "data.limit"]},
+    "draw": {
+        "damage": ["other draw"],
+        "says": ["another selection (000000000000, this run has ", "alone: lm_head.weight, "],
+    },
+}
+"""Checkpoints of another run: how they differ, and what is said of them."""
+RESUMED_DAMAGED: dict[str, dict[str, Any]] = {
+    name: {"damage": [name]}
+    for name in (
+        "truncated",
+        "missing",
+        "manifest cut",
+        "manifest missing",
+        "one digit",
+        "crash",
+        "all",
+    )
+}
+
 
 def killed_file(file: dict[str, Any], model: str, setting: str) -> dict[str, Any]:
     """Return FILE of a setting on ``model``, with one cheap evaluation."""
@@ -107,7 +150,7 @@ def killing_jobs(
         return {
             "name": f"{name}-{part}",
             "ranks": ranks,
-            "do": "train",
+            "do": "lives_jobs.train",
             "with": {"cases": cases},
         } | more
 
@@ -118,6 +161,31 @@ def killing_jobs(
             jobs.append(job(f"{number}-killed-{life}", str(number), kill=kill))
         jobs.append(job(f"{number}-resumed", str(number)))
     return jobs
+
+
+def resume_job(
+    out: Path, file: dict[str, Any], name: str, setting: str, cases: dict[str, Any], ranks: int = 1
+) -> dict[str, Any]:
+    """Return the job that goes on from checkpoints that are damaged or not of the same run.
+
+    Args:
+        out: Folder of the worker.
+        file: FILE of ``setting``.
+        name: Name of the job.
+        setting: The setting whose run without a death, on one rank, wrote the checkpoints.
+        cases: Name -> ``damage`` (names of ``lives_jobs.DAMAGES``) and ``changes`` of FILE.
+        ranks: Processes.
+    """
+    runs = {
+        case: {
+            "out": str(out / name / case),
+            "file": merged(file, how.get("changes", {})),
+            "damage": how.get("damage", []),
+        }
+        for case, how in cases.items()
+    }
+    arguments = {"source": str(out / f"{setting}-1-whole"), "cases": runs}
+    return {"name": name, "ranks": ranks, "do": "lives_jobs.resume_damaged", "with": arguments}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Started as ``python lives_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root) and
 ``jobs`` (a list, run in turn). Forking spares each of them the imports. A job has a ``name``, the
-number of ``ranks``, what to ``do`` (a function of ``lives_jobs``), its arguments, and may have
+number of ``ranks``, what to ``do`` (``MODULE.FUNCTION``), its arguments ``with``, and may have
 
     record   count the lines run in each phase
     kill     ``rank``, ``phase``, ``at`` and ``of``: this rank dies at this share of the lines that
@@ -19,12 +19,11 @@ import os
 import signal
 import sys
 import tempfile
-import time
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import lives_jobs
 import torch
 import torch._dynamo
 import torch.distributed as dist
@@ -84,7 +83,8 @@ def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: st
     events = Events(kill if kill and kill["rank"] == rank else None)
     if events.kill or job.get("record"):
         sys.settrace(events)
-    result = getattr(lives_jobs, job["do"])(ranks, root, **job.get("with", {}))
+    module, function = job["do"].split(".")
+    result = getattr(import_module(module), function)(ranks, root, **job["with"])
     sys.settrace(None)
     text = json.dumps({"result": result, "events": events.counts})
     (out / f"{job['name']}-{rank}.json").write_text(text, encoding="utf-8")
@@ -113,22 +113,20 @@ def live(job: dict[str, Any], root: Path, out: Path) -> dict[str, Any]:
     if kill := job.get("kill"):
         counts = json.loads((out / f"{kill['of']}-{kill['rank']}.json").read_text())["events"]
         kill["event"] = 1 + int(kill["at"] * counts[kill["phase"]])
-    started = time.monotonic()
+    cpu = 0.0
     codes: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         left = {fork(job, rank, root, out, meeting): rank for rank in range(job["ranks"])}
         while left:
-            process, status = os.wait()
+            process, status, used = os.wait4(-1, 0)
             rank = left.pop(process)
+            cpu += used.ru_utime + used.ru_stime
             codes[rank] = os.waitstatus_to_exitcode(status)
             if codes[rank]:
                 for other in left:
                     os.kill(other, signal.SIGTERM)
-    return {
-        "codes": [codes[rank] for rank in sorted(codes)],
-        "seconds": time.monotonic() - started,
-    }
+    return {"codes": [codes[rank] for rank in sorted(codes)], "cpu_seconds": cpu}
 
 
 def main() -> None:

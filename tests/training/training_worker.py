@@ -32,9 +32,9 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     config = Config.model_validate({key: file[key] for key in file if key != "stop_at"})
     error, outcome = None, None
     try:
-        outcome = run(
-            config, Workspace(root, ranks, torch.device("cpu")), report, save_to=out
-        ).to_json()
+        workspace = Workspace(root, ranks, torch.device("cpu"))
+        checkpoints = out.with_name(f"{out.name}-checkpoints")
+        outcome = run(config, workspace, report, out, checkpoints).to_json()
     except TrainingError as caught:
         error = str(caught)
     return {
