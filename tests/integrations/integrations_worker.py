@@ -50,8 +50,8 @@ def main() -> None:
     steps = range(len(recorder.stepped))
     refused = {
         "unused": refusal(job, ddp_find_unused_parameters=False),
-        "FSDP": refusal(job, fsdp="full_shard"),
-        "DEEPSPEED": refusal(job, deepspeed=ZERO),
+        "fsdp": refusal(job, fsdp="full_shard"),
+        "deepspeed": refusal(job, deepspeed=ZERO),
     }
     result = {
         "moved": [recorder.moved(step) for step in steps],
