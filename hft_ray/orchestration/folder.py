@@ -54,6 +54,11 @@ class SweepFolder:
         return self.path / "checkpoints"
 
     @property
+    def pictures(self) -> Path:
+        """Folder of one picture for each trial, of its selection."""
+        return self.path / "selection"
+
+    @property
     def report(self) -> Path:
         """The interactive picture of the front."""
         return self.path / "front" / "front.html"

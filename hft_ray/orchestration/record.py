@@ -12,8 +12,7 @@ from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
-from hft_ray.orchestration.weights import Pruned, source_of
-from hft_ray.pareto import Direction, Front, Point, build_front
+from hft_ray.pareto import Direction, Front, Point, build_front, render_selection
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -53,6 +52,7 @@ class Recorder:
         self._reference: dict[str, float] = {}
         self._open: set[str] = set()
         self._params: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, str] = {}
 
     def open(
         self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
@@ -90,8 +90,19 @@ class Recorder:
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
                 self._open.discard(trial)
+                self._picture(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
                 self._variants(trial, self._params.pop(trial, {}), event)
+
+    def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
+        """Draw what was selected, of a trial that has selected something."""
+        if not event.get("selection"):
+            return
+        self._folder.pictures.mkdir(parents=True, exist_ok=True)
+        path = self._folder.pictures / f"{trial}.png"
+        title = f"{trial} of {self._config.name}"
+        render_selection(event["selection"], event["steps"], title, path)
+        self._tracker.log_artifact(path, "selection.png", trial)
 
     def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write what was made of a trained model, each as a run below the trial's."""
@@ -100,13 +111,13 @@ class Recorder:
             key = run_key(trial, each["variant"])
             self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
 
-    def tell_pruned(self, pruned: Iterable[Pruned], front: Front) -> None:
-        """Tag the runs whose weights were deleted."""
-        gone = {(each.trial, each.name): each.reason for each in pruned}
-        for point in front.points:
-            reason = gone.get((point.trial, source_of(point.variant)))
-            if reason is not None:
-                self._tracker.set_weights(run_key(point.trial, point.variant), f"deleted: {reason}")
+    def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
+        """Tag the runs with what became of their weights; what was told before costs nothing."""
+        for (trial, variant), what in told.items():
+            key = run_key(trial, variant)
+            if self._weights.get(key) != what:
+                self._weights[key] = what
+                self._tracker.set_weights(key, what)
 
     def front(self, trials: Iterable[Known]) -> Front:
         """Return the front of the trials so far."""
@@ -158,7 +169,7 @@ def _end(known: Known) -> dict[str, Any]:
 def points_of(
     known: Known, config: Config, run_id: Callable[[str], str | None] = lambda key: None
 ) -> list[Point]:
-    """Return what a front shows of a trial: the trained model, then its variants.
+    """Return what a front shows of a trial: the trained model, then its variants by their names.
 
     Args:
         known: The trial.
@@ -169,7 +180,7 @@ def points_of(
     resolved = settings(with_settings(config, known.params))
     state = known.result.get("state") or known.state
     found: list[tuple[str | None, str, Mapping[str, Any]]] = [(None, state, known.result)]
-    for each in known.result.get("variants") or ():
+    for each in sorted(known.result.get("variants") or (), key=lambda each: each["variant"]):
         found.append((each["variant"], "complete", each))
     return [
         Point(
@@ -227,7 +238,7 @@ def front_of(record: SweepRecord, config: Config) -> Front:
         Point(**vars(each) | {"values": {k: x for k, x in each.values.items() if math.isfinite(x)}})
         for each in points_from_tracking(record, shown_params(config))
     ]
-    # By number, as the search knows them: two trials may start in the same moment.
-    points.sort(key=lambda point: (len(point.trial), point.trial))
+    # By number and name: two trials, or variants, may start in the same moment.
+    points.sort(key=lambda point: (len(point.trial), point.trial, point.variant or ""))
     objectives = cast("dict[str, Direction]", record.objectives)
     return build_front(record.name, objectives, points, record.base, record.reference_point)

@@ -82,7 +82,7 @@ class _Sweep:
         self, config: Config, folder: SweepFolder, watch: Watch, interrupted: threading.Event
     ) -> None:
         assert config.search is not None
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.search = config, folder, config.search
         self.watch, self.interrupted = watch, interrupted
         self.study = Study(config, folder.study)
         self.view = SweepView(config.name, config.search.trials, config.cluster.groups)
@@ -91,8 +91,9 @@ class _Sweep:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
         self.recorder = Recorder(config, folder, _job_tags())
-        search, groups = config.search, config.cluster.groups
-        self.weights = KeptWeights(folder.weights, search.disk_bytes, groups)
+        # Every trial under way writes its last weights, and those of steps before.
+        spare = config.cluster.groups + (config.evaluation.every is not None)
+        self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
         self.tune_error: BaseException | None = None
         self.seen = 0
 
@@ -143,6 +144,8 @@ class _Sweep:
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
         self.recorder.open(outcome["values"], outcome["worst"], self.ended)
         self.view.front = self.recorder.front(self.study.trials())
+        # The driver before may have been killed while it did so.
+        self._tidy(self.view.ended)
         self._phase("searching")
 
     def _trials(self) -> None:
@@ -214,10 +217,18 @@ class _Sweep:
         if event["event"] == "finished":
             self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
-            shutil.rmtree(self.folder.checkpoints / event["trial"], ignore_errors=True)
-            pruned = self.weights.prune(self.view.front, self.view.ended)
-            self.recorder.tell_pruned(pruned, self.view.front)
+            self._tidy([event["trial"]])
         self.watch(event, self.view)
+
+    def _tidy(self, ended: list[str]) -> None:
+        """Delete what trials that have ended need no more, and weights that left the front."""
+        for trial in ended:
+            shutil.rmtree(self.folder.checkpoints / trial, ignore_errors=True)
+        if self.search.weights == "none":
+            return
+        assert self.view.front is not None
+        self.weights.prune(self.view.front, self.view.ended)
+        self.recorder.tell_weights(self.weights.told(self.view.front, self.view.ended))
 
     def _finish(self) -> Front:
         self._phase("writing the report")

@@ -9,19 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from hft_ray.pareto import Front, Point, build_front
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """Weights that were deleted, and why: ``dominated`` or ``disk budget``."""
-
-    trial: str
-    name: str
-    reason: str
+from hft_ray.training.kept import size_of
 
 
 class KeptWeights:
@@ -30,38 +21,54 @@ class KeptWeights:
     Args:
         folder: Their folder.
         budget: Most bytes that they may take, None for any.
-        spare: How many trials write at the same time: the budget leaves room for as many more.
+        spare: For how many more, of trials under way, the budget leaves room.
     """
 
     def __init__(self, folder: Path, budget: int | None, spare: int) -> None:
         self._folder, self._budget, self._spare = folder, budget, spare
+        self._largest = 0
 
     def of(self, point: Point) -> Path:
         """Return the folder from which a point is made."""
         return self._folder / point.trial / source_of(point.variant)
 
-    def prune(self, front: Front, ended: Collection[str]) -> list[Pruned]:
+    def prune(self, front: Front, ended: Collection[str]) -> None:
         """Delete what no point of the front needs, of trials that have ended.
 
         Args:
             front: The front so far.
             ended: Trials that write no more.
         """
-        there = [
-            path for trial in sorted(ended) for path in sorted((self._folder / trial).glob("[!.]*"))
-        ]
+        # What a killed process left half written is hidden.
+        there = [path for trial in sorted(ended) for path in (self._folder / trial).glob("*")]
+        sizes = {path: size_of(path) for path in there}
+        self._largest = max([self._largest, *sizes.values()])
         needed = {self.of(point) for point in front.members}
-        pruned = [_delete(path, "dominated") for path in there if path not in needed]
-        kept = {path: size_of(path) for path in there if path in needed}
-        for path in self._over_budget(front, kept):
-            pruned.append(_delete(path, "disk budget"))
-        return pruned
+        for path in there:
+            if path not in needed:
+                _delete(path)
+        for path in self._over_budget(front, {p: sizes[p] for p in there if p in needed}):
+            _delete(path)
+
+    def told(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
+        """Return (trial, variant) -> what became of its weights, for the points of ``ended``."""
+        trials = set(ended)
+        return {
+            (point.trial, point.variant): self._fate(point, on_front)
+            for point, on_front in zip(front.points, front.on_front, strict=True)
+            if point.trial in trials and point.state == "complete"
+        }
+
+    def _fate(self, point: Point, on_front: bool) -> str:
+        if self.of(point).is_dir():
+            return "kept"
+        return "deleted: disk budget" if on_front else "deleted: dominated"
 
     def _over_budget(self, front: Front, kept: dict[Path, int]) -> list[Path]:
         """Return what has to go: least loss of hypervolume first."""
         if self._budget is None or not kept:
             return []
-        room = self._budget - self._spare * max(kept.values())
+        room = self._budget - self._spare * self._largest
         gone: list[Path] = []
         members = list(front.members)
         while len(kept) > 1 and sum(kept.values()) > room:
@@ -81,18 +88,12 @@ def source_of(variant: str | None) -> str:
     return variant if variant is not None and variant.startswith("step-") else "final"
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes of the files in ``folder``."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _hypervolume(front: Front, points: list[Point]) -> float:
     built = build_front(front.sweep, front.objectives, points, front.base, front.reference_point)
     return built.hypervolume
 
 
-def _delete(path: Path, reason: str) -> Pruned:
+def _delete(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
         path.parent.rmdir()  # unless other weights of the trial are there
-    return Pruned(path.parent.name, path.name, reason)

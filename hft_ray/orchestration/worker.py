@@ -22,6 +22,7 @@ from hft_ray.orchestration.dispatcher import find
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
+from hft_ray.training.kept import Budget
 from hft_ray.training.process_group import start_deepspeed
 from hft_ray.training.variants import Extras
 
@@ -100,6 +101,7 @@ class _Worker:
         return {
             "state": outcome.state,
             "seconds": outcome.seconds,
+            "steps": outcome.steps,
             "selection": told["selection"],
             "variants": told["variants"],
         }
@@ -107,8 +109,11 @@ class _Worker:
     def _extras(self, trial: str) -> Extras:
         search = self.config.search
         assert search is not None
-        kept = self.folder.weights / trial if search.weights == "front" else None
-        return Extras(kept, search.objectives, search.variants)
+        if search.weights == "none":
+            return Extras(None, search.objectives, search.variants)
+        weights, most = self.folder.weights, search.disk_bytes
+        budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
+        return Extras(weights / trial, search.objectives, search.variants, budget)
 
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(

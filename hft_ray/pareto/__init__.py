@@ -13,6 +13,7 @@ from hft_ray.pareto.comparison_table import (
 )
 from hft_ray.pareto.figure_html import hover, render_html
 from hft_ray.pareto.figure_png import render_png
+from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.plotting import Section
 from hft_ray.pareto.points import Direction, Point
@@ -42,5 +43,6 @@ __all__ = [
     "render_comparison_png",
     "render_html",
     "render_png",
+    "render_selection",
     "side_rows",
 ]

@@ -136,15 +136,17 @@ class Tracker:
         """Tag the run of a trial, or variant, with what became of its weights."""
         self.set_trial_tags(key, {names.WEIGHTS: what})
 
-    def log_artifact(self, content: Path | str, artifact_path: str) -> None:
-        """Log a file of the sweep: the text, or the local file when ``content`` is a Path.
+    def log_artifact(
+        self, content: Path | str, artifact_path: str, trial: str | None = None
+    ) -> None:
+        """Log a file of the sweep or a trial: a text, or a local file when ``content`` is a Path.
 
         The file is read when it is written to the store, so it has to stay where it is.
         """
         if isinstance(content, Path):
-            event = Artifact(self._sweep, None, path=artifact_path, file=str(content.resolve()))
+            event = Artifact(self._sweep, trial, path=artifact_path, file=str(content.resolve()))
         else:
-            event = Artifact(self._sweep, None, path=artifact_path, text=content)
+            event = Artifact(self._sweep, trial, path=artifact_path, text=content)
         self._put(event)
 
     def finish_trial(self, trial: str, state: State, reason: str | None = None) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,23 @@ from hft_ray.training.checkpoint import CheckpointError, read_tensors, verify, w
 from hft_ray.training.engine import gathered
 
 MANIFEST = "kept.json"
+_HEADER_BYTES = 256
+"""More than what a file says of one tensor, or kept.json of one file."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the kept weights of all trials of a sweep may take on disk.
+
+    Attributes:
+        folder: All of them.
+        bytes: The most that they may take.
+        spare: How many trials write at the same time.
+    """
+
+    folder: Path
+    bytes: int
+    spare: int
 
 
 class Kept(BaseModel):
@@ -42,7 +61,7 @@ def keep(folder: Path, model: nn.Module, names: Collection[str], base: str, rank
     """Write the parameters ``names`` of ``model`` to ``folder`` (a collective).
 
     Args:
-        folder: What is there is replaced.
+        folder: What is there, or was left half written beside it, is deleted first.
         model: The model, whole or partitioned by ZeRO-3.
         names: Parameters that may differ from the base.
         base: Hash of the base weights.
@@ -55,12 +74,13 @@ def keep(folder: Path, model: nn.Module, names: Collection[str], base: str, rank
             pass
     else:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in (folder, *folder.parent.glob(".*")):
+            shutil.rmtree(left, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             files = write_tensors(partial, tensors)
             content = Kept(base=base, dtype=dtype, files=files).model_dump_json()
             (partial / MANIFEST).write_text(content, encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -72,6 +92,28 @@ def _whole(model: nn.Module, names: Collection[str]) -> Iterator[tuple[str, Tens
         if name in names:
             with gathered([parameter]):
                 yield name, parameter.detach().to("cpu", copy=True)
+
+
+def bytes_to_keep(model: Any, names: Collection[str]) -> int:
+    """Return the bytes that :func:`keep` takes on disk, a little more for the headers."""
+    parameters = dict(model.named_parameters())
+    # Under ZeRO-3 a parameter at rest is an empty vector; its size is kept aside.
+    sizes = (
+        getattr(parameters[name], "ds_numel", parameters[name].numel())
+        * parameters[name].element_size()
+        + _HEADER_BYTES
+        for name in names
+    )
+    return sum(sizes) + 4 * _HEADER_BYTES
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in ``folder``, 0 if it is not there."""
+    found = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # another process may delete what it does not need
+            found += path.stat().st_size if path.is_file() else 0
+    return found
 
 
 def read_kept(folder: Path) -> Kept:

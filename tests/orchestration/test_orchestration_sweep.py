@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
-from collections import Counter
 
 import optuna
 import pytest
@@ -14,16 +12,16 @@ import ray
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from sweep_driver import SweepDriver, read_front, write_file
+from sweep_runs import Runs, command
 
-from hft_ray.cli import main
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import load
-from hft_ray.tracking import tracking_uri
-from hft_ray.tracking.environment import open_client
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
+NONE = {"averages": 0, "half_reset": False}
+"""Variants have tests of their own."""
 EVALUATED = {
     "task/answers",
     "task/score",
@@ -44,56 +42,11 @@ MEASURED = EVALUATED | {
 }
 
 
-class Runs:
-    """A sweep's runs in MLflow."""
-
-    def __init__(self, root, sweep):
-        self.client = open_client(tracking_uri(None, root))
-        experiment = self.client.get_experiment_by_name("hft-ray")
-        runs = self.client.search_runs([experiment.experiment_id])
-        runs = [run for run in runs if run.data.tags["hft_ray.sweep"] == sweep]
-        kinds = Counter(run.data.tags["hft_ray.kind"] for run in runs)
-        assert kinds["sweep"] == 1
-        assert set(kinds) == {"sweep", "trial"}
-        self.parent = next(run for run in runs if run.data.tags["hft_ray.kind"] == "sweep")
-        children = [run for run in runs if run.data.tags["hft_ray.kind"] == "trial"]
-        self.trials = {run.data.tags["hft_ray.trial"]: run for run in children}
-        # One child per trial, however often it was started.
-        assert len(self.trials) == len(children)
-
-    def states(self):
-        return {name: run.data.tags["hft_ray.state"] for name, run in sorted(self.trials.items())}
-
-    def statuses(self):
-        return {name: run.info.status for name, run in sorted(self.trials.items())}
-
-    def artifacts(self, folder=""):
-        found = []
-        for each in self.client.list_artifacts(self.parent.info.run_id, folder):
-            found += self.artifacts(each.path) if each.is_dir else [each.path]
-        return sorted(found)
-
-    def steps(self, run, metric):
-        history = self.client.get_metric_history(run.info.run_id, metric)
-        return [each.step for each in history]
-
-
 def study_states(root, sweep):
     storage = JournalStorage(JournalFileBackend(str(root / "sweeps" / sweep / "search.jsonl")))
     return [
         trial.state.name for trial in optuna.load_study(study_name=sweep, storage=storage).trials
     ]
-
-
-def command(monkeypatch, capsys, root, *arguments):
-    """Run ``hft-ray`` in this process; return exit code, output and error output."""
-    monkeypatch.setenv("HFT_RAY_HOME", str(root))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(sys, "argv", ["hft-ray", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    return ended.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +59,7 @@ def stages(tiny_file, tmp_path_factory):
     content["training"]["log_every"] = 5
     content["search"] = {
         "trials": 4,
+        "variants": NONE,
         "space": {
             "selection.ratio": {"low": 0.25, "high": 0.75},
             "training.zero_stage": [2, 3],
@@ -198,7 +152,8 @@ def test_mlflow_holds_what_users_rely_on(continued):
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["hft_ray.state"] == "complete"
     wanted = ["config.yaml", "front/front.html", "front/front.json", "front/front.png"]
-    assert runs.artifacts() == wanted
+    assert runs.artifacts(parent) == wanted
+    assert runs.kinds == {"trial"}
     assert sorted(runs.steps(parent, "front/hypervolume")) == [1, 2, 3, 4, 5]
     assert sorted(runs.steps(parent, "front/size")) == [1, 2, 3, 4, 5]
     config = load(file, ["search.trials=5"])
@@ -220,6 +175,7 @@ def test_mlflow_holds_what_users_rely_on(continued):
         last = int(params["training.steps"])
         assert sorted(runs.steps(run, "train/loss")) == list(range(5, last + 1, 5))
         assert runs.steps(run, "task/score") == [last]
+        assert runs.artifacts(run) == ["selection.png"]
     trained = {
         n: run.data.metrics["selection/trainable_fraction"] for n, run in runs.trials.items()
     }
@@ -315,6 +271,7 @@ def faults(tiny_file, tmp_path_factory):
     content["training"] |= {"steps": 12, "log_every": 4}
     content["search"] = {
         "trials": 7,
+        "variants": NONE,
         "sampler": "random",
         "space": {
             "selection.ratio": {"low": 0.25, "high": 0.75},

@@ -48,6 +48,10 @@ def common_cases() -> dict[str, dict[str, Any]]:
             "selection.leaving": "reset",
             "training.moments": "store",
         }
+        if stage:
+            cases[f"zero{stage}-offload"] = cases[f"zero{stage}-leaving"] | {
+                "training.offload": "optimizer"
+            }
         cases[f"zero{stage}-drift"] = short | {"selection.strategy": "drift"}
         if stage < 3:
             cases[f"zero{stage}-gradient"] = short | {"selection.strategy": "gradient"}

@@ -1,0 +1,95 @@
+"""The models that a run passes through and that may be on the front; their weights, kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock
+from torch import nn
+
+from hft_ray.ranks import Ranks
+from hft_ray.training.kept import bytes_to_keep, keep, size_of
+from hft_ray.training.outcome import Candidate
+from hft_ray.training.variants import Extras, dominated
+
+FINAL = "final"
+
+
+class Candidates:
+    """Takes every scored model of a run, and keeps the weights of those that may be exported.
+
+    Args:
+        extras: Where weights are kept, within which budget, and what is better.
+        model: The model.
+        base: Hash of the base weights.
+        ranks: The processes that train together; every method is a collective.
+    """
+
+    def __init__(self, extras: Extras, model: nn.Module, base: str, ranks: Ranks) -> None:
+        self._extras, self._model, self._base, self._ranks = extras, model, base, ranks
+        self.found: list[Candidate] = []
+
+    def take(self, step: int, values: dict[str, float], touched: Collection[str]) -> None:
+        """Take the model after ``step`` steps, unless an earlier one is better throughout."""
+        objectives = self._extras.objectives
+        if dominated(values, (each.values for each in self.found), objectives):
+            return
+        self._drop_dominated_by(values)
+        self.found.append(Candidate(f"step-{step}", step, values))
+        self._keep(f"step-{step}", touched)
+
+    def take_last(self, values: dict[str, float], touched: Collection[str]) -> None:
+        """Take the trained model, of which the averages and the half-reset are made."""
+        self._drop_dominated_by(values)
+        self._keep(FINAL, touched)
+
+    def _drop_dominated_by(self, values: dict[str, float]) -> None:
+        """Delete the weights of what can be on no front any more."""
+        for each in self.found:
+            if dominated(each.values, iter([values]), self._extras.objectives):
+                self._delete(each.variant)
+
+    def _keep(self, name: str, touched: Collection[str]) -> None:
+        folder = self._extras.folder
+        if folder is None:
+            return
+        with self._room_for(name, bytes_to_keep(self._model, touched)) as there_is:
+            if there_is:
+                keep(folder / name, self._model, touched, self._base, self._ranks)
+
+    @contextmanager
+    def _room_for(self, name: str, size: int) -> Iterator[bool]:
+        """Yield whether so many bytes fit into the budget; no other trial writes meanwhile.
+
+        The last model has the first claim: steps before it are only kept where every trial under
+        way still has room for its last one, and give way to that of their own run.
+        """
+        budget = self._extras.budget
+        if budget is None:
+            yield True
+            return
+        if not self._ranks.main:
+            yield self._ranks.broadcast(False)
+            return
+        budget.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(budget.folder.with_suffix(".lock")):
+            self._delete(name)  # of a process that was killed after it
+            room = budget.bytes - size_of(budget.folder)
+            if name != FINAL:
+                room -= budget.spare * size
+            else:
+                steps = [each.variant for each in self.found]
+                while room < size and steps:
+                    room += self._delete(steps.pop(0))
+            yield self._ranks.broadcast(room >= size)
+
+    def _delete(self, name: str) -> int:
+        """Delete kept weights; return the bytes that were in them."""
+        folder = self._extras.folder
+        if folder is None or not self._ranks.main:
+            return 0
+        freed = size_of(folder / name)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        return freed
