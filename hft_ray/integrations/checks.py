@@ -12,12 +12,6 @@ from hft_ray.config import ConfigError, Problem, Selection
 from hft_ray.selection import needs
 
 _INSTEAD = "use `hft-ray train`"
-_SHARDED = (
-    DistributedType.DEEPSPEED,
-    DistributedType.FSDP,
-    DistributedType.MEGATRON_LM,
-    DistributedType.XLA,
-)
 
 
 def check_selection(selection: Selection) -> None:
@@ -49,15 +43,23 @@ def check_arguments(args: Any) -> None:
 
 
 def _sharding(args: Any) -> Iterator[Problem]:
-    kind = AcceleratorState().distributed_type
-    if kind in _SHARDED or args.parallelism_config is not None:
-        yield Problem(
-            "distributed",
-            "parameters that are sharded are trained or not as they were when they were sharded, "
-            f"and a later selection is silently ignored: {_INSTEAD}, which builds DeepSpeed's "
-            "engine anew for each selection",
-            "parallelism_config" if kind not in _SHARDED else kind.value,
-        )
+    state = AcceleratorState()
+    # accelerate also takes them from its own launcher, and leaves them out on a CPU.
+    named = {
+        "deepspeed": args.deepspeed or getattr(state, "deepspeed_plugin", None),
+        "fsdp": args.fsdp_plugin_args or getattr(state, "fsdp_plugin", None),
+        "megatron_lm": state.distributed_type == DistributedType.MEGATRON_LM,
+        "xla": state.distributed_type == DistributedType.XLA,
+        "parallelism_config": args.parallelism_config,
+    }
+    for name, found in named.items():
+        if found:
+            yield Problem(
+                name,
+                "sharded parameters are trained or not as they were when they were sharded, and a "
+                f"later selection would silently be ignored: {_INSTEAD}, which builds a DeepSpeed "
+                "engine for each selection",
+            )
 
 
 def _data_parallel(args: Any) -> Iterator[Problem]:
