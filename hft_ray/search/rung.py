@@ -11,6 +11,7 @@ Symbols: n trials on the rung, m objectives, costs (m, n) minimised.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -35,6 +36,8 @@ class Standing:
         front: Number of its front, 0 for the non-dominated.
         front_size: Trials on that front, this one included.
         covered: Whether another one on its front is as good but for epsilon in every objective.
+        behind: Whether another one is ahead by more than the margin in every objective in which
+            the two are not equal.
     """
 
     rank: int
@@ -42,6 +45,7 @@ class Standing:
     front: int
     front_size: int
     covered: bool
+    behind: bool
 
 
 class Rung:
@@ -71,13 +75,19 @@ class Rung:
         """The front of each trial, (n,), in the order in which they came."""
         return self._fronts[: self._size]
 
-    def add(self, trial: str, costs: Floats) -> Standing:
-        """Take in a trial with its finite (m,) costs and return where it stands."""
+    def add(self, trial: str, costs: Floats, margins: Floats) -> Standing:
+        """Take in a trial with its finite (m,) costs and return where it stands.
+
+        Args:
+            trial: Its id.
+            costs: Its cost in each objective, (m,).
+            margins: How far another must be ahead in each, (m,), as a share of the rung's trials.
+        """
         below = self._dominating(costs)
         front = int(self.fronts[below].max()) + 1 if below.any() else 0
         self._append(trial, costs, front)
         self._push_back(self._size - 1)
-        return self._standing(front)
+        return self._standing(front, margins)
 
     def load(self, trials: list[str], costs: Floats) -> None:
         """Take in many trials at once, (n, m) costs; the same as adding one after the other."""
@@ -95,7 +105,7 @@ class Rung:
         place = self._size
         self._costs[:, place] = costs
         self._fronts[place] = front
-        self._lots[place] = _lot(self._seed, trial)
+        self._lots[place] = lot(self._seed, trial)
         for number, values in enumerate(self._order):
             at = int(np.searchsorted(values, costs[number]))
             self._order[number] = np.insert(values, at, costs[number])
@@ -123,7 +133,7 @@ class Rung:
             pushing, front = members[pushed], front + 1
             self._fronts[pushing] = front
 
-    def _standing(self, front: int) -> Standing:
+    def _standing(self, front: int, margins: Floats) -> Standing:
         """Return where the trial that came last stands."""
         on_front = np.flatnonzero(self.fronts == front)
         ranks, places = self._ranks(on_front)
@@ -140,7 +150,20 @@ class Rung:
             front=front,
             front_size=len(on_front),
             covered=bool(covering.any()),
+            behind=self._behind(margins),
         )
+
+    def _behind(self, margins: Floats) -> bool:
+        """Whether anyone is ahead of the last one by the margins."""
+        ahead: NDArray[np.bool_] = np.zeros(self._size, dtype=bool)
+        not_behind: NDArray[np.bool_] = np.ones(self._size, dtype=bool)
+        for costs, values, margin in zip(self._costs, self._order, margins, strict=True):
+            known, own = costs[: self._size], costs[self._size - 1]
+            place = math.floor(np.searchsorted(values, own) - margin * self._size)
+            far = (known <= values[place]) & (known < own) if place >= 0 else np.zeros_like(ahead)
+            ahead |= far
+            not_behind &= far | (known == own)
+        return bool((ahead & not_behind).any())
 
     def _ranks(self, chosen: Integers) -> tuple[list[Integers], list[Integers]]:
         """Return for each objective the ranks of the chosen trials, and each one's place there.
@@ -204,5 +227,6 @@ def _spread(ranks: list[Integers], places: list[Integers], most: int) -> Integer
     return distance
 
 
-def _lot(seed: int, trial: str) -> int:
+def lot(seed: int, trial: str) -> int:
+    """Return a trial's lot, which decides where nothing else does."""
     return int.from_bytes(blake2b(f"{seed} {trial}".encode(), digest_size=8).digest(), "big")
