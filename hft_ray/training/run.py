@@ -216,21 +216,21 @@ class _Run:
                 self._select(step)
             losses.append(self._step(step, window))
             done = step + 1
-            if checkpoints and save_every and done % save_every == 0 and done < self.steps:
-                self._save(done, checkpoints)
             round_ends = done == self.steps or self.schedule.starts_round(done)
             scored = done == self.steps or (every is not None and done % every == 0)
-            if not (scored or round_ends) and done % log_every:
-                continue
-            values = self._measure(done, losses, window)
-            if round_ends:
-                values |= self._end_round()
-            if scored:
-                values |= self._score()
-                self._offer(done, values)
-            losses, window = [], Throughput()
-            if self._told_to_stop(done, values, scored) and done < self.steps:
-                return self._outcome("stopped", values, done)
+            if scored or round_ends or done % log_every == 0:
+                values = self._measure(done, losses, window)
+                if round_ends:
+                    values |= self._end_round()
+                if scored:
+                    values |= self._score()
+                    self._offer(done, values)
+                losses, window = [], Throughput()
+                if self._told_to_stop(done, values, scored) and done < self.steps:
+                    return self._outcome("stopped", values, done)
+            # Last: what was measured of this step is not measured again.
+            if checkpoints and save_every and done % save_every == 0 and done < self.steps:
+                self._save(done, checkpoints)
         return self._outcome("complete", values, self.steps)
 
     def _select(self, step: int) -> None:
