@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,19 +41,34 @@ def run_once(
                 if ranks.main and not resume:
                     shutil.rmtree(out / "checkpoints", ignore_errors=True)
                 ranks.barrier()
+                if resume:
+                    logging.getLogger("hft_ray.training").addHandler(_Telling(console))
                 report = _reporter(console)
                 outcome = run(config, workspace, report, out / "model", out / "checkpoints")
             except (TrainingError, CheckpointError) as error:
-                console.print(f"[red]failed:[/] {error}")
+                console.print(f"[red]failed:[/] {error}", soft_wrap=True)
                 raise typer.Exit(1) from error
             if not ranks.main:
                 return None
             result = outcome.to_json()
             text = json.dumps(result, indent=2)
-            (out / "result.json").write_text(text + "\n", encoding="utf-8")
+            partial = out / ".result.json"
+            partial.write_text(text + "\n", encoding="utf-8")
+            partial.replace(out / "result.json")
             _draw(result, config.name, out / "selection.png")
             console.print(f"model and result.json are in {out}", soft_wrap=True)
             return result
+
+
+class _Telling(logging.Handler):
+    """Tells on the console what training logs: where it goes on from, what is damaged."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), soft_wrap=True, markup=False)
 
 
 def _draw(result: dict[str, Any], name: str, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,7 +15,10 @@ from hft_ray.config.evaluation import EVALUATIONS
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
 from hft_ray.config.schema import Config
 from hft_ray.config.search import Choices
+from hft_ray.config.section import Section
 from hft_ray.config.stopping import stopping_problems
+
+S = TypeVar("S", bound=Section)
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -79,6 +82,18 @@ def validate(raw: Mapping[str, Any], source: str) -> Config:
     return config
 
 
+def validate_section(section: type[S], raw: Mapping[str, Any]) -> S:
+    """Validate one section of FILE by itself.
+
+    Raises:
+        ConfigError: Everything that is wrong with it, together.
+    """
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_problems(error, section), section.__name__) from error
+
+
 def _search_problems(config: Config) -> list[Problem]:
     """Return what is wrong with the searched keys: unknown ones, and values FILE would refuse."""
     if config.search is None:
@@ -129,18 +144,18 @@ def _assignment_problems(config: Config, values: Mapping[str, Any], path: str) -
     return []
 
 
-def _problems(error: ValidationError) -> list[Problem]:
+def _problems(error: ValidationError, root: type[BaseModel] = Config) -> list[Problem]:
     """Return one problem per place; a value that fits no member of a union is one problem."""
     found: dict[str, Problem] = {}
     for item in error.errors(include_url=False):
-        problem = _problem(dict(item))
+        problem = _problem(dict(item), root)
         if (first := found.get(problem.path)) is not None:
             problem = Problem(problem.path, f"{first.message}, or {problem.message}", first.given)
         found[problem.path] = problem
     return list(found.values())
 
 
-def _problem(item: dict[str, Any]) -> Problem:
+def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
     """Say one pydantic error in the words of this project."""
     # The tags of unions (kind of an evaluation, Interval/Choices) are no part of the user's path.
     tags = (*EVALUATIONS, "interval", "choices")
@@ -154,7 +169,8 @@ def _problem(item: dict[str, Any]) -> Problem:
     path = ".".join(str(part) for part in location) or "file"
     match item["type"]:
         case "extra_forbidden":
-            return Problem(path, f"unknown key{nearest(str(location[-1]), _siblings(item['loc']))}")
+            known = _siblings(item["loc"], root)
+            return Problem(path, f"unknown key{nearest(str(location[-1]), known)}")
         case "missing":
             return Problem(path, "is required and not given")
         case "union_tag_not_found":
@@ -175,9 +191,9 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _siblings(location: tuple[Any, ...]) -> list[str]:
+def _siblings(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
     """Return the keys that are known where the unknown key stands."""
-    models: list[type[BaseModel]] = [Config]
+    models: list[type[BaseModel]] = [root]
     for part in location[:-1]:
         if not isinstance(part, str):
             continue

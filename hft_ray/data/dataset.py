@@ -31,6 +31,7 @@ class TrainingSet:
         packed: Whether a sequence may hold several examples.
         dropped: Examples left out because no trained token was left of them.
         cut: Examples longer than the maximal length, cut at the end.
+        identity: Hash of all that it was made of; empty before it is saved.
     """
 
     input_ids: Ints
@@ -41,6 +42,7 @@ class TrainingSet:
     packed: bool
     dropped: int
     cut: int
+    identity: str = ""
 
     @property
     def tokens(self) -> int:
@@ -69,10 +71,10 @@ class TrainingSet:
 
     @classmethod
     def load(cls, folder: Path) -> TrainingSet:
-        """Map the set in ``folder`` into memory; nothing is read before it is used."""
+        """Map the set in ``folder``, named by its hash, into memory; read when it is used."""
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
         counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-        return cls(**arrays, **counts)
+        return cls(**arrays, **counts, identity=folder.name)
 
 
 def assemble(examples: Iterable[Encoded], max_length: int, packing: bool) -> TrainingSet | None:

@@ -18,7 +18,9 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
             mixing this in keeps it from drawing once more what it drew first.
     """
     seed = search.seed + 1_000_003 * finished
-    start = max(5, search.trials // 3)
+    share = max(5, search.trials // 3)
+    # What a model needs to begin with grows with the settings, not with the sweep.
+    start, population = min(share, max(10, 3 * len(search.space))), min(share, 50)
     with warnings.catch_warnings():
         # Multivariate, grouped and Sobol sampling are marked experimental in Optuna 5.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -30,9 +32,9 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
                     seed=seed, multivariate=True, group=grouped, n_startup_trials=start
                 )
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed, population_size=start)
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
             case "nsga3":
-                return optuna.samplers.NSGAIIISampler(seed=seed, population_size=start)
+                return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=start)
             case "sobol":

@@ -38,8 +38,11 @@ class SamplerOnView(optuna.samplers.BaseSampler):
         return self._sampler.infer_relative_search_space(self._view, trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
-        """See the base class."""
-        return self._sampler.sample_relative(self._view, trial, search_space)
+        """Return the sampler's proposal; an empty one where it repeats a trial, so that each
+        parameter is drawn by itself: a model may insist on a point whose trial is under way.
+        """
+        proposed = self._sampler.sample_relative(self._view, trial, search_space)
+        return {} if self._view.knows(proposed) else proposed
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
@@ -93,6 +96,13 @@ class View:
             self._trials = [self._seen(t) for t in trials if t.number not in self._hidden]
         chosen = [each for each in self._trials if states is None or each.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
+
+    def knows(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial has all these parameters already."""
+        return bool(params) and any(
+            all(other.params.get(key) == value for key, value in params.items())
+            for other in self._get_trials(deepcopy=False)
+        )
 
     def _seen(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.state != TrialState.PRUNED or trial.number not in self._estimates:

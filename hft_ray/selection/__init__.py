@@ -2,6 +2,7 @@
 
 from hft_ray.selection.apply import apply
 from hft_ray.selection.catalog import Catalog, CatalogError, Category, Unit, build_catalog
+from hft_ray.selection.checksums import Checksums, changed_message
 from hft_ray.selection.draw import Draw, draw, history_of, pool
 from hft_ray.selection.fractions import Fractions
 from hft_ray.selection.history import History
@@ -13,6 +14,7 @@ __all__ = [
     "Catalog",
     "CatalogError",
     "Category",
+    "Checksums",
     "Draw",
     "Fractions",
     "History",
@@ -21,6 +23,7 @@ __all__ = [
     "Unit",
     "apply",
     "build_catalog",
+    "changed_message",
     "draw",
     "history_of",
     "needs",

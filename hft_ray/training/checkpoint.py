@@ -1,9 +1,9 @@
 """Checkpoints of a running trial: written whole or not at all, verified when read.
 
 A checkpoint is a folder ``step-00000040`` with safetensors files and ``manifest.json``, which names
-every file with its SHA-256. It is written beside its place and renamed into it last, so a crash
-leaves the earlier ones as they were. Tensors are whole, whatever the ZeRO stage and the number of
-ranks: a run may go on with another number.
+every file with its SHA-256 and has one of its own. It is written beside its place and renamed into
+it last, so a crash leaves the earlier ones as they were. Tensors are whole, whatever the ZeRO stage
+and the number of ranks: a run may go on with another number.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from torch import Tensor
 
 from hft_ray.config import Config
 from hft_ray.config.keys import settings
+from hft_ray.selection import Draw
 
 VERSION = 1
 RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
 _FREE = (
+    "selection.audit",
     "training.log_every",
     "training.checkpoint_every",
     "training.checkpoints_kept",
@@ -37,6 +39,7 @@ _FREE = (
     "training.zero_stage",
 )
 _MANIFEST = "manifest.json"
+_OTHERWISE = "give another --out folder, or delete the checkpoints to start afresh"
 _SHARD_BYTES = 1 << 30
 
 
@@ -51,7 +54,8 @@ class Manifest:
     Attributes:
         step: Optimizer steps made.
         model: Hash of the base weights.
-        meaning: Hash of the settings that decide the course of the run.
+        data: Hash of the training set.
+        settings: The settings that decide the course of the run.
         selection: SHA-256 of the names that are trained.
         parameters: These names.
         round: Number of the draw.
@@ -60,13 +64,15 @@ class Manifest:
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
         variants: Models scored on the way, as in ``result.json``.
+        losses: Losses of the steps since the last report.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
     """
 
     step: int
     model: str
-    meaning: str
+    data: str
+    settings: dict[str, Any]
     selection: str
     parameters: list[str]
     round: int
@@ -75,6 +81,7 @@ class Manifest:
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
     variants: list[dict[str, Any]]
+    losses: list[float]
     seconds: float
     ranks: int
     version: int = VERSION
@@ -83,7 +90,7 @@ class Manifest:
 def write(
     folder: Path, manifest: Manifest, tensors: Iterable[tuple[str, Tensor]], keep: int
 ) -> Path:
-    """Write a checkpoint and delete all but the newest ``keep``.
+    """Write a checkpoint and delete all but it and the newest before it, ``keep`` in all.
 
     Args:
         folder: Folder of the run's checkpoints.
@@ -96,15 +103,16 @@ def write(
         shutil.rmtree(left, ignore_errors=True)
     target = folder / f"step-{manifest.step:08d}"
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
-    files = write_tensors(partial, tensors)
-    content = json.dumps({**asdict(manifest), "files": files})
+    content = {**asdict(manifest), "files": write_tensors(partial, tensors)}
     with (partial / _MANIFEST).open("w", encoding="utf-8") as file:
-        file.write(content)
+        json.dump({**content, "sha256": _digest(content)}, file)
         file.flush()
         os.fsync(file.fileno())
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
-    for old in checkpoints(folder)[keep:]:
+    # A later step was written before and is damaged, or the run would have gone on from there.
+    found = checkpoints(folder)
+    for old in found[: found.index(target)] + found[found.index(target) + keep :]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -112,6 +120,10 @@ def write(
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, str]:
     """Write tensors to safetensors files, a gigabyte at a time; return file name -> SHA-256."""
     return {name: _write_shard(folder / name, shard) for name, shard in _shards(tensors)}
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _shards(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -147,14 +159,15 @@ def read(path: Path) -> tuple[Manifest, list[Path]]:
     """
     try:
         content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        files: dict[str, str] = content.pop("files")
-        manifest = Manifest(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: the manifest cannot be read: {error}") from error
-    if manifest.version != VERSION:
-        raise CheckpointError(f"{path}: version {manifest.version}, but {VERSION} is needed")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {_MANIFEST} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
+        raise CheckpointError(f"{path}: {_MANIFEST} is damaged: its checksum is not its own")
+    if content["version"] != VERSION:
+        raise CheckpointError(f"{path}: version {content['version']}, but {VERSION} is needed")
+    files: dict[str, str] = content.pop("files")
     verify(path, files)
-    return manifest, [path / name for name in files]
+    return Manifest(**content), [path / name for name in files]
 
 
 def verify(path: Path, files: dict[str, str]) -> None:
@@ -198,30 +211,49 @@ def read_tensors(
                     yield name, file.get_tensor(name)
 
 
-def meaning(config: Config) -> str:
-    """Return a hash of the settings that decide the course of a run, whatever they are called.
+def decisive(config: Config) -> dict[str, Any]:
+    """Return the settings that decide the course of a run, as JSON gives them back.
 
     Where a run is tracked, on how many workers, how often it is logged or saved decides nothing.
     """
     free = ("name", "search", "cluster.", "tracking.", "evaluation.", *_FREE)
-    decisive = {key: x for key, x in settings(config).items() if not key.startswith(free)}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    found = {key: x for key, x in settings(config).items() if not key.startswith(free)}
+    return json.loads(json.dumps(found))
 
 
-def refuse_other(path: Path, found: Manifest, now: Manifest) -> None:
-    """Raise :class:`CheckpointError` when a checkpoint is of another run than this one."""
-    for what, was, needed in (
-        ("another base model", found.model, now.model),
-        ("another selection", found.selection, now.selection),
-        ("other settings", found.meaning, now.meaning),
-    ):
-        if was != needed:
-            only = sorted(set(found.parameters) ^ set(now.parameters))[:5]
-            names = f"; trained in one of them alone: {', '.join(only)}" if only else ""
-            raise CheckpointError(
-                f"{path} is of {what} ({was[:12]}, this run has {needed[:12]}){names}; "
-                "give another --out folder, or delete the checkpoints to start afresh"
-            )
+def refuse_other(path: Path, found: Manifest, model: str, data: str, now: dict[str, Any]) -> None:
+    """Raise :class:`CheckpointError` when a checkpoint is of another run than this one.
+
+    Args:
+        path: The checkpoint.
+        found: What it is of.
+        model: Hash of this run's base weights.
+        data: Hash of its training set.
+        now: Its settings.
+    """
+    pairs = (("base model", found.model, model), ("training set", found.data, data))
+    problems = [
+        f"another {what} ({was[:12]}, this run has {is_now[:12]})"
+        for what, was, is_now in pairs
+        if was != is_now
+    ]
+    problems += [
+        f"another {key} ({found.settings.get(key)}, this run has {now.get(key)})"
+        for key in sorted(found.settings.keys() | now.keys())
+        if found.settings.get(key) != now.get(key)
+    ]
+    if problems:
+        raise CheckpointError(f"{path} is of {', '.join(problems)}; {_OTHERWISE}")
+
+
+def refuse_other_draw(path: Path, found: Manifest, drawn: Draw) -> None:
+    """Raise :class:`CheckpointError` when a checkpoint trains another selection than ``drawn``."""
+    if found.selection != drawn.hash:
+        only = sorted(set(found.parameters) ^ set(drawn.parameters))[:5]
+        raise CheckpointError(
+            f"{path} is of another selection ({found.selection[:12]}, this run has "
+            f"{drawn.hash[:12]}); trained in one of them alone: {', '.join(only)}; {_OTHERWISE}"
+        )
 
 
 def random_state(device: torch.device) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
+from hft_ray.training.leftovers import destroy
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
 
@@ -46,16 +47,24 @@ def micro_batch_size(training: Training, ranks: int) -> int:
     return training.micro_batch_size or training.batch_size // ranks
 
 
-def deepspeed_config(training: Training, numerics: Numerics, ranks: int) -> dict[str, Any]:
-    """Return DeepSpeed's configuration for ``training``."""
+def deepspeed_config(
+    training: Training, numerics: Numerics, ranks: int, trained: int
+) -> dict[str, Any]:
+    """Return DeepSpeed's configuration for ``training`` of ``trained`` numbers."""
     micro = micro_batch_size(training, ranks)
+    # DeepSpeed's own buffer for gradients on their way to other ranks has room for 5e8 numbers
+    # whatever the model. What does not fit into it goes on its own.
+    bucket = min(500_000_000, max(1, trained // 50))
+    zero: dict[str, Any] = {"stage": training.zero_stage, "reduce_bucket_size": bucket}
+    if training.offload == "optimizer":
+        zero["offload_optimizer"] = {"device": "cpu"}
     return {
         "train_batch_size": training.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": training.batch_size // (micro * ranks),
         "gradient_clipping": training.max_grad_norm,
         "bf16": {"enabled": numerics.dtype == torch.bfloat16},
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": zero,
         # A torch.optim optimizer needs no compiled operator.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -79,7 +88,6 @@ class Engine:
         self._training = training
         self._numerics = numerics
         self._ranks = ranks
-        self._config = deepspeed_config(training, numerics, ranks.size)
         self._deepspeed: Any = None
         self._steps: dict[str, int] = {}
         self.parked: dict[str, Moments] = {}
@@ -97,6 +105,7 @@ class Engine:
             self.parked = {name: kept for name, kept in self.parked.items() if name in chosen}
         apply(self.model, draw)
         groups = self._groups(draw)
+        trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
         optimizer = torch.optim.AdamW(
             [{"params": list(group.parameters.values())} for group in groups],
             # Some of DeepSpeed's optimizers make a step while they are built, which must not move
@@ -104,12 +113,12 @@ class Engine:
             lr=0.0,
             weight_decay=0.0,
             betas=self._training.adam_betas,
-            fused=self._numerics.device.type == "cuda",
+            fused=True,
         )
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
             optimizer=optimizer,
-            config=self._config,
+            config=deepspeed_config(self._training, self._numerics, self._ranks.size, trained),
             dist_init_required=False,
         )
         self._steps = {name: group.steps for group in groups for name in group.parameters}
@@ -197,7 +206,7 @@ class Engine:
         skipped = engine.skipped_steps
         for batch in batches:
             loss = answer_loss(engine, batch)
-            engine.backward(loss * scale)
+            self._backward(loss * scale)
             engine.step()
             total += loss.detach()
         if engine.skipped_steps > skipped:
@@ -209,6 +218,18 @@ class Engine:
         if self._ranks.size > 1:
             dist.all_reduce(total)
         return total / tokens
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._ranks.size > 1 or self._training.zero_stage > 0:
+            self._deepspeed.backward(loss)
+            return
+        # One rank alone has nobody to sum gradients with; DeepSpeed would copy all of them into one
+        # buffer and back.
+        with self._deepspeed.no_sync():
+            self._deepspeed.backward(loss)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)  # as the sum over ranks makes it
 
     def state(self, touched: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield what a checkpoint needs, as whole CPU tensors under ``KIND/PARAMETER``.
@@ -262,13 +283,9 @@ class Engine:
             return
         engine, self._deepspeed = self._deepspeed, None
         self._steps = {}
-        engine.destroy()
-        # destroy() leaves these two hooks behind, which would run again in every later engine.
-        engine.module_forward_pre_hook.remove()
-        engine.module_forward_post_hook.remove()
-        for parameter in self.model.parameters():
-            parameter.grad = None
+        destroy(engine, self.model)
         del engine
+        # It is full of cycles, and the next one needs its memory.
         gc.collect()
 
 
@@ -284,6 +301,10 @@ class _Group:
 def _dimensions(parameter: nn.Parameter) -> int:
     # Under ZeRO-3 a parameter at rest is an empty vector; its shape is kept aside.
     return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _numbers(parameter: nn.Parameter) -> int:
+    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def overwrite(parameter: nn.Parameter, value: Tensor) -> None:

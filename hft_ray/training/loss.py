@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,8 +25,27 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         that the result does not depend on how the step was cut into micro-batches and ranks.
     """
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    logits: Tensor = model(**inputs, use_cache=False).logits[:, :-1]
-    labels = batch["labels"][:, 1:]
+    targets = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
+    trained = targets != IGNORED
+    if _projects_alone(getattr(model, "module", model)):
+        # The head's work, and the memory of its logits, for the trained positions only.
+        inputs["logits_to_keep"] = trained
+        targets = targets[trained]
+    logits: Tensor = model(**inputs, use_cache=False).logits.float()
     return F.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        logits.view(-1, logits.shape[-1]),
+        targets.flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
     )
+
+
+def _projects_alone(model: object) -> bool:
+    """Whether the model takes a mask [batch, length] of the positions whose logits are wanted.
+
+    A model of transformers does (``modeling_utils.slice_logits_to_keep``); code that came with a
+    model may know the argument without knowing masks.
+    """
+    kind: type[Any] = type(model)
+    known = kind.__module__.startswith("transformers.")
+    return known and "logits_to_keep" in inspect.signature(kind.forward).parameters

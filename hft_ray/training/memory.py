@@ -13,7 +13,7 @@ ADAM_STATE_BYTES = 8
 
 @dataclass(frozen=True)
 class MemoryPerWorker:
-    """Bytes that one worker holds at the peak of a step, by kind."""
+    """Bytes that one worker holds on its device at the peak of a step, by kind."""
 
     model: int
     gradients: int
@@ -36,9 +36,10 @@ def memory_per_worker(
     The first three follow "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models"
     (arXiv 1910.02054, section 3): stage 1 divides the optimizer's state over the workers, stage 2
     the gradients too, stage 3 the weights too. Gradients and optimizer state exist for trained
-    parameters alone. Activations follow "Reducing Activation Recomputation in Large Transformer
-    Models" (arXiv 2205.05198, table 2) without the quadratic term, which SDPA does not hold: 34
-    bytes per token, hidden unit and layer in 16 bit, 2 with recomputation; plus the logits.
+    parameters alone; offloaded, the state lies in the host's memory instead. Activations follow
+    "Reducing Activation Recomputation in Large Transformer Models" (arXiv 2205.05198, table 2)
+    without the quadratic term, which SDPA does not hold: 34 bytes per token, hidden unit and layer
+    in 16 bit, 2 with recomputation; plus the logits.
 
     Args:
         training: The section of FILE.
@@ -51,6 +52,7 @@ def memory_per_worker(
         length: Tokens per sequence.
     """
     stage, weight = training.zero_stage, 2 if bf16 else 4
+    offloaded = training.offload == "optimizer"
     # bf16 keeps an fp32 master copy of what is trained beside the moments.
     state = ADAM_STATE_BYTES + (4 if bf16 else 0)
     tokens = micro_batch * length
@@ -60,6 +62,6 @@ def memory_per_worker(
     return MemoryPerWorker(
         model=parameters * weight // (workers if stage == 3 else 1),
         gradients=trainable * weight // (workers if stage >= 2 else 1),
-        optimizer=trainable * state // (workers if stage >= 1 else 1),
+        optimizer=0 if offloaded else trainable * state // (workers if stage >= 1 else 1),
         activations=tokens * hidden * layers * per_unit + logits,
     )

@@ -124,6 +124,15 @@ def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
     return loaded.train()
 
 
+def recompute_activations(model: Any) -> None:
+    """Have a model's layers keep their inputs alone, and recompute the rest when it is needed."""
+    # Reentrant checkpointing gives a block no gradient when its inputs need none.
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    # transformers has the embeddings' output need a gradient, for the reentrant kind. The backward
+    # pass would go down to it through layers below which nothing is trained.
+    model.disable_input_require_grads()
+
+
 def load_shape(model: Model, source: str) -> nn.Module:
     """Return the model without weights (on the meta device), for sizes and selections.
 
@@ -167,7 +176,10 @@ def weights_hash(source: str, cache: Path) -> str:
         return remembered.read_text()
     value = content_hash(folder)
     remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(value)
+    # Whole or not at all: half a hash would stand for another model.
+    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as file:
+        file.write(value)
+    Path(file.name).replace(remembered)
     return value
 
 

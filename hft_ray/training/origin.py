@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
 
+_BLOCK = 1 << 20
+
 
 class Origin:
     """Copies of the pre-trained values of parameters, and distances from them.
@@ -99,7 +101,10 @@ class Origin:
         squares = {}
         for name, copy in self._copies.items():
             value = held(self._parameters[name])
-            squares[name] = _square(value.float() - copy.to(value.device, torch.float32))
+            parts = zip(_blocks(value), _blocks(copy), strict=True)
+            squares[name] = math.fsum(
+                _square(now.float() - then.to(now.device, torch.float32)) for now, then in parts
+            )
         return self._summed(squares)
 
     def _held(self) -> dict[str, Tensor]:
@@ -153,5 +158,14 @@ def _partitioned(parameter: Any) -> bool:
     return hasattr(parameter, "ds_id")
 
 
+def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Cut a tensor into parts whose differences stay in a processor's caches.
+
+    Sums over a whole embedding in fp32 would also lose digits.
+    """
+    return tensor.flatten().split(_BLOCK)
+
+
 def _square(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float32)) ** 2
+    norms = (torch.linalg.vector_norm(part, dtype=torch.float32) for part in _blocks(tensor))
+    return math.fsum(float(norm) ** 2 for norm in norms)

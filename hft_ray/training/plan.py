@@ -12,7 +12,7 @@ from hft_ray.selection import Catalog, draw
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import memory_per_worker
 from hft_ray.training.models import load_shape
-from hft_ray.training.run import total_steps
+from hft_ray.training.schedule import total_steps
 from hft_ray.training.workspace import Workspace
 
 DEVICE_FLOPS = {"cuda": 2e14, "cpu": 1e10}

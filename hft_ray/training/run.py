@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import math
@@ -24,34 +25,29 @@ from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
     RANDOM,
     Manifest,
-    meaning,
+    decisive,
     newest_whole,
     random_state,
     read,
     refuse_other,
+    refuse_other_draw,
     set_random_state,
     tensors_of,
     write,
 )
 from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
+from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.gauges import PeakMemory, Throughput
+from hft_ray.training.models import recompute_activations
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round, TrainingError
 from hft_ray.training.probe import gradient_norms
-from hft_ray.training.schedule import learning_rate
-from hft_ray.training.variants import Extras, Maker, averages
+from hft_ray.training.schedule import learning_rate, total_steps
+from hft_ray.training.variants import Extras, Maker, score_variants
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
-_COSTS = ("train/", "selection/", "cost/")
-
-
-def total_steps(config: Config, examples: int) -> int:
-    """Return the optimizer steps of a run over ``examples`` training examples."""
-    if config.training.steps is not None:
-        return config.training.steps
-    return max(1, math.ceil((config.training.epochs or 1) * examples / config.training.batch_size))
 
 
 def run(
@@ -79,7 +75,8 @@ def run(
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
-    with workspace.model(config, numerics) as model:
+    gc.collect()  # what an earlier run of this process left, its model above all
+    with workspace.model(config, numerics) as model, only_new_garbage():
         one = _Run(config, workspace, model, numerics, report, extras)
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
@@ -119,6 +116,7 @@ class _Run:
         per_epoch = math.ceil(len(self.data) / config.training.batch_size)
         self.schedule = Schedule(config.selection.reselect, per_epoch)
         self.rounds: list[Round] = []
+        self.losses: list[Tensor] = []
         self.draw: Draw | None = None
         self.history = History()
         self.origin = Origin(model, self.catalog, self.ranks)
@@ -127,8 +125,7 @@ class _Run:
         self.base: Scores | None = None
         self.started = time.monotonic()
         if config.training.gradient_checkpointing:
-            # Reentrant checkpointing gives a block no gradient when its inputs need none.
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            recompute_activations(model)
 
     def resume(self, folder: Path) -> int:
         """Go on from the newest whole checkpoint in ``folder``; return the steps made, 0 if none.
@@ -139,19 +136,28 @@ class _Run:
         path, problems = newest_whole(folder) if self.ranks.main else (None, [])
         path = self.ranks.broadcast(path)
         for problem in problems:
-            log.warning("%s; an older checkpoint is used", problem)
+            log.warning("%s", problem)
         if path is None:
+            log.info("no checkpoint in %s to go on from: starting afresh", folder)
             return 0
         manifest, files = read(path)
+        config = self.config
+        model = self.workspace.weights_hash(config.model)
+        refuse_other(path, manifest, model, self.data.identity, decisive(config))
         self.history = History(**manifest.history)
-        drawn = draw(self.catalog, self.config.selection, manifest.round, self.history)
-        refuse_other(path, manifest, self._identity(manifest.step, drawn))
+        drawn = draw(self.catalog, config.selection, manifest.round, self.history)
+        refuse_other_draw(path, manifest, drawn)
+        log.info("going on from %s, step %d of %d", path, manifest.step, self.steps)
         # The model is still the base.
         self.origin.remember(manifest.touched)
+        self.engine.select(drawn)
+        self._know_base()
+        self.engine.close()
         self.engine.restore(tensors_of(files, random=False), manifest.steps)
         self.touched.restore(manifest.touched)
         self._train_only(drawn)
         self.rounds = [Round(**each) for each in manifest.rounds]
+        self.losses = [torch.tensor(loss, device=self.workspace.device) for loss in manifest.losses]
         if self.candidates:
             self.candidates.found = [Candidate(**each) for each in manifest.variants]
         self.started -= manifest.seconds
@@ -160,10 +166,16 @@ class _Run:
             set_random_state(self.workspace.device, states[f"{RANDOM}{self.ranks.rank}"])
         return manifest.step
 
+    def _know_base(self) -> None:
+        """Take the base's scores from the store, or score the model, which must be the base."""
+        self.base = known_base(self.config, self.workspace) or score_base(
+            self.config, self.workspace, self.engine.forward_model, self.ranks
+        )
+
     def _save(self, done: int, folder: Path) -> None:
         """Write a checkpoint after ``done`` steps (a collective)."""
         assert self.draw is not None
-        manifest = self._identity(done, self.draw)
+        manifest = self._manifest(done, self.draw)
         states = self.ranks.gather(random_state(self.workspace.device))
         tensors = itertools.chain(
             self.engine.state(self.touched.parameters),
@@ -176,11 +188,12 @@ class _Run:
                 pass
         self.ranks.barrier()
 
-    def _identity(self, done: int, drawn: Draw) -> Manifest:
+    def _manifest(self, done: int, drawn: Draw) -> Manifest:
         return Manifest(
             step=done,
             model=self.workspace.weights_hash(self.config.model),
-            meaning=meaning(self.config),
+            data=self.data.identity,
+            settings=decisive(self.config),
             selection=drawn.hash,
             parameters=list(drawn.parameters),
             round=drawn.round,
@@ -192,6 +205,7 @@ class _Run:
             steps=self.engine.steps,
             rounds=[asdict(each) for each in self.rounds],
             variants=[asdict(each) for each in self._found],
+            losses=[float(loss) for loss in self.losses],
             seconds=time.monotonic() - self.started,
             ranks=self.ranks.size,
         )
@@ -200,32 +214,29 @@ class _Run:
         """Make every step from ``start`` on; evaluate at the asked ones and after the last."""
         if start == 0:
             self._select(0)
+            self._know_base()
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
             require_isolation(self.engine.forward_model, rows=micro)
-        self.base = known_base(self.config, self.workspace) or score_base(
-            self.config, self.workspace, self.engine.forward_model, self.ranks
-        )
         every, log_every = self.config.evaluation.every, self.config.training.log_every
         values: dict[str, float] = {}
-        losses: list[Tensor] = []
         window = Throughput()
         save_every = self.config.training.checkpoint_every if checkpoints is not None else None
         for step in range(start, self.steps):
             if self.schedule.starts_round(step) and step > 0:
                 self._select(step)
-            losses.append(self._step(step, window))
+            self.losses.append(self._step(step, window))
             done = step + 1
             round_ends = done == self.steps or self.schedule.starts_round(done)
             scored = done == self.steps or (every is not None and done % every == 0)
             if scored or round_ends or done % log_every == 0:
-                values = self._measure(done, losses, window)
+                values = self._measure(done, window)
                 if round_ends:
                     values |= self._end_round()
                 if scored:
                     values |= self._score()
                     self._offer(done, values)
-                losses, window = [], Throughput()
+                window = Throughput()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
             # Last: what was measured of this step is not measured again.
@@ -313,9 +324,10 @@ class _Run:
         batch = collate([self.data[index] for index in indices], pad)
         return {key: value.to(self.workspace.device) for key, value in batch.items()}
 
-    def _measure(self, done: int, losses: list[Tensor], window: Throughput) -> dict[str, float]:
+    def _measure(self, done: int, window: Throughput) -> dict[str, float]:
         """Return the metrics of the steps since the last report."""
-        loss = float(torch.stack(losses).mean())
+        loss = float(torch.stack(self.losses).mean())
+        self.losses = []
         # The loss is summed over all ranks, so that all see the same and leave together.
         if not math.isfinite(loss):
             raise TrainingError(f"the loss became {loss} by step {done}; try a lower learning rate")
@@ -348,23 +360,13 @@ class _Run:
         """Score what can be made of the trained model without training; restores it."""
         assert self.draw is not None
         assert self.base is not None
-        maker = Maker(self.engine, self.origin, self.draw, self.touched.parameters)
-
-        def score(alpha: float) -> dict[str, float]:
-            maker.average(alpha)
-            return self._score()
-
-        ends = (metric_values(self.base, self.base), outcome.values)
-        found = averages(extras.variants, ends, extras.objectives, score)
-        # All digits: the export makes the average of this name again.
-        named = [(f"alpha-{alpha!r}", values) for alpha, values in found]
-        if extras.variants.half_reset:
-            maker.half_reset(self.catalog, self.config.selection)
-            named.append(("reset-0.5", self._score()))
-        maker.average(1.0)
-        # What is no score is the trained model's.
-        rest = {name: x for name, x in outcome.values.items() if name.startswith(_COSTS)}
-        outcome.variants += [Candidate(name, outcome.steps, rest | x) for name, x in named]
+        touched = self.touched.parameters
+        maker = Maker(self.engine, self.origin, self.catalog, self.draw, touched)
+        base = metric_values(self.base, self.base)
+        selection, size = self.config.selection, self.ranks.size
+        outcome.variants += score_variants(
+            maker, extras, selection, base, outcome, self._score, size
+        )
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False

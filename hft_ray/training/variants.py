@@ -9,6 +9,7 @@ step-N    the model after N steps, at an evaluation before the last
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,7 +21,9 @@ from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.engine import Engine
 from hft_ray.training.kept import Budget
 from hft_ray.training.origin import Origin
+from hft_ray.training.outcome import Candidate, Outcome
 
+_COSTS = ("train/", "selection/", "cost/")
 Values = dict[str, float]
 Score = Callable[[float], Values]
 _MOST_SEEDS = 50
@@ -136,14 +139,20 @@ class Maker:
     Args:
         engine: The engine of the run; ends up over ``trained`` again, with empty moments.
         origin: The base's values.
+        catalog: The model's units.
         trained: The last draw.
         touched: Parameters that may differ from the base.
     """
 
     def __init__(
-        self, engine: Engine, origin: Origin, trained: Draw, touched: Collection[str]
+        self,
+        engine: Engine,
+        origin: Origin,
+        catalog: Catalog,
+        trained: Draw,
+        touched: Collection[str],
     ) -> None:
-        self._engine, self._origin, self._trained = engine, origin, trained
+        self._engine, self._origin, self._catalog, self._trained = engine, origin, catalog, trained
         self._touched = sorted(touched)
         engine.close()
         engine.parked.clear()
@@ -156,11 +165,53 @@ class Maker:
         # Under ZeRO-3 a forward pass needs an engine.
         self._engine.select(self._trained)
 
-    def half_reset(self, catalog: Catalog, selection: Selection) -> None:
+    def half_reset(self, selection: Selection) -> None:
         """Set the model to the trained one with half of the block put back."""
         self._engine.close()
         self._origin.blend(self._tuned, 1.0, self._touched)
-        half = reset_selection(selection, catalog, self._touched)
-        back = set(draw(catalog, half, 0).parameters)
+        half = reset_selection(selection, self._catalog, self._touched)
+        back = set(draw(self._catalog, half, 0).parameters)
         self._origin.put_back([name for name in self._touched if name in back])
         self._engine.select(self._trained)
+
+
+def score_variants(
+    maker: Maker,
+    extras: Extras,
+    selection: Selection,
+    base: Values,
+    trained: Outcome,
+    score: Callable[[], Values],
+    ranks: int,
+) -> list[Candidate]:
+    """Make and score the variants of a trained model, which the model is again at the end.
+
+    Args:
+        maker: Makes them.
+        extras: Which.
+        selection: How the model was trained.
+        base: Values of the base.
+        trained: What the run came to; what is no score is taken over from there, but for what
+            making and scoring cost on top.
+        score: Scores the model as it is.
+        ranks: Number of processes.
+    """
+    rest = {name: x for name, x in trained.values.items() if name.startswith(_COSTS)}
+
+    def scored(make: Callable[[], None]) -> Values:
+        began = time.monotonic()
+        make()
+        values = rest | score()
+        values["cost/device_seconds"] += (time.monotonic() - began) * ranks
+        return values
+
+    def average(alpha: float) -> Values:
+        return scored(lambda: maker.average(alpha))
+
+    between = averages(extras.variants, (base, trained.values), extras.objectives, average)
+    # All digits: the export makes the average of this name again.
+    named = [(f"alpha-{alpha!r}", values) for alpha, values in between]
+    if extras.variants.half_reset:
+        named.append(("reset-0.5", scored(lambda: maker.half_reset(selection))))
+    maker.average(1.0)
+    return [Candidate(name, trained.steps, values) for name, values in named]

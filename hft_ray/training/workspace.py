@@ -92,7 +92,8 @@ class Workspace:
         if config.training.zero_stage < 3:
             yield load_model(config.model, source, numerics.dtype).to(numerics.device)
             return
-        settings = deepspeed_config(config.training, numerics, self.ranks.size)
+        # How much is trained is known later, and means nothing to loading.
+        settings = deepspeed_config(config.training, numerics, self.ranks.size, trained=0)
         # transformers looks at this object, while it lives, to partition what it loads; it would
         # also partition the shapes that a run builds later.
         keep = HfDeepSpeedConfig(settings)

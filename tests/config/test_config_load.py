@@ -165,6 +165,11 @@ def test_all_problems_are_told_together_with_the_file():
             "batch_size 6 is not a multiple of micro_batch_size 4",
         ),
         (
+            "training: {offload: optimizer, zero_stage: 0}",
+            "training",
+            "it needs a zero_stage of 1, 2 or 3, not 0",
+        ),
+        (
             "evaluation: {task: [{name: x, kind: generation, data: a}],"
             " general: [{name: x, kind: perplexity, data: a}]}",
             "evaluation",

@@ -1,15 +1,40 @@
-"""The runs that the tests of training look at: one process of one rank, one start of two ranks."""
+"""The runs that the tests of training look at: one process of one rank, one start of two ranks.
+
+``lives`` are jobs that each have processes of their own: what is killed, and what is looked into.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from footprint_cases import SHORT, memory_job, reselections_job, state_job, wide_model
+from lives_cases import (
+    DEATHS,
+    REFUSED,
+    RESUMED_DAMAGED,
+    SETTING,
+    Lives,
+    killed_file,
+    killing_jobs,
+    resume_job,
+    start_lives,
+)
 from safetensors.torch import load_file
 from torch import Tensor
-from training_cases import WORKER, Runs, common_cases, merged, single_cases, start
+from training_cases import (
+    RESUMED,
+    STAGES,
+    WORKER,
+    Runs,
+    common_cases,
+    merged,
+    single_cases,
+    start,
+)
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +81,64 @@ def runs(request) -> Runs:
 def base_weights(tiny_models) -> dict[str, Tensor]:
     """The untouched model's weights."""
     return load_file(Path(tiny_models["untied"]) / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def dropout_model(tiny_models, tmp_path_factory) -> str:
+    """The tiny model with dropout, whose course depends on the random state."""
+    folder = tmp_path_factory.mktemp("dropout") / "model"
+    shutil.copytree(tiny_models["untied"], folder)
+    config = (folder / "config.json").read_text()
+    assert '"attention_dropout": 0.0' in config
+    changed = config.replace('"attention_dropout": 0.0', '"attention_dropout": 0.1')
+    (folder / "config.json").write_text(changed)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def wide_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
+    """A FILE on a model that is large enough for percentages of its memory."""
+    folder = tmp_path_factory.mktemp("wide") / "model"
+    shutil.copytree(tiny_models["untied"], folder)
+    wide_model(folder)
+    return tiny_file | {"model": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def lives(
+    tiny_file, tiny_models, wide_file, dropout_model, one_rank, two_ranks, tmp_path_factory
+) -> Lives:
+    folder = tmp_path_factory.mktemp("lives")
+    jobs = []
+    for (setting, ranks), death in DEATHS.items():
+        file = killed_file(tiny_file, dropout_model, setting)
+        jobs += killing_jobs(folder, file, ranks, setting, [death])
+    for ranks, runs in ((1, two_ranks), (2, one_rank)):
+        cases = {f"zero{stage}-carry": runs for stage in STAGES}
+        jobs.append(_elsewhere(folder, ranks, cases))
+        jobs += [state_job(ranks, wide_file), memory_job(ranks, wide_file)]
+        jobs.append(reselections_job(ranks, tiny_file, SHORT))
+    file = killed_file(tiny_file, dropout_model, SETTING)
+    evaluation = {"changes": {"evaluation": tiny_file["evaluation"]}}
+    refused = REFUSED | {"model": {"changes": {"model": tiny_models["tied"]}}}
+    cases = RESUMED_DAMAGED | refused | {"evaluation": evaluation}
+    jobs.append(resume_job(folder, file, "damaged", SETTING, cases))
+    cases = {"rate": REFUSED["rate"], "truncated": RESUMED_DAMAGED["truncated"]}
+    jobs.append(resume_job(folder, file, "damaged-2", SETTING, cases, ranks=2))
+    return start_lives(folder, jobs)
+
+
+def _elsewhere(folder: Path, ranks: int, cases: dict[str, Runs]) -> dict[str, Any]:
+    """Return the job that goes on from the checkpoints of runs on another number of ranks."""
+    runs = {}
+    for name, source in cases.items():
+        out = folder / f"elsewhere-{ranks}" / name
+        shutil.copytree(source.folder / f"{name}-checkpoints", out / "checkpoints")
+        assert (out / "checkpoints" / f"step-{RESUMED:08d}").is_dir()
+        runs[name] = {"file": source.files[name], "out": str(out)}
+    return {
+        "name": f"elsewhere-{ranks}",
+        "ranks": ranks,
+        "do": "lives_jobs.train",
+        "with": {"cases": runs},
+    }

@@ -14,9 +14,9 @@ from hft_ray.training.plan import corner_fractions, plan
 SHAPE = LlamaConfig(hidden_size=10, num_attention_heads=1, num_hidden_layers=3, vocab_size=100)
 
 
-def memory(stage, *, bf16=False, workers=4, checkpointing=False):
+def memory(stage, *, bf16=False, workers=4, **training):
     return memory_per_worker(
-        Training(zero_stage=stage, gradient_checkpointing=checkpointing),
+        Training(zero_stage=stage, **training),
         SHAPE,
         parameters=1000,
         trainable=400,
@@ -53,7 +53,11 @@ def test_memory_in_bf16_holds_master_copies_of_what_is_trained():
 
 
 def test_checkpointing_keeps_two_bytes_of_34():
-    assert memory(0, checkpointing=True).activations == 10 * 10 * 3 * 4 + 10 * 100 * 8
+    assert memory(0, gradient_checkpointing=True).activations == 10 * 10 * 3 * 4 + 10 * 100 * 8
+
+
+def test_an_offloaded_optimizer_needs_no_memory_of_the_device():
+    assert memory(2, offload="optimizer") == MemoryPerWorker(4000, 400, 0, ACTIVATIONS)
 
 
 def test_one_worker_divides_nothing():

@@ -7,7 +7,7 @@ from hft_ray.config import Config, Model
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
-from hft_ray.training.run import total_steps
+from hft_ray.training.schedule import total_steps
 
 
 def drawn_rounds(runs, case, tiny_models, selection):

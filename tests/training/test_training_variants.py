@@ -309,8 +309,9 @@ def test_variants_are_what_their_names_say(runs, case):
             key for key in values if key.startswith("distance/")
         }
         # What is no score is the trained model's: a sweep may have it as an objective.
-        for key in ("cost/device_seconds", "train/loss", "selection/touched_fraction"):
+        for key in ("cost/peak_memory_bytes", "train/loss", "selection/touched_fraction"):
             assert made[key] == values[key]
+        assert made["cost/device_seconds"] > values["cost/device_seconds"]
     # On the way from the base to the trained model, which knows the texts better.
     losses = [
         of["general/texts"]

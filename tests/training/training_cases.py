@@ -19,6 +19,8 @@ WORKER = Path(__file__).with_name("training_worker.py")
 STAGES = (0, 1, 2, 3)
 HALF, FULL = 15, 30
 """Steps of one round and of a run of two rounds."""
+RESUMED = 20
+"""The step that such runs write a checkpoint at, to go on with from another number of ranks."""
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -42,12 +44,17 @@ def common_cases() -> dict[str, dict[str, Any]]:
         cases[f"zero{stage}-carry"] = two_rounds | {
             "training.steps": FULL,
             "training.moments": "carry",
+            "training.checkpoint_every": RESUMED,
         }
         short = {"training.zero_stage": stage, "training.steps": 12, "selection.reselect": 4}
         cases[f"zero{stage}-leaving"] = short | {
             "selection.leaving": "reset",
             "training.moments": "store",
         }
+        if stage:
+            cases[f"zero{stage}-offload"] = cases[f"zero{stage}-leaving"] | {
+                "training.offload": "optimizer"
+            }
         cases[f"zero{stage}-drift"] = short | {"selection.strategy": "drift"}
         if stage < 3:
             cases[f"zero{stage}-gradient"] = short | {"selection.strategy": "gradient"}
@@ -119,6 +126,7 @@ class Runs:
     """What the cases of one number of ranks came to."""
 
     folder: Path
+    files: dict[str, dict[str, Any]]
     results: dict[str, Any]
 
     def losses(self, case: str) -> list[float]:
@@ -148,4 +156,4 @@ def start(
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
-    return Runs(folder, json.loads((folder / "results.json").read_text()))
+    return Runs(folder, cases, json.loads((folder / "results.json").read_text()))

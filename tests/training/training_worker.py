@@ -53,15 +53,15 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
 
     config = Config.model_validate({key: file[key] for key in file if key not in BESIDE})
     workspace = Workspace(root, ranks, torch.device("cpu"))
-    extras, checkpoints = None, None
+    extras = None
     if "extras" in file:
         AndAfter.out = out.with_name(f"{out.name}-after")
         folder = out.with_name(f"{out.name}-kept")
         extras = Extras(folder, OBJECTIVES, Variants(**file["extras"]))
     error, outcome = None, None
     try:
+        checkpoints = out.with_name(f"{out.name}-checkpoints")
         if file.get("again"):
-            checkpoints = out.with_name(f"{out.name}-checkpoints")
             run(config, workspace, report, None, checkpoints, extras)
             del file["stop_at"]
         outcome = run(config, workspace, report, out, checkpoints, extras).to_json()

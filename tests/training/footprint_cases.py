@@ -1,0 +1,106 @@
+"""What is measured of engines in ``lives_worker``, on one rank and on two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from training_cases import STAGES, merged
+
+PRECISIONS = ("fp32", "bf16")
+POLICIES = ("carry", "store", "reset")
+SHORT = 12
+"""Re-selections in the tests that always run."""
+RATIOS = (1.0, 0.5, 0.25, 0.1)
+
+
+def wide_model(folder: Path) -> None:
+    """Replace the weights of a tiny model by those of one with 2 wider layers."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = json.loads((folder / "config.json").read_text())
+    changes = {"hidden_size": 128, "intermediate_size": 345, "num_hidden_layers": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        LlamaForCausalLM(LlamaConfig(**config | changes)).save_pretrained(folder)
+
+
+def state_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
+    """Return the job on what becomes of the optimizer's state."""
+    cases: dict[str, Any] = {}
+    for stage in STAGES:
+        for precision in PRECISIONS:
+            changes = {"training.zero_stage": stage, "training.precision": precision}
+            for do in ("same_set", "stored"):
+                cases[f"{do}-{stage}-{precision}"] = {"do": do, "with": {"file": file, **changes}}
+        # The two policies that are not named show that the comparison tells policies apart.
+        for policy in POLICIES if (stage, ranks) == (2, 1) else POLICIES[:2]:
+            changes = {"training.zero_stage": stage, "training.moments": policy}
+            cases[f"reference-{stage}-{policy}"] = {
+                "do": "reference",
+                "with": {"file": file, "policy": policy, **changes},
+            }
+    for policy in ("reset", "store"):
+        changes = {"training.zero_stage": 2, "training.moments": "carry"}
+        cases[f"other-{policy}"] = {
+            "do": "reference",
+            "with": {"file": file, "policy": policy, **changes},
+        }
+    arguments = {"cases": cases}
+    return {
+        "name": f"state-{ranks}",
+        "ranks": ranks,
+        "do": "engine_jobs.several",
+        "with": arguments,
+    }
+
+
+def memory_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
+    """Return the job on the memory of engines."""
+    cases = {
+        f"{stage}-{precision}-{ratio}": {
+            "training.zero_stage": stage,
+            "training.precision": precision,
+            "selection.ratio": ratio,
+            "selection.embeddings": "selected",
+            "selection.granularity": "model",
+            "selection.budget": "parameters",
+            # The second round has an engine that follows another.
+            "rounds": 2 if ratio == 0.5 else 1,
+        }
+        for stage in STAGES
+        for precision in PRECISIONS
+        for ratio in (RATIOS if precision == "fp32" else RATIOS[1:2])
+    }
+    arguments = {"file": file, "cases": cases}
+    return {
+        "name": f"memory-{ranks}",
+        "ranks": ranks,
+        "do": "footprint_jobs.memory",
+        "with": arguments,
+    }
+
+
+def reselections_job(ranks: int, file: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Return the job that re-selects at every step."""
+    general = {"general": file["evaluation"]["general"][:1]}
+    changes = {
+        "training.moments": "store",
+        "training.steps": rounds,
+        "selection.leaving": "reset",
+        "selection.reselect": 1,
+    }
+    cases = {
+        f"zero{stage}": merged(
+            file | {"evaluation": general}, changes | {"training.zero_stage": stage}
+        )
+        for stage in STAGES
+    }
+    return {
+        "name": f"reselections-{ranks}",
+        "ranks": ranks,
+        "do": "footprint_jobs.reselections",
+        "with": {"cases": cases},
+    }

@@ -1,0 +1,145 @@
+"""What runs and engines hold on to: memory, hooks, files, threads, groups (of ``lives_worker``)."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from engine_jobs import Bench, bench
+from torch import Tensor, nn
+
+from hft_ray.config import Config
+from hft_ray.ranks import Ranks
+from hft_ray.selection import Draw
+from hft_ray.training import Workspace, run
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_post_accumulate_grad_hooks",
+)
+
+
+class _Seen(Workspace):
+    """A workspace that shows the model of a run."""
+
+    seen: nn.Module | None = None
+
+    @contextmanager
+    def model(self, *arguments: Any) -> Iterator[nn.Module]:
+        with super().model(*arguments) as model:
+            self.seen = model
+            yield model
+
+
+def held(model: nn.Module) -> dict[str, int]:
+    """Count what an engine could leave behind."""
+    process = psutil.Process()
+    world = torch.distributed.distributed_c10d._world
+    owners = [*model.modules(), *model.parameters()]
+    return {
+        "hooks": sum(len(getattr(owner, kind, None) or ()) for owner in owners for kind in HOOKS),
+        "files": process.num_fds(),
+        "threads": process.num_threads(),
+        "groups": len(world.pg_map),
+    }
+
+
+def reselections(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
+    """Run cases that re-select at every step: what is held and resident at each of them."""
+    results = {}
+    for name, file in cases.items():
+        workspace = _Seen(root, ranks, torch.device("cpu"))
+        counts: list[dict[str, int]] = []
+        resident: list[int] = []
+
+        def report(
+            step: int,
+            metrics: dict[str, float],
+            scored: bool,
+            workspace: _Seen = workspace,
+            counts: list[dict[str, int]] = counts,
+            resident: list[int] = resident,
+        ) -> bool:
+            counts.append(held(workspace.seen))
+            resident.append(psutil.Process().memory_info().rss)
+            return False
+
+        outcome = run(Config.model_validate(file), workspace, report)
+        results[name] = {
+            "rounds": len(outcome.selection),
+            "counts": counts,
+            "resident": resident,
+            "after": held(workspace.seen),
+        }
+        workspace.seen = None
+        gc.collect()
+        results[name]["engines"] = engines()
+    return results
+
+
+def engines() -> int:
+    """Count the engines, optimizers and their parts of DeepSpeed that are alive."""
+    parts = ("deepspeed.runtime.engine", "deepspeed.runtime.zero.", "deepspeed.runtime.bf16")
+    objects = [each for each in gc.get_objects() if str(type(each).__module__).startswith(parts)]
+    return len(objects)
+
+
+def memory(
+    ranks: Ranks, root: Path, file: dict[str, Any], cases: dict[str, dict[str, Any]]
+) -> dict[str, list[dict[str, int]]]:
+    """Measure what an engine holds between the backward pass and the step: name -> changes."""
+    return {name: _memory(ranks, root, file, changes) for name, changes in cases.items()}
+
+
+def _memory(
+    ranks: Ranks, root: Path, file: dict[str, Any], changes: dict[str, Any]
+) -> list[dict[str, int]]:
+    rounds = changes.pop("rounds")
+    with bench(ranks, root, file, **changes) as one:
+        before = bytes_beside(one.model)
+        return [_held_by(one, one.draw(round), before) for round in range(rounds)]
+
+
+def _held_by(one: Bench, drawn: Draw, before: int) -> dict[str, int]:
+    """Train ``drawn``; return its size, and what is held beside the weights."""
+    one.engine.select(drawn)
+    one.steps(1)
+    # Once more as far as the backward pass, beside the state that the first step made.
+    engine = one.engine._deepspeed
+    batch, _ = one.batch(1)
+    engine.backward(engine(**batch, use_cache=False).loss)
+    found = bytes_beside(one.model) - before
+    engine.step()
+    trained = [one.model.get_parameter(name) for name in drawn.parameters]
+    numbers = sum(getattr(each, "ds_numel", each.numel()) for each in trained)
+    return {"trained": numbers, "bytes": found}
+
+
+def bytes_beside(model: nn.Module) -> int:
+    """Return the bytes of all tensors of the process but the model's weights."""
+    gc.collect()
+    weights = [
+        tensor
+        for each in model.parameters()
+        for tensor in (each.data, getattr(each, "ds_tensor", None))
+        if tensor is not None
+    ]
+    tensors = [each for each in gc.get_objects() if isinstance(each, Tensor)]
+    tensors += [each.grad for each in model.parameters() if each.grad is not None]
+    found = _storages(tensors)
+    for place in _storages(weights):
+        found.pop(place, None)
+    return sum(found.values())
+
+
+def _storages(tensors: list[Tensor]) -> dict[int, int]:
+    storages = [each.untyped_storage() for each in tensors if each.device.type != "meta"]
+    return {each.data_ptr(): each.nbytes() for each in storages}

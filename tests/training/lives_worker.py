@@ -1,0 +1,143 @@
+"""Runs jobs in forked processes, some of which kill themselves with SIGKILL at a chosen event.
+
+Started as ``python lives_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root) and
+``jobs`` (a list, run in turn). Forking spares each of them the imports. A job has a ``name``, the
+number of ``ranks``, what to ``do`` (``MODULE.FUNCTION``), its arguments ``with``, and may have
+
+    record   count the lines run in each phase
+    kill     ``rank``, ``phase``, ``at`` and ``of``: this rank dies at this share of the lines that
+             this rank ran in the phase in the job ``of``
+
+Ranks write what they return to ``OUT/NAME-RANK.json``; ``OUT/exits.json`` has how all ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+import torch._dynamo
+import torch.distributed as dist
+from transformers.models.llama import modeling_llama  # noqa: F401
+
+import hft_ray
+from hft_ray.ranks import Ranks
+from hft_ray.training.process_group import start_deepspeed
+from hft_ray.training.run import _Run
+
+PHASES = {
+    _Run._save.__code__: "checkpoint",
+    _Run._select.__code__: "select",
+    _Run._step.__code__: "step",
+    _Run.resume.__code__: "resume",
+}
+PACKAGE = str(Path(hft_ray.__file__).parent)
+
+
+class Events:
+    """Counts the lines run in the package by phase; may kill the process at one."""
+
+    def __init__(self, kill: dict[str, Any] | None) -> None:
+        self.counts: dict[str, int] = {}
+        self.phase = "start"
+        self.kill = (kill["phase"], kill["event"]) if kill else None
+        self.ours: dict[CodeType, bool] = {}
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        """Trace the frames of the package; see ``sys.settrace``."""
+        code = frame.f_code
+        ours = self.ours.get(code)
+        if ours is None:
+            ours = self.ours[code] = code.co_filename.startswith(PACKAGE)
+        if not ours:
+            return None
+        if code in PHASES:
+            self.phase = PHASES[code]
+        return self.inside
+
+    def inside(self, frame: FrameType, event: str, _: object) -> Any:
+        """Count a line, or the return from a frame."""
+        self.counts[self.phase] = self.counts.get(self.phase, 0) + 1
+        if self.kill == (self.phase, self.counts[self.phase]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "return" and frame.f_code in PHASES:
+            self.phase = "between"
+        return self.inside
+
+
+def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: str) -> None:
+    """What one forked process does."""
+    ranks, kill = Ranks(rank, job["ranks"]), job.get("kill")
+    os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(ranks.size)}
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks.size)
+    start_deepspeed()
+    events = Events(kill if kill and kill["rank"] == rank else None)
+    if events.kill or job.get("record"):
+        sys.settrace(events)
+    module, function = job["do"].split(".")
+    result = getattr(import_module(module), function)(ranks, root, **job["with"])
+    sys.settrace(None)
+    text = json.dumps({"result": result, "events": events.counts})
+    (out / f"{job['name']}-{rank}.json").write_text(text, encoding="utf-8")
+    dist.destroy_process_group()
+
+
+def fork(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: str) -> int:
+    """Start a rank; return its process id."""
+    if process := os.fork():
+        return process
+    code = 1
+    try:
+        with (out / f"{job['name']}-{rank}.log").open("w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            rank_main(job, rank, root, out, meeting)
+        code = 0
+    except BaseException:  # noqa: BLE001 - a fork may not run what its parent has left to do
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def live(job: dict[str, Any], root: Path, out: Path) -> dict[str, Any]:
+    """Run a job on its ranks; when one dies, end the others as torchrun does."""
+    if kill := job.get("kill"):
+        counts = json.loads((out / f"{kill['of']}-{kill['rank']}.json").read_text())["events"]
+        kill["event"] = 1 + int(kill["at"] * counts[kill["phase"]])
+    cpu = 0.0
+    codes: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        left = {fork(job, rank, root, out, meeting): rank for rank in range(job["ranks"])}
+        while left:
+            process, status, used = os.wait4(-1, 0)
+            rank = left.pop(process)
+            cpu += used.ru_utime + used.ru_stime
+            codes[rank] = os.waitstatus_to_exitcode(status)
+            if codes[rank]:
+                for other in left:
+                    os.kill(other, signal.SIGTERM)
+    return {"codes": [codes[rank] for rank in sorted(codes)], "cpu_seconds": cpu}
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(1)
+    # What is imported so far is garbage in no fork.
+    gc.freeze()
+    root, out = Path(job["root"]), Path(job["out"])
+    exits = {each["name"]: live(each, root, out) for each in job["jobs"]}
+    (out / "exits.json").write_text(json.dumps(exits), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A run that is killed with SIGKILL and goes on is the run that was not killed, to the bit."""
+
+import random
+import signal
+
+import pytest
+from lives_cases import DEATHS, SETTINGS, killed_file, killing_jobs, same_to_the_bit, start_lives
+
+PHASES = ("start", "select", "step", "checkpoint", "between")
+POINTS = 10
+
+
+@pytest.mark.parametrize(("setting", "ranks"), DEATHS)
+def test_a_killed_run_goes_on_to_the_same_bits(lives, setting, ranks):
+    (death,) = DEATHS[setting, ranks]
+    codes = lives.codes(f"{setting}-{ranks}-0-killed-0")
+    assert codes[death["rank"]] == -signal.SIGKILL
+    assert all(codes)
+    assert same_to_the_bit(lives, ranks, setting, 0) > 0
+
+
+def stories(setting, ranks):
+    """Return where the lives of ``POINTS`` runs end: in all phases, at any moment, on any rank.
+
+    The last one is killed again while it goes on.
+    """
+    rng = random.Random(f"{setting}-{ranks}")
+
+    def death(phase):
+        return {"rank": rng.randrange(ranks), "phase": phase, "at": rng.random()}
+
+    found = [[death(PHASES[point % len(PHASES)])] for point in range(POINTS)]
+    found[-1].append(death("start"))
+    return found
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_ten_deaths_at_any_moment(tiny_file, dropout_model, tmp_path, setting, ranks):
+    file, deaths = killed_file(tiny_file, dropout_model, setting), stories(setting, ranks)
+    lives = start_lives(tmp_path, killing_jobs(tmp_path, file, ranks, setting, deaths), 1100)
+    for number, story in enumerate(deaths):
+        for life, death in enumerate(story):
+            codes = lives.codes(f"{setting}-{ranks}-{number}-killed-{life}")
+            assert codes[death["rank"]] == -signal.SIGKILL, (death, codes)
+        same_to_the_bit(lives, ranks, setting, number)

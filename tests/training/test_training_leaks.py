@@ -1,0 +1,40 @@
+"""Re-selections leave nothing behind, and neither does a run."""
+
+import pytest
+from footprint_cases import SHORT, reselections_job
+from lives_cases import start_lives
+from training_cases import STAGES
+
+LONG, SETTLED = 200, 50
+
+
+def nothing_left(found, rounds):
+    assert found["rounds"] == rounds
+    counts = found["counts"]
+    assert len(counts) == rounds
+    # The first steps start what stays: threads of the backward pass, connections.
+    assert all(each == counts[3] for each in counts[3:])
+    assert found["after"] == counts[3] | {"hooks": 0}
+    # The model and its last engine are gone with the run.
+    assert found["engines"] == 0
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_re_selections_leave_nothing_behind(lives, stage, ranks):
+    for rank in range(ranks):
+        nothing_left(lives.result(f"reselections-{ranks}", rank)[f"zero{stage}"], SHORT)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_two_hundred_re_selections_take_no_more_memory(tiny_file, tmp_path, ranks):
+    lives = start_lives(tmp_path, [reselections_job(ranks, tiny_file, LONG)], 1100)
+    for rank in range(ranks):
+        for case, found in lives.result(f"reselections-{ranks}", rank).items():
+            nothing_left(found, LONG)
+            settled = found["resident"][SETTLED - 1 : -1]
+            growth = max(settled) / settled[0] - 1
+            print(f"{case}, rank {rank} of {ranks}: {settled[0] >> 20} MiB, {growth:+.2%}")
+            assert growth < 0.01, case
