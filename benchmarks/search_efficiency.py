@@ -10,8 +10,8 @@ the fronts of ZDT1 and ZDT2 (Zitzler et al., "Comparison of multiobjective evolu
 2000) and of DTLZ2 with three objectives (Deb et al., "Scalable test problems", 2005), five settings
 each. The best settings lie inside the space (ZDT's own lie in its corner, where one method hits
 them by rounding and another never). Learning curves lead from a common start to each setting's
-values: slow and fast learners, whose curves cross, and noise that shrinks as training goes on. ``--table`` adds recorded curves; their best
-hypervolume is that of all of them together.
+values: slow and fast learners, whose curves cross, and noise that shrinks as training goes on.
+``--table`` adds recorded curves; their best hypervolume is that of all of them together.
 
     python benchmarks/search_efficiency.py [--repetitions 20] [--trials 300] [--table FILE TABLE]
 

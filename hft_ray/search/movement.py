@@ -29,20 +29,23 @@ class Movement:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._pairs: list[tuple[int, tuple[float, ...], tuple[float, ...]]] = []
+        self._typical: Floats | None = None
 
     def add(self, trial: str, before: Floats, after: Floats) -> None:
         """Take a trial's (m,) costs on the two rungs."""
         insort(self._pairs, (lot(self._seed, trial), tuple(before.tolist()), tuple(after.tolist())))
         del self._pairs[MOST:]
+        self._typical = None
 
     def typical(self) -> Floats | float:
         """Return the median move in each objective, (m,), as a share of trials; 0 if unknown."""
         if len(self._pairs) < LEAST:
             return 0.0
-        before, after = (np.array([pair[side] for pair in self._pairs]) for side in (1, 2))
-        moves = np.abs(_ranks(before) - _ranks(after))
-        typical: Floats = np.median(moves, axis=0) / len(self._pairs)
-        return typical
+        if self._typical is None:
+            before, after = (np.array([pair[side] for pair in self._pairs]) for side in (1, 2))
+            moves = np.abs(_ranks(before) - _ranks(after))
+            self._typical = np.asarray(np.median(moves, axis=0) / len(self._pairs))
+        return self._typical
 
 
 def _ranks(costs: Floats) -> Floats:

@@ -36,8 +36,6 @@ class Standing:
         front: Number of its front, 0 for the non-dominated.
         front_size: Trials on that front, this one included.
         covered: Whether another one on its front is as good but for epsilon in every objective.
-        behind: Whether another one is ahead by more than the margin in every objective in which
-            the two are not equal.
     """
 
     rank: int
@@ -45,7 +43,6 @@ class Standing:
     front: int
     front_size: int
     covered: bool
-    behind: bool
 
 
 class Rung:
@@ -75,19 +72,30 @@ class Rung:
         """The front of each trial, (n,), in the order in which they came."""
         return self._fronts[: self._size]
 
-    def add(self, trial: str, costs: Floats, margins: Floats) -> Standing:
-        """Take in a trial with its finite (m,) costs and return where it stands.
-
-        Args:
-            trial: Its id.
-            costs: Its cost in each objective, (m,).
-            margins: How far another must be ahead in each, (m,), as a share of the rung's trials.
-        """
+    def add(self, trial: str, costs: Floats) -> Standing:
+        """Take in a trial with its finite (m,) costs and return where it stands."""
         below = self._dominating(costs)
         front = int(self.fronts[below].max()) + 1 if below.any() else 0
         self._append(trial, costs, front)
         self._push_back(self._size - 1)
-        return self._standing(front, margins)
+        return self._standing(front)
+
+    def newest_is_behind(self, margins: Floats) -> bool:
+        """Whether another is clearly ahead of the trial that came last.
+
+        Args:
+            margins: How far ahead it must be in each objective in which the two are not equal,
+                (m,), as a share of the rung's trials.
+        """
+        ahead: NDArray[np.bool_] = np.zeros(self._size, dtype=bool)
+        not_behind: NDArray[np.bool_] = np.ones(self._size, dtype=bool)
+        for costs, values, margin in zip(self._costs, self._order, margins, strict=True):
+            known, own = costs[: self._size], costs[self._size - 1]
+            place = math.floor(np.searchsorted(values, own) - margin * self._size)
+            far = (known <= values[place]) & (known < own) if place >= 0 else np.zeros_like(ahead)
+            ahead |= far
+            not_behind &= far | (known == own)
+        return bool((ahead & not_behind).any())
 
     def load(self, trials: list[str], costs: Floats) -> None:
         """Take in many trials at once, (n, m) costs; the same as adding one after the other."""
@@ -133,7 +141,7 @@ class Rung:
             pushing, front = members[pushed], front + 1
             self._fronts[pushing] = front
 
-    def _standing(self, front: int, margins: Floats) -> Standing:
+    def _standing(self, front: int) -> Standing:
         """Return where the trial that came last stands."""
         on_front = np.flatnonzero(self.fronts == front)
         ranks, places = self._ranks(on_front)
@@ -150,20 +158,7 @@ class Rung:
             front=front,
             front_size=len(on_front),
             covered=bool(covering.any()),
-            behind=self._behind(margins),
         )
-
-    def _behind(self, margins: Floats) -> bool:
-        """Whether anyone is ahead of the last one by the margins."""
-        ahead: NDArray[np.bool_] = np.zeros(self._size, dtype=bool)
-        not_behind: NDArray[np.bool_] = np.ones(self._size, dtype=bool)
-        for costs, values, margin in zip(self._costs, self._order, margins, strict=True):
-            known, own = costs[: self._size], costs[self._size - 1]
-            place = math.floor(np.searchsorted(values, own) - margin * self._size)
-            far = (known <= values[place]) & (known < own) if place >= 0 else np.zeros_like(ahead)
-            ahead |= far
-            not_behind &= far | (known == own)
-        return bool((ahead & not_behind).any())
 
     def _ranks(self, chosen: Integers) -> tuple[list[Integers], list[Integers]]:
         """Return for each objective the ranks of the chosen trials, and each one's place there.

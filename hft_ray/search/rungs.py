@@ -147,9 +147,7 @@ class Rungs:
         own = {name: value for name, value in own.items() if math.isfinite(value)}
         if not own.keys() >= self._signs.keys():
             return None
-        margins = np.maximum(self._movements[rung].typical(), self.rules.epsilon)
-        costs = self._costs(own)
-        standing = self._rung(rung).add(trial, costs, np.broadcast_to(margins, costs.shape))
+        standing = self._rung(rung).add(trial, self._costs(own))
         passing = math.ceil(standing.size / self.rules.eta)
         if last or exempt:
             stop, why = False, "its last report" if last else "runs in any case"
@@ -157,7 +155,7 @@ class Rungs:
             stop, why = False, f"among the best {passing}"
         elif standing.front == 0 and not standing.covered:
             stop, why = False, "on the front"
-        elif standing.front > 0 and not standing.behind:
+        elif standing.front > 0 and not self._clearly_behind(rung):
             stop, why = False, "not clearly behind"
         else:
             stop, why = True, f"not among the best {passing}"
@@ -175,6 +173,11 @@ class Rungs:
         )
         self._keep(verdict)
         return verdict
+
+    def _clearly_behind(self, rung: int) -> bool:
+        """Whether the trial that came last to a rung is behind by more than ranks still move."""
+        moves = np.maximum(self._movements[rung].typical(), self.rules.epsilon)
+        return self._rung(rung).newest_is_behind(np.broadcast_to(moves, len(self._signs)))
 
     def _keep(self, verdict: Verdict) -> None:
         """Remember a decision, and how the trial moved since the last one; lower rungs first."""

@@ -6,6 +6,7 @@ whole or not at all. What is not in it has the base's values.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ValidationError
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from hft_ray.ranks import Ranks
@@ -110,9 +112,11 @@ def bytes_to_keep(model: Any, names: Collection[str]) -> int:
 def size_of(folder: Path) -> int:
     """Return the bytes of the files in ``folder``, 0 if it is not there."""
     found = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # another process may delete what it does not need
-            found += path.stat().st_size if path.is_file() else 0
+    # os.walk passes over what another process deletes meanwhile.
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += Path(place, name).stat().st_size
     return found
 
 
@@ -130,9 +134,18 @@ def read_kept(folder: Path) -> Kept:
     return found
 
 
-def put_kept(model: Any, folder: Path) -> None:
-    """Give ``model``, the base in the kept element type, the kept weights."""
+def kept_names(folder: Path, kept: Kept) -> list[str]:
+    """Return the names of the parameters that are kept in ``folder``."""
+    names: list[str] = []
+    for each in kept.files:
+        with safe_open(folder / each, framework="pt") as file:
+            names += file.keys()
+    return names
+
+
+def put_kept(model: Any, folder: Path, kept: Kept) -> None:
+    """Give ``model``, the base in the kept element type, the weights kept in ``folder``."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, tensor in read_tensors(folder / each for each in read_kept(folder).files):
+        for name, tensor in read_tensors(folder / each for each in kept.files):
             parameters[name].copy_(tensor)

@@ -48,7 +48,7 @@ class Origin:
         """Give parameters their pre-trained values again; no engine may be on the model."""
         for name in names:
             parameter = self._parameters[name]
-            value = held(parameter)
+            value = _at_rest(parameter)
             if name in self._copies:
                 value.copy_(self._copies[name])
             if self._ranks.size > 1 and not _partitioned(parameter):
@@ -66,7 +66,7 @@ class Origin:
         """
         for name in names:
             parameter = self._parameters[name]
-            value = held(parameter)
+            value = _at_rest(parameter)
             if name in tuned:
                 value.copy_(_between(tuned[name], self._copies[name], alpha))
             if self._ranks.size > 1 and not _partitioned(parameter):
@@ -133,6 +133,17 @@ def held(parameter: Any) -> Tensor:
     rank = dist.get_rank() if dist.is_initialized() else 0
     left = parameter.ds_numel - rank * part.numel()
     return part[: max(0, min(part.numel(), left))]
+
+
+def _at_rest(parameter: Any) -> Tensor:
+    """Return what this rank holds of a parameter, to be written to.
+
+    ZeRO-3 leaves small parameters whole after a forward pass, also when its engine is destroyed:
+    who then gathers one is given that copy, not the parts.
+    """
+    if _partitioned(parameter):
+        parameter.partition()
+    return held(parameter)
 
 
 def _between(theta: Tensor, theta0: Tensor, alpha: float) -> Tensor:

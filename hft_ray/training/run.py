@@ -239,6 +239,7 @@ class _Run:
                 window = Throughput()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
+            # Last: what was measured of this step is not measured again.
             if checkpoints and save_every and done % save_every == 0 and done < self.steps:
                 self._save(done, checkpoints)
         return self._outcome("complete", values, self.steps)

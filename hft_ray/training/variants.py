@@ -26,6 +26,7 @@ from hft_ray.training.outcome import Candidate, Outcome
 _COSTS = ("train/", "selection/", "cost/")
 Values = dict[str, float]
 Score = Callable[[float], Values]
+_MOST_SEEDS = 50
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,32 @@ class Extras:
     budget: Budget | None = None
 
 
-def reset_selection(selection: Selection) -> Selection:
+def reset_selection(selection: Selection, catalog: Catalog, touched: Collection[str]) -> Selection:
     """Return what the half-reset puts back, at the granularity of ``selection``.
 
-    Another seed than that of the training: the same draw would put back what was trained, all of
-    it.
+    Of the trained parameters it is some and not all, where there is such a half: with few units the
+    draw of one seed may well be what was trained, or all that was not.
+
+    Args:
+        selection: That of the training.
+        catalog: The model's units.
+        touched: Names of the parameters that any draw has trained.
     """
+    trained = {name for unit in catalog.block for name in unit.parameters} & set(touched)
+    halves = [_half(selection, number) for number in range(1, _MOST_SEEDS)]
+    for half in halves:
+        back = trained.intersection(draw(catalog, half, 0).parameters)
+        if back and back != trained:
+            return half
+    return halves[0]
+
+
+def _half(selection: Selection, number: int) -> Selection:
     return Selection(
         ratio=0.5,
         granularity=selection.granularity,
         budget=selection.budget,
-        seed=selection.seed + 1_000_003,
+        seed=selection.seed + number * 1_000_003,
         embeddings="frozen",
     )
 
@@ -153,7 +169,8 @@ class Maker:
         """Set the model to the trained one with half of the block put back."""
         self._engine.close()
         self._origin.blend(self._tuned, 1.0, self._touched)
-        back = set(draw(self._catalog, reset_selection(selection), 0).parameters)
+        half = reset_selection(selection, self._catalog, self._touched)
+        back = set(draw(self._catalog, half, 0).parameters)
         self._origin.put_back([name for name in self._touched if name in back])
         self._engine.select(self._trained)
 

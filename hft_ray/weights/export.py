@@ -13,7 +13,7 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.ranks import Ranks
 from hft_ray.training.checkpoint import CheckpointError
 from hft_ray.training.export import save_model
-from hft_ray.training.kept import put_kept, read_kept
+from hft_ray.training.kept import Kept, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
 from hft_ray.training.variants import reset_selection
 from hft_ray.training.workspace import Workspace
@@ -45,12 +45,14 @@ def export(
         raise ConfigError(Problem("--out", "exists already; name a new directory", str(out)))
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     base = find_directory(config.model.name, "model.name", workspace.cache)
-    steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, target)]
+    found = _verified(config, workspace, kept)
+    steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, found, target)]
     if variant is not None and variant.startswith("alpha-"):
         alpha = float(variant.removeprefix("alpha-"))
         steps.append(lambda source, target: average(source, base, alpha, target))
     elif variant is not None and variant.startswith("reset-"):
-        selection = reset_selection(config.selection)
+        catalog = workspace.catalog(config.model)
+        selection = reset_selection(config.selection, catalog, kept_names(kept, found))
         steps.append(lambda source, target: half_reset(source, base, selection, target))
     if delta:
         steps.append(lambda source, target: write_delta(source, base, target))
@@ -67,16 +69,20 @@ def export(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _whole(config: Config, workspace: Workspace, kept: Path, target: Path) -> None:
-    """Write the base with the kept weights in it."""
+def _verified(config: Config, workspace: Workspace, kept: Path) -> Kept:
     try:
         found = read_kept(kept)
-        if found.base != workspace.weights_hash(config.model):
-            problem = "is another base model than the one that was trained"
-            raise ConfigError(Problem("model.name", problem, config.model.name))
-        source = workspace.source(config.model)
-        model = load_model(config.model, source, getattr(torch, found.dtype))
-        put_kept(model, kept)
     except CheckpointError as error:
         raise ConfigError(Problem("--select", f"its weights cannot be read: {error}")) from error
+    if found.base != workspace.weights_hash(config.model):
+        problem = "is another base model than the one that was trained"
+        raise ConfigError(Problem("model.name", problem, config.model.name))
+    return found
+
+
+def _whole(config: Config, workspace: Workspace, kept: Path, found: Kept, target: Path) -> None:
+    """Write the base with the kept weights in it."""
+    source = workspace.source(config.model)
+    model = load_model(config.model, source, getattr(torch, found.dtype))
+    put_kept(model, kept, found)
     save_model(model, workspace.tokenizer(config.model), target, Ranks())

@@ -76,6 +76,17 @@ def common_cases() -> dict[str, dict[str, Any]]:
             "training.learning_rate": 1e30,
             "training.steps": 6,
         }
+    variants = {
+        "training.steps": 12,
+        "selection.reselect": 6,
+        "training.checkpoint_every": 4,
+        "evaluation.every": 4,
+        "extras": {"averages": [0.3, 0.7]},
+    }
+    for stage in (0, 3):
+        cases[f"variants-{stage}"] = variants | {"training.zero_stage": stage}
+    cases["variants-bf16"] = variants | {"training.zero_stage": 2, "training.precision": "bf16"}
+    cases["variants-again"] = variants | {"training.zero_stage": 0, "stop_at": 9, "again": True}
     cases["tied"] = {"model": "tied", "training.zero_stage": 3}
     return cases
 

@@ -3,6 +3,10 @@
 Started as ``python training_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root),
 ``out`` (folder of the results) and ``cases`` (name -> FILE). Rank 0 writes ``out/results.json``:
 name -> losses by step, outcome, and the error of every rank; the models are ``out/NAME``.
+
+Beside FILE a case may have ``stop_at`` (a step), ``extras`` (search.variants, by whose objectives;
+what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NAME-after``), and
+``again``: the run is stopped at ``stop_at``, and goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -14,10 +18,28 @@ from typing import Any
 
 import torch
 
-from hft_ray.config import Config
+from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
-from hft_ray.training import TrainingError, Workspace, run
+from hft_ray.training import Outcome, TrainingError, Workspace, run
+from hft_ray.training.export import save_model
 from hft_ray.training.process_group import process_group, start_deepspeed
+from hft_ray.training.run import _Run
+from hft_ray.training.variants import Extras
+
+BESIDE = ("stop_at", "extras", "again")
+OBJECTIVES = {"general/texts": "min", "forgetting/questions": "min"}
+
+
+class AndAfter(_Run):
+    """A run that also writes what its model is after the variants."""
+
+    out: Path
+
+    def add_variants(self, outcome: Outcome, extras: Extras) -> None:
+        """Make the variants, then write the model."""
+        super().add_variants(outcome, extras)
+        tokenizer = self.workspace.tokenizer(self.config.model)
+        save_model(self.model, tokenizer, self.out, self.ranks)
 
 
 def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[str, Any]:
@@ -29,12 +51,20 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
         reports.append(step)
         return bool(file.get("stop_at") == step)
 
-    config = Config.model_validate({key: file[key] for key in file if key != "stop_at"})
+    config = Config.model_validate({key: file[key] for key in file if key not in BESIDE})
+    workspace = Workspace(root, ranks, torch.device("cpu"))
+    extras = None
+    if "extras" in file:
+        AndAfter.out = out.with_name(f"{out.name}-after")
+        folder = out.with_name(f"{out.name}-kept")
+        extras = Extras(folder, OBJECTIVES, Variants(**file["extras"]))
     error, outcome = None, None
     try:
-        workspace = Workspace(root, ranks, torch.device("cpu"))
         checkpoints = out.with_name(f"{out.name}-checkpoints")
-        outcome = run(config, workspace, report, out, checkpoints).to_json()
+        if file.get("again"):
+            run(config, workspace, report, None, checkpoints, extras)
+            del file["stop_at"]
+        outcome = run(config, workspace, report, out, checkpoints, extras).to_json()
     except TrainingError as caught:
         error = str(caught)
     return {
@@ -48,6 +78,7 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
+    sys.modules["hft_ray.training.run"]._Run = AndAfter  # type: ignore[attr-defined]
     out = Path(job["out"])
     results = {}
     with process_group() as ranks:
