@@ -6,11 +6,12 @@
     ours+asha   the same with search.scheduler: asha
 
 Each runs as a simulated sweep (virtual time, 8 trials at once) on problems whose fronts are known:
-ZDT1, ZDT2 (Zitzler et al., "Comparison of multiobjective evolutionary algorithms", 2000) and DTLZ2
-with three objectives (Deb et al., "Scalable test problems", 2005), five settings each, and a
-learning curve from a common start to each setting's values: slow and fast learners, whose curves
-cross, and noise that shrinks as training goes on. ``--table`` adds recorded curves; their best
-hypervolume is that of all of them together.
+the fronts of ZDT1 and ZDT2 (Zitzler et al., "Comparison of multiobjective evolutionary algorithms",
+2000) and of DTLZ2 with three objectives (Deb et al., "Scalable test problems", 2005), five settings
+each. The best settings lie inside the space (ZDT's own lie in its corner, where one method hits
+them by rounding and another never). Learning curves lead from a common start to each setting's
+values: slow and fast learners, whose curves cross, and noise that shrinks as training goes on.
+``--table`` adds recorded curves; their best hypervolume is that of all of them together.
 
     python benchmarks/search_efficiency.py [--repetitions 20] [--trials 300] [--table FILE TABLE]
 
@@ -63,7 +64,7 @@ class Problem:
 
 def zdt(curved: bool) -> Callable[[np.ndarray], np.ndarray]:
     def values(x: np.ndarray) -> np.ndarray:
-        g = 1 + 9 * x[1:].mean()
+        g = 1 + 9 * ((x[1:] - 0.4) ** 2).mean()
         ratio = x[0] / g
         return np.array([x[0], g * (1 - (ratio**2 if curved else np.sqrt(ratio)))])
 
@@ -92,19 +93,20 @@ def problems() -> list[Problem]:
 class Learning:
     """Learning curves toward a problem's values.
 
-    At step s the share of the way that is left is (1 - s / STEPS) ** speed, the speed between 1.5
-    and 4 by the settings: who learns faster looks better for a while, as in training.
+    At step s the share of the way that is left is (1 - s / STEPS) ** speed, the speed between 3 and
+    5 by the settings: who learns faster looks better for a while. Ranks on the first rung agree
+    with those at the end by Kendall's tau of 0.4 to 0.8, on the third by 0.8 to 0.95.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:
         self._problem, self._seed = problem, seed
-        self._start = np.full(problem.objectives, 3.0)
+        self._start = np.full(problem.objectives, 2.0)
         self._direction = np.random.default_rng(5).normal(size=5)
 
     def curve(self, trial: str, params: Mapping[str, Any]) -> Curve:
         x = np.array([params[key] for key in KEYS] + [np.log10(params[RATE]) / 3 + 2])
         end = self._problem.values(x)
-        speed = 1.5 + 2.5 / (1 + np.exp(-3 * self._direction @ (x - 0.5)))
+        speed = 3 + 2 / (1 + np.exp(-3 * self._direction @ (x - 0.5)))
         rng = np.random.default_rng([self._seed, int(trial[1:])])
         scores = []
         for step in range(EVERY, STEPS + 1, EVERY):

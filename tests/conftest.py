@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("hft-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hft-ray")
 
 WORDS = (
     "the capital of France is Paris and Rome lies in Italy while gold has symbol Au "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,3 +39,9 @@ def train(
     result = training.run_once(config, str(file), root, out, resume, as_json)
     if as_json and result is not None:
         typer.echo(json.dumps(result))
+    if "WORLD_SIZE" in os.environ:
+        # Under torchrun a thread of gloo's may outlive its process group, and would abort the
+        # interpreter's end with an exit code of its own.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -11,6 +11,7 @@ Symbols: n trials on the rung, m objectives, costs (m, n) minimised.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -79,6 +80,23 @@ class Rung:
         self._push_back(self._size - 1)
         return self._standing(front)
 
+    def newest_is_behind(self, margins: Floats) -> bool:
+        """Whether another is clearly ahead of the trial that came last.
+
+        Args:
+            margins: How far ahead it must be in each objective in which the two are not equal,
+                (m,), as a share of the rung's trials.
+        """
+        ahead: NDArray[np.bool_] = np.zeros(self._size, dtype=bool)
+        not_behind: NDArray[np.bool_] = np.ones(self._size, dtype=bool)
+        for costs, values, margin in zip(self._costs, self._order, margins, strict=True):
+            known, own = costs[: self._size], costs[self._size - 1]
+            place = math.floor(np.searchsorted(values, own) - margin * self._size)
+            far = (known <= values[place]) & (known < own) if place >= 0 else np.zeros_like(ahead)
+            ahead |= far
+            not_behind &= far | (known == own)
+        return bool((ahead & not_behind).any())
+
     def load(self, trials: list[str], costs: Floats) -> None:
         """Take in many trials at once, (n, m) costs; the same as adding one after the other."""
         assert self._size == 0
@@ -95,7 +113,7 @@ class Rung:
         place = self._size
         self._costs[:, place] = costs
         self._fronts[place] = front
-        self._lots[place] = _lot(self._seed, trial)
+        self._lots[place] = lot(self._seed, trial)
         for number, values in enumerate(self._order):
             at = int(np.searchsorted(values, costs[number]))
             self._order[number] = np.insert(values, at, costs[number])
@@ -204,5 +222,6 @@ def _spread(ranks: list[Integers], places: list[Integers], most: int) -> Integer
     return distance
 
 
-def _lot(seed: int, trial: str) -> int:
+def lot(seed: int, trial: str) -> int:
+    """Return a trial's lot, which decides where nothing else does."""
     return int.from_bytes(blake2b(f"{seed} {trial}".encode(), digest_size=8).digest(), "big")

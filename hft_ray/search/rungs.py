@@ -6,13 +6,16 @@ arXiv 2106.12639) in its stopping variant, written from the paper: rungs lie at
 goes on when it is among the best ``1 / eta``. It knows neither Ray nor Optuna.
 
 What it adds: any mix of directions; whoever is on a rung's front goes on, unless another one there
-is as good but for epsilon; trials that are to run in any case count for others and are never
-stopped; values that are not finite are no values.
+is as good but for epsilon; of the others only those are stopped that are clearly behind: another is
+ahead in every objective by more than ranks typically move from this rung to the next; trials that
+are to run in any case count for others and are never stopped; values that are not finite are no
+values.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,6 +24,7 @@ import numpy as np
 
 from hft_ray.config import Config
 from hft_ray.config.stopping import compared_objectives
+from hft_ray.search.movement import Movement
 from hft_ray.search.rung import Floats, Rung
 
 Direction = Literal["max", "min"]
@@ -107,7 +111,9 @@ class Rungs:
         self._objectives = list(objectives)
         self._signs = {name: -1.0 if objectives[name] == "max" else 1.0 for name in compared}
         self._rungs: dict[int, Rung] = {}
+        self._movements: dict[int, Movement] = defaultdict(lambda: Movement(rules.seed))
         self._verdicts: dict[tuple[str, int], Verdict] = {}
+        self._rungs_of: dict[str, list[int]] = {}
 
     def report(
         self,
@@ -149,6 +155,8 @@ class Rungs:
             stop, why = False, f"among the best {passing}"
         elif standing.front == 0 and not standing.covered:
             stop, why = False, "on the front"
+        elif standing.front > 0 and not self._clearly_behind(rung):
+            stop, why = False, "not clearly behind"
         else:
             stop, why = True, f"not among the best {passing}"
         verdict = Verdict(
@@ -163,8 +171,22 @@ class Rungs:
             front_size=standing.front_size,
             why=why,
         )
-        self._verdicts[trial, rung] = verdict
+        self._keep(verdict)
         return verdict
+
+    def _clearly_behind(self, rung: int) -> bool:
+        """Whether the trial that came last to a rung is behind by more than ranks still move."""
+        moves = np.maximum(self._movements[rung].typical(), self.rules.epsilon)
+        return self._rung(rung).newest_is_behind(np.broadcast_to(moves, len(self._signs)))
+
+    def _keep(self, verdict: Verdict) -> None:
+        """Remember a decision, and how the trial moved since the last one; lower rungs first."""
+        earlier = self._rungs_of.setdefault(verdict.trial, [])
+        if earlier:
+            before = self._costs(self._verdicts[verdict.trial, earlier[-1]].values)
+            self._movements[earlier[-1]].add(verdict.trial, before, self._costs(verdict.values))
+        earlier.append(verdict.rung)
+        self._verdicts[verdict.trial, verdict.rung] = verdict
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -173,7 +195,7 @@ class Rungs:
 
     def of(self, trial: str) -> list[Verdict]:
         """Return the decisions about a trial, the lowest rung first."""
-        return sorted((v for v in self.verdicts if v.trial == trial), key=lambda v: v.rung)
+        return [self._verdicts[trial, rung] for rung in self._rungs_of.get(trial, [])]
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the state: every decision with the values that it was made on."""
@@ -185,8 +207,9 @@ class Rungs:
         A decision depends on which trials are on the rung, not on the order in which they came.
         """
         assert not self._verdicts
-        verdicts = [Verdict(**each) for each in state]
-        self._verdicts = {(verdict.trial, verdict.rung): verdict for verdict in verdicts}
+        verdicts = sorted((Verdict(**each) for each in state), key=lambda each: each.rung)
+        for verdict in verdicts:
+            self._keep(verdict)
         for rung in sorted({verdict.rung for verdict in verdicts}):
             here = [verdict for verdict in verdicts if verdict.rung == rung]
             costs = np.array([self._costs(verdict.values) for verdict in here])

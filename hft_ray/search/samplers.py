@@ -36,7 +36,9 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
             case "gp":
-                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=start)
+                return optuna.samplers.GPSampler(
+                    seed=seed, n_startup_trials=start, warn_independent_sampling=False
+                )
             case "sobol":
                 # The sequence goes on where it stopped by itself; what is no number is random.
                 return optuna.samplers.QMCSampler(

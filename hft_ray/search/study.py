@@ -251,9 +251,8 @@ class Study:
             result |= {"state": "failed", "reason": f"no finite value for {', '.join(lacking)}"}
         # Optuna's own attributes hold JSON, which has no NaN.
         result["values"] = _finite(values)
-        result["variants"] = [
-            {**each, "values": _finite(each["values"])} for each in outcome.get("variants") or ()
-        ]
+        if variants := outcome.get("variants"):
+            result["variants"] = [{**each, "values": _finite(each["values"])} for each in variants]
         with self._lock:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():

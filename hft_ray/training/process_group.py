@@ -53,9 +53,13 @@ def process_group() -> Iterator[Ranks]:
     with tempfile.TemporaryDirectory(prefix="hft-ray-") as folder:
         # A file as the meeting point: no port is opened and none can be taken.
         store = FileStore(str(Path(folder) / "store"), 1)
+        ours = "LOCAL_RANK" not in os.environ  # DeepSpeed asks for it
         os.environ.setdefault("LOCAL_RANK", "0")
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
         try:
             yield Ranks()
         finally:
             dist.destroy_process_group()
+            if ours:
+                # Whoever finds it later in this process would look for a launcher's process group.
+                del os.environ["LOCAL_RANK"]

@@ -76,7 +76,9 @@ def test_json_is_all_that_is_printed(alone):
 
 def test_torchrun_gives_the_same_result(alone, under_torchrun):
     one, two = result(alone), result(under_torchrun)
-    assert two["selection"] == one["selection"]
+    for ours, theirs in zip(one["selection"], two["selection"], strict=True):
+        assert theirs.pop("distances") == pytest.approx(ours.pop("distances"), rel=1e-3)
+        assert theirs == ours
     assert two["steps"] == one["steps"]
     for name in ("train/loss", "general/texts", "general/questions", "task/score"):
         assert two["values"][name] == pytest.approx(one["values"][name], rel=1e-4)

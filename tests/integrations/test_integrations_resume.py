@@ -39,8 +39,6 @@ def whole(tiny_models, items, tmp_path_factory):
         ("reset", "random", 2),
         ("reset", "cyclic", 5),
         ("carry", "random", 3),
-        ("carry", "random", 2),
-        ("store", "random", 3),
         ("store", "cyclic", 5),
     ],
 )

@@ -117,7 +117,16 @@ def test_json_is_the_contract_and_comes_back_equal():
     front = front_of(points)
     content = json.loads(front.to_json())
     assert list(content) == [
-        *("sweep", "objectives", "reference_point", "hypervolume", "knee", "base", "points")
+        *(
+            "sweep",
+            "objectives",
+            "reference_point",
+            "hypervolume",
+            "knee",
+            "knee_variant",
+            "base",
+            "points",
+        )
     ]
     assert content["points"][0] == {
         "trial": "a",

@@ -132,20 +132,30 @@ def test_a_driver_that_starts_again_decides_alike(tmp_path):
     assert {verdict.stop for verdict in told} == {True, False}
 
 
-def test_the_gain_to_the_end_is_the_median_of_others():
+def test_a_stopped_trial_is_moved_and_stretched_as_others_were():
     sweep = Extrapolation()
-    for trial, (a, b, end) in enumerate([(1, 2, 5), (2, 4, 9), (3, 6, 30)]):
+    # From rung 10 to 30 the median goes from 3 to 20 and the spread from 2 to 20; then 1 on top.
+    for trial, (a, b) in enumerate([(1, 0), (2, 10), (3, 20), (4, 30), (5, 40)]):
         sweep.saw(trial, 10, [a, -a])
         sweep.saw(trial, 30, [b, -b])
-        sweep.completed(trial, [end, -end])
-    sweep.saw(7, 10, [10.0, 20.0])
+        sweep.completed(trial, [b + 1, -b - 1])
+    sweep.saw(7, 10, [0.0, 2.0])
     sweep.stopped(7)
-    sweep.saw(8, 10, [0.0, 0.0])
-    sweep.saw(8, 30, [10.0, 20.0])
+    sweep.saw(8, 30, [7.0, 0.0])
     sweep.stopped(8)
     sweep.stopped(9)
-    # 10 to 30: gains 1, 2, 3 and 10 of trial 8; 30 to the end: 3, 5 and 24.
-    assert sweep.estimates() == {7: [10 + 2.5 + 5, 20 - 1.5 - 5], 8: [15.0, 15.0]}
+    ends = sweep.estimates()
+    assert ends == {7: pytest.approx([-9.0, 29.0]), 8: pytest.approx([8.0, -1.0])}
+
+
+def test_of_few_only_the_median_gain_is_known():
+    sweep = Extrapolation()
+    for trial, (a, end) in enumerate([(1, 5), (2, 9), (3, 30)]):
+        sweep.saw(trial, 10, [a, 1.0])
+        sweep.completed(trial, [end, 1.0])
+    sweep.saw(7, 10, [4.0, 0.5])
+    sweep.stopped(7)
+    assert sweep.estimates() == {7: [4.0 + 9 - 2, 0.5]}
 
 
 def test_without_anyone_further_on_the_last_values_stand():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hft_ray.config.stopping import compared_objectives
+from hft_ray.search.movement import Movement
 from hft_ray.search.rungs import Halving, Rungs
 
 RULES = Halving(min_steps=10, eta=3, every=10, epsilon=0.05, seed=1)
@@ -206,6 +207,40 @@ def test_about_one_in_eta_goes_on_when_there_is_no_conflict(eta, objectives):
     assert sum(not verdict.stop for verdict in verdicts) == pytest.approx(300 / eta, rel=0.2)
     for verdict in verdicts:
         assert verdict.stop == (verdict.rank > math.ceil(verdict.size / eta))
+
+
+def test_only_whoever_is_clearly_behind_is_stopped_where_ranks_still_move():
+    """Two sweeps with the same first rung; in one of them the second rung is another order."""
+    rng = np.random.default_rng(3)
+    # Some conflict, so that being behind in both objectives by much is not the rule.
+    table = rng.random((120, 1)) + rng.random((120, 2)) * 0.4
+
+    def stopped(shuffled):
+        rungs = Rungs(RULES, {"task/a": "min", "task/b": "min"})
+        count = 0
+        for i, row in enumerate(table):
+            verdict = rungs.report(f"t{i}", 10, {"task/a": row[0], "task/b": row[1]})
+            count += verdict.stop
+            if not verdict.stop:
+                after = rng.random(2) if shuffled else row
+                rungs.report(f"t{i}", 30, {"task/a": after[0], "task/b": after[1]})
+        reasons = {v.why for v in rungs.verdicts if v.rung == 10 and not v.stop}
+        return count, "not clearly behind" in reasons
+
+    (steady, _), (moving, spared) = stopped(False), stopped(True)
+    assert spared
+    assert 0 < moving < steady
+
+
+def test_movement_is_a_share_of_ranks():
+    movement = Movement(seed=0)
+    for i in range(20):
+        # The second objective is turned around, the first keeps its order.
+        movement.add(f"t{i}", np.array([i, i**3]), np.array([math.exp(i), -i]))
+        if i < 6:
+            assert movement.typical() == 0.0
+    # |rank - (19 - rank)| / 20 over all ranks: 1, 3, ... 19, twice each.
+    assert movement.typical().tolist() == [0.0, 0.5]
 
 
 def test_epsilon_thins_a_crowded_front():

@@ -39,6 +39,7 @@ def train(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
             "outcome": outcome.to_json(),
             "told": told.messages,
         }
+    logging.getLogger("hft_ray.training").removeHandler(told)
     return results
 
 
