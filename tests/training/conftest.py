@@ -105,9 +105,7 @@ def wide_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def lives(
-    tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_factory
-) -> Lives:
+def lives(tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("lives")
     jobs = []
     for (setting, ranks), death in DEATHS.items():

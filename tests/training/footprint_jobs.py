@@ -129,7 +129,6 @@ def _held_by(one: Bench, drawn: Draw, before: int) -> dict[str, int]:
     return {"trained": numbers, "bytes": found}
 
 
-
 def bytes_beside(model: nn.Module) -> int:
     """Return the bytes of all tensors of the process but the model's weights."""
     gc.collect()

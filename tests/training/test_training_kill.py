@@ -17,7 +17,6 @@ from lives_cases import (
 PHASES = ("start", "select", "step", "checkpoint", "between")
 
 
-
 @pytest.mark.parametrize(("setting", "ranks"), DEATHS)
 def test_a_killed_run_goes_on_to_the_same_bits(lives, setting, ranks):
     (death,) = DEATHS[setting, ranks]
