@@ -10,8 +10,8 @@ from training_cases import STAGES, merged
 
 PRECISIONS = ("fp32", "bf16")
 POLICIES = ("carry", "store", "reset")
-SHORT = 12
-"""Re-selections in the tests that always run."""
+SHORT = {1: 30, 2: 10}
+"""Ranks -> re-selections in the tests that always run."""
 RATIOS = (1.0, 0.5, 0.25, 0.1)
 
 
@@ -60,19 +60,16 @@ def state_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
 def memory_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
     """Return the job on the memory of engines."""
     cases = {
-        f"{stage}-{precision}-{ratio}": {
+        f"{stage}-{precision}": {
             "training.zero_stage": stage,
             "training.precision": precision,
-            "selection.ratio": ratio,
             "selection.embeddings": "selected",
             "selection.granularity": "model",
             "selection.budget": "parameters",
-            # The second round has an engine that follows another.
-            "rounds": 2 if ratio == 0.5 else 1,
+            "ratios": RATIOS if precision == "fp32" else RATIOS[1:3],
         }
         for stage in STAGES
         for precision in PRECISIONS
-        for ratio in (RATIOS if precision == "fp32" else RATIOS[1:2])
     }
     arguments = {"file": file, "cases": cases}
     return {

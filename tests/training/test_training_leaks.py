@@ -24,9 +24,9 @@ def nothing_left(found, rounds):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("stage", STAGES)
-def test_re_selections_leave_nothing_behind(lives, stage, ranks):
+def test_re_selections_leave_nothing_behind(engines, stage, ranks):
     for rank in range(ranks):
-        nothing_left(lives.result(f"reselections-{ranks}", rank)[f"zero{stage}"], SHORT)
+        nothing_left(engines.result(f"reselections-{ranks}", rank)[f"zero{stage}"], SHORT[ranks])
 
 
 @pytest.mark.soak
