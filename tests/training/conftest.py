@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footprint_cases import SHORT, memory_job, reselections_job, state_job, wide_model
+from footprint_cases import SHORT, deep_model, memory_job, reselections_job, state_job
 from lives_cases import (
     DEATHS,
     REFUSED,
@@ -96,11 +96,11 @@ def dropout_model(tiny_models, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def wide_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
+def deep_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
     """A FILE on a model that is large enough for percentages of its memory."""
-    folder = tmp_path_factory.mktemp("wide") / "model"
+    folder = tmp_path_factory.mktemp("deep") / "model"
     shutil.copytree(tiny_models["untied"], folder)
-    wide_model(folder)
+    deep_model(folder)
     return tiny_file | {"model": str(folder)}
 
 
@@ -125,11 +125,11 @@ def lives(tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_f
 
 
 @pytest.fixture(scope="session")
-def engines(tiny_file, wide_file, tmp_path_factory) -> Lives:
+def engines(tiny_file, deep_file, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("engines")
     jobs = []
     for ranks in (1, 2):
-        jobs += [state_job(ranks, wide_file), memory_job(ranks, wide_file)]
+        jobs += [state_job(ranks, tiny_file), memory_job(ranks, deep_file)]
         jobs.append(reselections_job(ranks, tiny_file, SHORT[ranks]))
     return start_lives(folder, jobs)
 

@@ -15,13 +15,17 @@ SHORT = {1: 30, 2: 10}
 RATIOS = (1.0, 0.5, 0.25, 0.1)
 
 
-def wide_model(folder: Path) -> None:
-    """Replace the weights of a tiny model by those of one with 2 wider layers."""
+def deep_model(folder: Path) -> None:
+    """Replace the weights of a tiny model by those of one with 24 layers.
+
+    Of a tenth of its matrices the largest, which DeepSpeed may hold another gradient of while it
+    reduces, is little.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = json.loads((folder / "config.json").read_text())
-    changes = {"hidden_size": 128, "intermediate_size": 345, "num_hidden_layers": 2}
+    changes = {"hidden_size": 48, "intermediate_size": 97, "num_hidden_layers": 24}
     with torch.random.fork_rng():
         torch.manual_seed(6)
         LlamaForCausalLM(LlamaConfig(**config | changes)).save_pretrained(folder)

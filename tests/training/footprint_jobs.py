@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import torch
@@ -21,6 +22,7 @@ from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw
 from hft_ray.training import Workspace, run
+from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
 
 HOOKS = (
@@ -62,32 +64,33 @@ def reselections(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, A
     results = {}
     for name, file in cases.items():
         workspace = _Seen(root, ranks, torch.device("cpu"))
-        counts: list[dict[str, int]] = []
-        resident: list[int] = []
-
-        def report(
-            step: int,
-            metrics: dict[str, float],
-            scored: bool,
-            workspace: _Seen = workspace,
-            counts: list[dict[str, int]] = counts,
-            resident: list[int] = resident,
-        ) -> bool:
-            counts.append(held(workspace.seen))
-            resident.append(psutil.Process().memory_info().rss)
-            return False
-
-        outcome = run(Config.model_validate(file), workspace, report)
+        with _watched(workspace) as found:
+            outcome = run(Config.model_validate(file), workspace, lambda *_: False)
         results[name] = {
             "rounds": len(outcome.selection),
-            "counts": counts,
-            "resident": resident,
+            **found,
             "after": held(workspace.seen),
         }
         workspace.seen = None
         gc.collect()
         results[name]["engines"] = engines()
     return results
+
+
+@contextmanager
+def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
+    """Note after every step, on every rank, what is held and resident."""
+    found: dict[str, list[Any]] = {"counts": [], "resident": []}
+    step = Engine.step
+
+    def watched(engine: Engine, *arguments: Any) -> Tensor:
+        loss = step(engine, *arguments)
+        found["counts"].append(held(workspace.seen))
+        found["resident"].append(psutil.Process().memory_info().rss)
+        return loss
+
+    with mock.patch.object(Engine, "step", watched):
+        yield found
 
 
 def engines() -> int:

@@ -5,9 +5,6 @@ from footprint_cases import SHORT, reselections_job
 from lives_cases import start_lives
 from training_cases import STAGES
 
-# Not settled yet: what counts as left behind, and as DeepSpeed's own buffers.
-pytestmark = pytest.mark.soak
-
 LONG, SETTLED = 200, 50
 
 

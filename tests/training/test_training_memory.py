@@ -4,9 +4,6 @@ import pytest
 from footprint_cases import PRECISIONS, RATIOS
 from training_cases import STAGES
 
-# Not settled yet: what counts as left behind, and as DeepSpeed's own buffers.
-pytestmark = pytest.mark.soak
-
 
 def arithmetic(stage, precision, ranks):
     """Return bytes per trained number between the backward pass and the step, on one rank.
