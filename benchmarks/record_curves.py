@@ -32,7 +32,7 @@ import torch
 from hft_ray.config import Config
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load
-from hft_ray.search.space import suggest
+from hft_ray.search.space import Space
 from hft_ray.training import TrainingError, Workspace, run, run_base
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
@@ -61,7 +61,7 @@ def configurations(config: Config, number: int) -> Iterator[dict[str, Any]]:
     study = optuna.create_study(sampler=sampler)
     for _ in range(number - RATES):
         trial = study.ask()
-        params = suggest(trial, space, {}, config)
+        params = Space(space).suggest(trial, {}, config)
         study.tell(trial, 0.0)
         yield {key: rounded(x) if isinstance(x, float) else x for key, x in params.items()}
 

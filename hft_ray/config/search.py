@@ -14,6 +14,7 @@ from hft_ray.config.constraints import (
     Preference,
     parse_constraint,
 )
+from hft_ray.config.ending import Budget, Plateau
 from hft_ray.config.section import PositiveInt, Section
 from hft_ray.config.variants import Variants
 
@@ -93,7 +94,18 @@ class Search(Section):
     preference: Preference | None = None
     """What the knee of the front is to be: weights of the objectives, or a target."""
     trials: PositiveInt = 20
-    """Trials of the sweep, baselines and `first` included."""
+    """Trials of the sweep, baselines and `first` included, further seeds not."""
+    budget: Budget | None = None
+    """What the sweep may take; it ends before its last trial when that is spent."""
+    plateau: Plateau | None = None
+    """End when the last trials have added next to nothing; by default all trials are made."""
+    seeds: PositiveInt = 1
+    """Most seeds of a configuration. Those near the front get them, by a race; each is a trial of
+    its own on top of `trials`."""
+    replicate: list[Literal["selection.seed", "training.seed"]] = Field(
+        default=["selection.seed", "training.seed"], min_length=1
+    )
+    """Seeds that count up from one seed of a configuration to the next."""
     first: list[dict[str, Any]] = Field(default_factory=list)
     """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "sobol"] = "tpe"
@@ -143,6 +155,16 @@ class Search(Section):
             known = ", ".join(self.objectives)
             raise ValueError(
                 f"preference: {', '.join(unknown)} is no objective; the objectives are {known}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_are_no_settings(self) -> Search:
+        searched = [key for key in self.replicate if key in self.space]
+        if self.seeds > 1 and searched:
+            raise ValueError(
+                f"replicate: {', '.join(searched)} is searched, so it is no noise; "
+                "leave it out of the space or out of replicate"
             )
         return self
 

@@ -8,11 +8,14 @@ from typing import Any
 import yaml
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.keys import settings
+from hft_ray.config.keys import SPACE, settings
 from hft_ray.config.load import parse
+from hft_ray.config.narrowing import widening_problems
 
-FREE = ("search.trials", "cluster.")
-"""Settings that may change when a sweep goes on: they extend it, or say where it runs."""
+FREE = ("search.trials", "search.seeds", "search.budget", "search.plateau", "cluster.")
+"""Settings that may change when a sweep goes on: they extend or end it, or say where it runs."""
+GROWING = ("search.trials", "search.seeds")
+"""Those that may only become more."""
 
 
 class SweepFolder:
@@ -93,17 +96,19 @@ class SweepFolder:
         return continued
 
     def _refuse_changes(self, config: Config) -> None:
-        before = settings(parse(self.config.read_text("utf-8"), str(self.config)))
-        now = settings(config)
+        earlier = parse(self.config.read_text("utf-8"), str(self.config))
+        before, now = settings(earlier), settings(config)
         problems = [
             Problem(key, f"was {before.get(key)!r} when the sweep began; take another name", value)
             for key in sorted(before.keys() | now.keys())
-            if (value := now.get(key)) != before.get(key) and not key.startswith(FREE)
+            if (value := now.get(key)) != before.get(key) and not key.startswith((*FREE, SPACE))
         ]
-        was, asked = before.get("search.trials"), now.get("search.trials")
-        if was is not None and asked is not None and asked < was:
-            problem = f"was {was} when the sweep began; it can only be extended"
-            problems.append(Problem("search.trials", problem, asked))
+        if earlier.search is not None and config.search is not None:
+            problems += widening_problems(config.search.space, earlier.search.space)
+            for key in GROWING:
+                if now[key] < before[key]:
+                    problem = f"was {before[key]} when the sweep began; it can only be extended"
+                    problems.append(Problem(key, problem, now[key]))
         if problems:
             raise ConfigError(problems)
 

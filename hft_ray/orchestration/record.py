@@ -77,6 +77,11 @@ class Recorder:
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
             self._variants(known.trial, known.params, known.result)
 
+    @property
+    def reference(self) -> dict[str, float]:
+        """Objective -> the worst value that counts for the hypervolume."""
+        return self._reference
+
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
         trial = event["trial"]

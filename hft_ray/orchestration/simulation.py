@@ -47,15 +47,20 @@ def run_simulated(
     with lock:
         _refuse_other_table(table, folder.path / "table.sha256")
         study = Study(config, folder.study)
-        study.know_base(table.base)
-        view = SweepView(config.name, study.search.trials, config.cluster.groups)
+        study.know_base(table.base, reference)
+        view = SweepView(config.name, study.planned(), config.cluster.groups)
         view.phase = "replaying"
         view.states = {known.trial: known.state for known in study.trials()}
         for event in simulate(study, table, config.cluster.groups, interrupted.is_set):
             _show(event, view)
+            if event.kind != "report":
+                view.planned = study.planned()
             watch({"event": "simulated", "trial": event.trial}, view)
         if study.left():
             return None
+        if study.ended_early is not None:
+            view.phase = f"ended early: {study.ended_early}"
+            watch({"event": "phase", "trial": ""}, view)
         points = [point for known in study.trials() for point in points_of(known, config)]
         front = front_in(config, points, table.base, reference)
         write_front(front, config, folder.path / "front")

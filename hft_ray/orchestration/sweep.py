@@ -85,7 +85,7 @@ class _Sweep:
         self.config, self.folder, self.search = config, folder, config.search
         self.watch, self.interrupted = watch, interrupted
         self.study = Study(config, folder.study)
-        self.view = SweepView(config.name, config.search.trials, config.cluster.groups)
+        self.view = SweepView(config.name, self.study.planned(), config.cluster.groups)
         self.ended = [known for known in self.study.trials() if known.state != "running"]
         for known in self.ended:
             self.view.states[known.trial] = known.result.get("state", known.state)
@@ -142,8 +142,8 @@ class _Sweep:
         outcome = result["outcome"]
         if outcome["state"] != "complete":
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
-        self.study.know_base(outcome["values"])
         self.recorder.open(outcome["values"], outcome["worst"], self.ended)
+        self.study.know_base(outcome["values"], self.recorder.reference)
         self.view.front = self.recorder.front(self.study.trials())
         # The driver before may have been killed while it did so.
         self._tidy(self.view.ended)
@@ -200,6 +200,7 @@ class _Sweep:
         """Take the board's new events to tracking and to whoever watches."""
         if self.interrupted.is_set():
             raise InterruptedSweepError
+        self.study.at(self.view.elapsed)
         events = ray.get(self.dispatcher.events.remote(self.seen, POLL_SECONDS))
         self.seen += len(events)
         for event in events:
@@ -214,6 +215,8 @@ class _Sweep:
             # alone decides what a trial without a finite value for every objective is.
             event |= self.study.tell(event["trial"], event)
         self.view.take(event)
+        if event["event"] in ("submitted", "finished"):
+            self.view.planned = self.study.planned()
         self.recorder.take(event)
         if event["event"] == "finished":
             self.view.front = self.recorder.front(self.study.trials())
@@ -232,6 +235,8 @@ class _Sweep:
         self.recorder.tell_weights(self.weights.told(self.view.front, self.view.ended))
 
     def _finish(self) -> Front:
+        if self.study.ended_early is not None:
+            self._phase(f"ended early: {self.study.ended_early}")
         self._phase("writing the report")
         self.view.front = self.recorder.write_report(self.study.trials())
         return self.view.front

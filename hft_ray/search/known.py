@@ -28,12 +28,21 @@ class Known:
         state: Where it stands.
         params: Dotted key -> value, what it was asked to try.
         result: What :meth:`Study.tell` was given: step, values, errors, reason.
+        configuration: The first trial with its settings; another one if this is a further seed.
+        feasible: Whether it is complete and keeps the constraints.
     """
 
     trial: str
     state: State
     params: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    configuration: str = ""
+    feasible: bool = False
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first trial with its settings, no further seed of another."""
+        return self.configuration in ("", self.trial)
 
 
 def trial_id(number: int) -> str:
@@ -49,7 +58,14 @@ def known_of(trial: FrozenTrial) -> Known:
         _STATES[trial.state],
         attributes.get("params", {}),
         attributes.get("result", {}),
+        trial_id(configuration_of(trial)),
+        trial.state == TrialState.COMPLETE and all(x <= 0 for x in trial.constraints.values()),
     )
+
+
+def configuration_of(trial: FrozenTrial) -> int:
+    """Return the number of the first trial with the same settings but for seeds."""
+    return int(trial.user_attrs.get("configuration", trial.number))
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:

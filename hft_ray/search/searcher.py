@@ -37,10 +37,11 @@ class StudySearcher(Searcher):
         self._closed = True
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the config of the next trial, or FINISHED."""
+        """Return the config of the next trial; None if there may be one later, or FINISHED."""
         known = None if self._closed else self._study.next_trial()
         if known is None:
-            return Searcher.FINISHED
+            waits = self._running and self._study.left() > len(self._running)
+            return None if waits and not self._closed else Searcher.FINISHED
         self._running[trial_id] = known.trial
         return {
             "sweep": self._study.config.name,

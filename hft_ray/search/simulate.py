@@ -57,19 +57,17 @@ def simulate(
     order = itertools.count()
     running: list[tuple[float, int, Known, Iterator[Score], Score]] = []
 
-    def start(now: float) -> Iterator[Event]:
-        known = study.next_trial()
-        if known is None:
-            return
-        scores = iter(curves.curve(known.trial, known.params))
-        yield Event(now, "submitted", known.trial, 0, known.params)
-        first = next(scores)
-        heapq.heappush(running, (now + first.seconds, next(order), known, scores, first))
+    def fill(now: float) -> Iterator[Event]:
+        while len(running) < slots and (known := study.next_trial()) is not None:
+            scores = iter(curves.curve(known.trial, known.params))
+            yield Event(now, "submitted", known.trial, 0, known.params)
+            first = next(scores)
+            heapq.heappush(running, (now + first.seconds, next(order), known, scores, first))
 
-    for _ in range(slots):
-        yield from start(0.0)
+    yield from fill(0.0)
     while running and not interrupted():
         now, _, known, scores, score = heapq.heappop(running)
+        study.at(now)
         following = next(scores, None)
         if score.failed is None:
             yield Event(now, "report", known.trial, score.step, score.metrics)
@@ -81,14 +79,14 @@ def simulate(
             continue
         ended = study.tell(known.trial, outcome)
         yield Event(now, "finished", known.trial, score.step, ended)
-        yield from start(now)
+        yield from fill(now)
 
 
 def _outcome(
     study: Study, trial: str, score: Score, following: Score | None
 ) -> dict[str, Any] | None:
     """Return how a trial ends at this score, None if it goes on."""
-    seen = {"step": score.step, "values": score.metrics}
+    seen = {"step": score.step, "values": score.metrics, "seconds": score.seconds}
     if score.failed is not None:
         return {**seen, "state": "failed", "reason": score.failed}
     verdict = study.judge(trial, score.step, score.metrics, last=following is None)

@@ -2,64 +2,128 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial
 
 from hft_ray.config import Choices, Config, Interval
 from hft_ray.config.combinations import applies, ordered
 from hft_ray.config.keys import settings
+from hft_ray.config.narrowing import contains
 
 Entry = Interval | Choices
 Primitive = (type(None), bool, int, float, str)
 
 
-def suggest(
-    trial: optuna.Trial, space: Mapping[str, Entry], asked: Mapping[str, Any], config: Config
-) -> dict[str, Any]:
-    """Ask ``trial`` for every searched setting that applies.
+class Space:
+    """What may be tried, and what of that Optuna has stored.
+
+    A sweep may go on with a narrower space. Optuna then refuses other choices for a parameter it
+    knows, so such a setting goes on under another name; the sampler sees earlier trials as if they
+    had been drawn from the space as it is now.
 
     Args:
-        trial: An Optuna trial.
-        space: Dotted key -> what may be tried.
-        asked: Settings that this trial is to have whatever the space says. Those inside the space
-            are queued in ``trial`` already; the others Optuna cannot hold.
-        config: FILE, whose values stand for searched settings that do not apply.
-
-    Returns:
-        Dotted key -> value, the asked ones included. Any other setting whose ``when`` does not hold
-        is left out, and so keeps FILE's value.
+        entries: Dotted key -> what may be tried.
+        trials: The study's trials.
     """
-    chosen: dict[str, Any] = dict(asked)
-    defaults = settings(config)
-    for key in ordered(space):
-        entry = space[key]
-        outside = key in asked and not contains(entry, asked[key])
-        if not outside and applies(entry, chosen, defaults):
-            chosen[key] = _suggest_one(trial, key, entry)
-    return chosen
+
+    def __init__(self, entries: Mapping[str, Entry], trials: Iterable[FrozenTrial] = ()) -> None:
+        self._entries = dict(entries)
+        stored = {name: each for trial in trials for name, each in trial.distributions.items()}
+        self._now = {key: _distribution(entry) for key, entry in entries.items()}
+        self._names = {key: _name(key, each, stored) for key, each in self._now.items()}
+
+    def suggest(
+        self, trial: optuna.Trial, asked: Mapping[str, Any], config: Config
+    ) -> dict[str, Any]:
+        """Ask ``trial`` for every searched setting that applies.
+
+        Args:
+            trial: An Optuna trial.
+            asked: Settings that this trial is to have whatever the space says. Those inside the
+                space are queued in ``trial`` already; the others Optuna cannot hold.
+            config: FILE, whose values stand for searched settings that do not apply.
+
+        Returns:
+            Dotted key -> value, the asked ones included. Any other setting whose ``when`` does not
+            hold is left out, and so keeps FILE's value.
+        """
+        chosen: dict[str, Any] = dict(asked)
+        defaults = settings(config)
+        for key in ordered(self._entries):
+            entry = self._entries[key]
+            outside = key in asked and not contains(entry, asked[key])
+            if not outside and applies(entry, chosen, defaults):
+                chosen[key] = self._suggest_one(trial, key, entry)
+        return chosen
+
+    def _suggest_one(self, trial: optuna.Trial, key: str, entry: Entry) -> Any:
+        name = self._names[key]
+        match entry:
+            case Choices():
+                labels = [_label(value) for value in entry.choices]
+                label = trial.suggest_categorical(name, labels)
+                return entry.choices[labels.index(label)]
+            case Interval(low=int(low), high=int(high)):
+                return trial.suggest_int(name, low, high, log=entry.log)
+            case _:
+                ends = float(entry.low), float(entry.high)
+                return trial.suggest_float(name, *ends, log=entry.log)
+
+    def fits(self, params: Mapping[str, Any]) -> bool:
+        """Whether every searched setting in ``params`` has a value that may be tried."""
+        return all(contains(self._entries[k], x) for k, x in params.items() if k in self._entries)
+
+    def parameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what lies inside the space as Optuna stores it."""
+        return {
+            self._names[key]: parameter(self._entries[key], value)
+            for key, value in params.items()
+            if key in self._entries and contains(self._entries[key], value)
+        }
+
+    def distributions(self, params: Iterable[str]) -> dict[str, BaseDistribution]:
+        """Return the distribution of each searched setting among the dotted keys ``params``."""
+        return {self._names[key]: self._now[key] for key in params if key in self._now}
+
+    def as_now(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial that fits as if it had been drawn from the space as it is now."""
+        now = {name: self._now[key] for key, name in self._names.items()}
+        if all(now.get(name) == each for name, each in trial.distributions.items()):
+            return trial
+        params = trial.user_attrs.get("params", {})
+        moved = copy.copy(trial)
+        moved.params, moved.distributions = self.parameters(params), self.distributions(params)
+        return moved
 
 
-def _suggest_one(trial: optuna.Trial, key: str, entry: Entry) -> Any:
+def _distribution(entry: Entry) -> BaseDistribution:
     match entry:
         case Choices():
-            labels = [_label(value) for value in entry.choices]
-            label = trial.suggest_categorical(key, labels)
-            return entry.choices[labels.index(label)]
+            return CategoricalDistribution([_label(value) for value in entry.choices])
         case Interval(low=int(low), high=int(high)):
-            return trial.suggest_int(key, low, high, log=entry.log)
+            return IntDistribution(low, high, log=entry.log)
         case _:
-            return trial.suggest_float(key, float(entry.low), float(entry.high), log=entry.log)
+            return FloatDistribution(float(entry.low), float(entry.high), log=entry.log)
 
 
-def contains(entry: Entry, value: Any) -> bool:
-    """Whether ``value`` lies in what ``entry`` allows."""
-    if isinstance(entry, Choices):
-        return any(value == choice and type(value) is type(choice) for choice in entry.choices)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and entry.low <= value <= entry.high
+def _name(key: str, now: BaseDistribution, stored: Mapping[str, BaseDistribution]) -> str:
+    """Return the first name under which Optuna has nothing else."""
+    name, number = key, 1
+    while isinstance(now, CategoricalDistribution) and stored.get(name, now) != now:
+        number += 1
+        name = f"{key}~{number}"
+    return name
 
 
 def parameter(entry: Entry, value: Any) -> Any:

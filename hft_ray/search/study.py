@@ -18,17 +18,20 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.keys import with_settings
-from hft_ray.search.fidelity import Extrapolation
+from hft_ray.config.keys import settings, with_settings
+from hft_ray.search.ending import Ending
 from hft_ray.search.journal import Journal
-from hft_ray.search.known import Known, finite, known_of, trial_id
+from hft_ray.search.known import Known, configuration_of, finite, known_of, trial_id
+from hft_ray.search.learned import Learned
+from hft_ray.search.race import further_seed
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
-from hft_ray.search.space import contains, parameter, suggest
-from hft_ray.search.view import Estimates, SamplerOnView
+from hft_ray.search.space import Space
+from hft_ray.search.view import SamplerOnView, View
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"
+SECONDS = "seconds"
 FULL = {"selection.ratio": 1.0}
 """The baseline that every sweep has: full fine-tuning."""
 
@@ -64,24 +67,29 @@ class Study:
         self._lock = threading.RLock()
         self._base: dict[str, float] = {}
         trials = self._trials()
-        finished = sum(trial.state.is_finished() for trial in trials)
-        sampler = make_sampler(self.search, finished)
-        self._study.sampler = SamplerOnView(sampler, self._look)
+        self._space = Space(self.search.space, trials)
+        self._learned = Learned(self.objectives)
         self._rungs = make_rungs(config)
-        self._extrapolation = Extrapolation()
-        self._outside: set[int] = set()
+        before = self._study.user_attrs.get(SECONDS, 0.0)
+        self._ending = Ending(self.search, config.cluster.workers, before)
         self._steps: dict[str, int | None] = {}
         self._recall(trials)
+        finished = sum(trial.state.is_finished() for trial in trials)
+        self._study.sampler = SamplerOnView(make_sampler(self.search, finished), self._look)
         # A driver may have died while it queued them.
         for assignments in self._first_trials()[len(trials) :]:
-            self._enqueue(assignments)
+            self._enqueue(assignments, {"asked": assignments})
         self._orphans = [t for t in trials if t.state == TrialState.RUNNING]
 
-    def know_base(self, values: Mapping[str, float]) -> None:
+    def know_base(self, values: Mapping[str, float], reference: Mapping[str, float]) -> None:
         """Take the untouched model's scores, of which constraints may be shares.
 
+        Args:
+            values: Metric -> score.
+            reference: Objective -> worst value that counts for the hypervolume.
+
         Raises:
-            ConfigError: One that is needed is missing.
+            ConfigError: A score that is needed is missing.
         """
         bounds = self.search.bounds
         lacking = {each.metric for each in bounds if each.of_base} - finite(values).keys()
@@ -89,6 +97,17 @@ class Study:
             problem = f"there is no score of the untouched model in {', '.join(sorted(lacking))}"
             raise ConfigError(Problem("search.constraints", problem))
         self._base = dict(values)
+        if all(name in finite(reference) for name in self.objectives):
+            self._ending.reference = dict(reference)
+
+    def at(self, seconds: float) -> None:
+        """Take the time since this command began."""
+        self._ending.at(seconds)
+
+    @property
+    def ended_early(self) -> str | None:
+        """Why the sweep begins no more of its trials, if so."""
+        return self._ending.reason
 
     def violations(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return constraint -> by how much it is violated, 0 or less where it holds."""
@@ -105,55 +124,39 @@ class Study:
         verdicts = []
         for trial in trials:
             attributes = trial.user_attrs
-            self._see_asked(trial.number, attributes)
+            self._see(trial)
             mine = [each for key, each in attributes.items() if key.startswith(RUNG)]
             for each in sorted(mine, key=lambda each: each["rung"]):
-                self._see_rung(trial.number, each["rung"], each["values"])
+                self._learned.saw(trial.number, each["rung"], each["values"])
             verdicts += mine
             if trial.state.is_finished():
-                self._see_end(trial.number, attributes.get("result", {}))
+                result = attributes.get("result", {})
+                self._learned.ended(trial.number, configuration_of(trial), result)
         if self._rungs is not None:
             self._rungs.restore(verdicts)
 
-    def _see_asked(self, number: int, attributes: Mapping[str, Any]) -> None:
-        space = self.search.space
-        asked = attributes.get("asked", {}).items()
-        if any(key in space and not contains(space[key], value) for key, value in asked):
-            self._outside.add(number)
+    def _see(self, trial: FrozenTrial) -> None:
+        """Take note of a trial that has begun."""
+        attributes = trial.user_attrs
+        inside = all(self._space.fits(attributes.get(kind, {})) for kind in ("asked", "params"))
+        if not inside or configuration_of(trial) != trial.number:
+            self._learned.hide(trial.number)
 
-    def _see_rung(self, number: int, rung: int, values: Mapping[str, float]) -> None:
-        # An objective that is not compared may have no value while a trial trains.
-        if all(name in values for name in self.objectives):
-            self._extrapolation.saw(number, rung, [values[name] for name in self.objectives])
-
-    def _see_end(self, number: int, result: Mapping[str, Any]) -> None:
-        if result.get("state") == "complete":
-            ends = [result["values"][name] for name in self.objectives]
-            self._extrapolation.completed(number, ends)
-        elif result.get("state") in ("pruned", "stopped"):
-            self._extrapolation.stopped(number)
-
-    def _look(self) -> tuple[Estimates, set[int]]:
-        """Return what the sampler is to see otherwise than it is stored."""
-        return self._extrapolation.estimates(), self._outside
+    def _look(self, study: optuna.Study) -> View:
+        """Return the study as the sampler is to see it."""
+        return View(study, self._learned.estimates(), self._learned.hidden, self._space)
 
     def _first_trials(self) -> list[dict[str, Any]]:
         asked = [dict(assignments) for assignments in self.search.first]
         known = any(each.get("selection.ratio") == 1.0 for each in asked)
         return asked if known else [dict(FULL), *asked]
 
-    def _enqueue(self, assignments: Mapping[str, Any]) -> None:
+    def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         """Queue a trial; Optuna is told of what lies inside the space."""
-        space = self.search.space
-        params = {
-            key: parameter(space[key], value)
-            for key, value in assignments.items()
-            if key in space and contains(space[key], value)
-        }
-        self._study.enqueue_trial(params, user_attrs={"asked": dict(assignments)})
+        self._study.enqueue_trial(self._space.parameters(params), user_attrs=dict(attributes))
 
     def next_trial(self) -> Known | None:
-        """Return the next trial to run, or None when all of ``search.trials`` are handed out."""
+        """Return the next trial to run; None when there is none, or none before others end."""
         with self._lock:
             known = self._next_trial()
             self._journal.sync()
@@ -162,25 +165,78 @@ class Study:
     def _next_trial(self) -> Known | None:
         if self._orphans:
             # A parameter that is stored already is not drawn again.
-            orphan = self._orphans.pop(0)
-            trial = optuna.Trial(self._study, orphan._trial_id)
+            trial = optuna.Trial(self._study, self._orphans.pop(0)._trial_id)
+            known = trial.user_attrs.get("params")
         else:
-            states = [trial.state for trial in self._trials()]
-            if len(states) - states.count(TrialState.WAITING) >= self.search.trials:
+            if not self._something_next():
                 return None
-            trial = self._study.ask()
+            trial, known = self._study.ask(), None
         asked = trial.user_attrs.get("asked", {})
-        self._see_asked(trial.number, trial.user_attrs)
-        params = suggest(trial, self.search.space, asked, self.config)
+        params = known or self._space.suggest(trial, asked, self.config)
         trial.set_user_attr("params", params)
+        frozen = self._frozen(trial_id(trial.number))
+        self._see(frozen)
         if self._rungs is not None:
             self._steps[trial_id(trial.number)] = with_settings(self.config, params).training.steps
-        return Known(trial_id(trial.number), "running", params)
+        return known_of(frozen)
+
+    def _something_next(self) -> bool:
+        """Say whether there is a trial to ask for; queue it if it is a further seed."""
+        waiting = [trial for trial in self._trials() if trial.state == TrialState.WAITING]
+        if self._look_at_end():
+            return False
+        if waiting and configuration_of(waiting[0]) != waiting[0].number:
+            # A driver died before it asked for it.
+            return True
+        exploring = self._left_to_explore() > 0
+        if waiting and exploring:
+            return True
+        further = further_seed(self._begun(), self.search, exploring)
+        if further is not None:
+            self._enqueue_seed(*further)
+        return further is not None or exploring
+
+    def _look_at_end(self) -> bool:
+        """Look whether the budget or the front ends the sweep; say whether nothing may begin."""
+        ended = [trial for trial in self._trials() if trial.state.is_finished()]
+        if self.search.budget or self.search.plateau:
+            ended.sort(key=lambda trial: trial.datetime_complete)
+            self._ending.look([known_of(trial) for trial in ended])
+        return self._ending.spent is not None
+
+    def _begun(self) -> list[FrozenTrial]:
+        return [trial for trial in self._trials() if trial.state != TrialState.WAITING]
+
+    def _left_to_explore(self) -> int:
+        if self._ending.reason is not None:
+            return 0
+        explored = sum(configuration_of(trial) == trial.number for trial in self._begun())
+        return max(0, self.search.trials - explored)
+
+    def _enqueue_seed(self, number: int, given: int) -> None:
+        """Queue the configuration of trial ``number`` with its next seeds."""
+        params: dict[str, Any] = dict(self._trials()[number].user_attrs["params"])
+        defaults = settings(self.config)
+        for key in self.search.replicate:
+            params[key] = params.get(key, defaults[key]) + given
+        self._enqueue(params, {"asked": params, "configuration": number})
 
     def left(self) -> int:
-        """Return how many trials are still to be finished."""
-        finished = sum(trial.state.is_finished() for trial in self._trials())
-        return max(0, self.search.trials - finished)
+        """Return how many trials are still to be finished, at most; 0 when there are none."""
+        spent = self._look_at_end()
+        begun = self._begun()
+        running = sum(not trial.state.is_finished() for trial in begun)
+        if spent:
+            return running
+        exploring = self._left_to_explore()
+        left = running + exploring
+        if self.search.seeds > 1 and (left or further_seed(begun, self.search, False)):
+            left += self.search.seeds * (len(begun) + exploring)
+        return left
+
+    def planned(self) -> int:
+        """Return how many trials there will be, as far as one can tell."""
+        return len(self._begun()) + self._left_to_explore()
 
     def judge(
         self, trial: str, step: int, values: Mapping[str, float], last: bool | None = None
@@ -195,12 +251,16 @@ class Study:
 
         Returns:
             The decision when the trial came to a rung, else None. Trials that were asked for
-            (baselines, ``search.first``) are never stopped, nor is anyone after its last step.
+            (baselines, ``search.first``) are never stopped, nor is anyone after its last step;
+            further seeds of a configuration are not compared.
         """
         if self._rungs is None:
             return None
         with self._lock:
             frozen = self._frozen(trial)
+            if configuration_of(frozen) != frozen.number:
+                # Several seeds of the best would leave newcomers no place among the best.
+                return None
             last = step == self._steps.get(trial) if last is None else last
             exempt = "asked" in frozen.user_attrs
             verdict = self._rungs.report(
@@ -211,7 +271,7 @@ class Study:
             key = f"{RUNG}{verdict.rung}"
             if key not in frozen.user_attrs:
                 log.info("%s", verdict)
-                self._see_rung(frozen.number, verdict.rung, verdict.values)
+                self._learned.saw(frozen.number, verdict.rung, verdict.values)
                 self._study._storage.set_trial_user_attr(frozen._trial_id, key, asdict(verdict))
         return verdict
 
@@ -251,7 +311,8 @@ class Study:
             How it ended: ``state``, ``step``, ``values``, ``reason`` and ``variants``.
         """
         number = int(trial[1:])
-        result = {key: outcome[key] for key in ("state", "step", "reason") if key in outcome}
+        kept = ("state", "step", "reason", SECONDS)
+        result = {key: outcome[key] for key in kept if key in outcome}
         values = dict(outcome.get("values") or {})
         objectives = [values.get(name, math.nan) for name in self.objectives]
         if result["state"] == "complete" and not all(map(math.isfinite, objectives)):
@@ -270,7 +331,7 @@ class Study:
                 decisive = [str(verdict) for verdict in self._rungs.of(trial) if verdict.stop]
                 if decisive:
                     result |= {"state": "pruned", "reason": decisive[-1]}
-            self._see_end(number, result)
+            self._learned.ended(number, configuration_of(frozen), result)
             storage, place = self._study._storage, frozen._trial_id
             for text, violation in self.violations(result["values"]).items():
                 storage.set_trial_system_attr(place, f"constraints:{text}", violation)
@@ -282,6 +343,8 @@ class Study:
                     self._study.tell(number, state=TrialState.FAIL)
                 case _:
                     self._study.tell(number, state=TrialState.PRUNED)
+            if self.search.budget is not None:
+                self._study.set_user_attr(SECONDS, self._ending.seconds)
             self._journal.sync()
         return result
 

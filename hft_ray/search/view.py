@@ -9,6 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hft_ray.search.space import Space
+
 Estimates = Mapping[int, Sequence[float]]
 """Trial number -> value of each objective."""
 
@@ -18,19 +20,19 @@ class SamplerOnView(optuna.samplers.BaseSampler):
 
     Args:
         sampler: The sampler.
-        look: Returns the estimates of stopped trials and the numbers of hidden ones, as they are.
+        look: Returns the study as it is to be seen now.
     """
 
     def __init__(
         self,
         sampler: optuna.samplers.BaseSampler,
-        look: Callable[[], tuple[Estimates, Container[int]]],
+        look: Callable[[optuna.Study], View],
     ) -> None:
         self._sampler, self._look = sampler, look
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Look at the study once for all parameters of a trial."""
-        self._view = View(study, *self._look())
+        self._view = self._look(study)
         self._sampler.before_trial(self._view, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
@@ -66,20 +68,25 @@ class SamplerOnView(optuna.samplers.BaseSampler):
 
 
 class View:
-    """A study as it is at one moment, but for two kinds of trials.
+    """A study as it is at one moment, but for some trials.
 
-    Those that were stopped are complete, with estimated values. Those that were asked for and lie
-    outside the space are hidden: Optuna stores only some of their parameters, and a sampler that
-    models what all trials have in common would lose the others for good.
+    Those that were stopped are complete, with estimated values; a configuration with several seeds
+    is its first trial, with their mean. Those that lie outside the space are hidden: Optuna stores
+    only some of their parameters, and a sampler that models what all trials have in common would
+    lose the others for good. All others were drawn from the space as it is now.
 
     Args:
         study: The study; all else is its own.
-        estimates: The values of the stopped trials.
+        estimates: Values that stand for a trial's own.
         hidden: The trials that are left out.
+        space: The space.
     """
 
-    def __init__(self, study: optuna.Study, estimates: Estimates, hidden: Container[int]) -> None:
+    def __init__(
+        self, study: optuna.Study, estimates: Estimates, hidden: Container[int], space: Space
+    ) -> None:
         self._study, self._estimates, self._hidden = study, estimates, hidden
+        self._space = space
         self._trials: list[FrozenTrial] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -105,7 +112,9 @@ class View:
         )
 
     def _seen(self, trial: FrozenTrial) -> FrozenTrial:
-        if trial.state != TrialState.PRUNED or trial.number not in self._estimates:
+        trial = self._space.as_now(trial)
+        ended = trial.state in (TrialState.PRUNED, TrialState.COMPLETE)
+        if not ended or trial.number not in self._estimates:
             return trial
         complete = copy.copy(trial)
         complete.state = TrialState.COMPLETE

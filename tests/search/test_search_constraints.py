@@ -71,7 +71,7 @@ def make_study(folder, **search):
         },
     }
     study = Study(validate(raw, "FILE"), folder / "search.jsonl")
-    study.know_base({"general/score": 0.8})
+    study.know_base({"general/score": 0.8}, {})
     return study
 
 
@@ -107,7 +107,7 @@ def test_a_report_is_judged_by_the_constraints_it_measures(tmp_path):
     del values["general/score"]
     assert study.judge(trials[1], 10, values).violation == 0
     # The untouched model fails it: training may still mend it.
-    study.know_base({"general/score": 0.8, "task/score": 0.1})
+    study.know_base({"general/score": 0.8, "task/score": 0.1}, {})
     assert study.judge(trials[2], 10, {**values_at(0.1), "task/score": 0.2}).violation == 0
     # At the end it must be measured.
     study.tell(trials[1], {"state": "complete", "step": 90, "values": values})
@@ -116,4 +116,4 @@ def test_a_report_is_judged_by_the_constraints_it_measures(tmp_path):
 
 def test_a_base_without_the_score_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no score of the untouched model in general/score"):
-        make_study(tmp_path).know_base({"task/score": 0.1})
+        make_study(tmp_path).know_base({"task/score": 0.1}, {})
