@@ -106,7 +106,7 @@ def panel(view: SweepView) -> RenderableType:
         f"\nelapsed {clock(view.elapsed)}  eta {clock(view.eta)}",
     )
     front = view.front
-    if front is not None and (size := sum(front.on_front)):
+    if front is not None and (size := len(front.averaged.members)):
         points = f"{size} point{'s' if size != 1 else ''}"
         head.append(f"  front {points}, hypervolume {front.hypervolume:.4f}")
     if not view.running:

@@ -44,6 +44,7 @@ def report(
     from hft_ray.orchestration.folder import SweepFolder
     from hft_ray.orchestration.record import config_of, front_of
     from hft_ray.orchestration.report import write_front
+    from hft_ray.pareto import front_json
     from hft_ray.tracking import read_sweep, tracking_uri
 
     record = read_sweep(tracking_uri(uri, root), experiment, name)
@@ -52,7 +53,7 @@ def report(
     chosen = None if select is None else _chosen(front, select)
     files = write_front(front, config, SweepFolder(root, name).path / "front")
     if as_json:
-        content: dict[str, Any] = json.loads(front.to_json())
+        content: dict[str, Any] = json.loads(front_json(front))
         if chosen is not None:
             content["selected"] = chosen.trial
         typer.echo(json.dumps(content))

@@ -10,9 +10,11 @@ from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
 from hft_ray.cli.tables import front_table
+from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.simulation import run_simulated
+from hft_ray.pareto import front_json
 from hft_ray.search.table import read_table
 
 
@@ -26,9 +28,11 @@ def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> 
     folder = SweepFolder(root, config.name, simulated=True)
     folder.check(config, fresh)
     curves = read_table(table, config)
+    warm = start_warm(config, folder)
     folder.claim(config)
     with terminal(folder.logs / "driver.log", quiet=as_json) as console:
         console.print(f"[bold]{config.name}[/], simulated: nothing is trained or logged to MLflow")
+        warm(console)
         with signals() as interrupted, Progress(console, config.name) as progress:
             front = run_simulated(config, folder, curves, progress, interrupted)
         if front is not None:
@@ -39,4 +43,4 @@ def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> 
         typer.echo("stopped; finished trials are saved, the same command goes on", err=True)
         raise typer.Exit(130)
     if as_json:
-        typer.echo(front.to_json())
+        typer.echo(front_json(front))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,11 +15,12 @@ from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
 from hft_ray.cli.tables import front_table
+from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.cluster import check_fits, connect, cores, ray_nodes
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
-from hft_ray.pareto import Front
+from hft_ray.pareto import Front, front_json
 from hft_ray.ranks import Ranks
 from hft_ray.tracking import tracking_uri
 from hft_ray.training import Workspace, check
@@ -34,12 +36,13 @@ def run(
     """
     folder = SweepFolder(root, config.name)
     folder.check(config, fresh)
+    warm = start_warm(config, folder)
     check(config, Workspace(root, Ranks(), torch.device("cpu")), source)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
     try:
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
-            front = _on_cluster(config, folder, address, console)
+            front = _on_cluster(config, folder, address, console, warm)
             _last_words(config, folder, front, console)
     except SweepError as error:
         _say(f"the sweep failed: {error}")
@@ -50,12 +53,16 @@ def run(
         _say("stopped; finished trials are saved, the same command goes on")
         _leave(130)
     if as_json:
-        print(front.to_json())
+        print(front_json(front))
     _leave(0)
 
 
 def _on_cluster(
-    config: Config, folder: SweepFolder, address: str | None, console: Console
+    config: Config,
+    folder: SweepFolder,
+    address: str | None,
+    console: Console,
+    warm: Callable[[Console], None],
 ) -> Front:
     """Join the cluster and run the sweep under the live view; return the front."""
     console.print(f"[bold]{config.name}[/]: logs in {folder.logs}", soft_wrap=True)
@@ -65,6 +72,7 @@ def _on_cluster(
         console.print(f"logs of the workers in {cluster['logs']}", soft_wrap=True)
     if folder.claim(config):
         console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
+    warm(console)
     with signals() as interrupted, Progress(console, config.name) as progress:
         return run_sweep(config, folder, progress, interrupted)
 
@@ -89,7 +97,9 @@ def _last_words(config: Config, folder: SweepFolder, front: Front, console: Cons
     console.print(front_table(front))
     if front.knee_index is not None:
         label = front.points[front.knee_index].label
-        console.print(f"knee: [bold]{label}[/], the best compromise of {sum(front.on_front)}")
+        console.print(
+            f"knee: [bold]{label}[/], the best compromise of {len(front.averaged.members)}"
+        )
     console.print(f"hypervolume {front.hypervolume:.4f}")
     console.print(f"report:  {folder.report}", soft_wrap=True, highlight=False)
     uri = tracking_uri(config.tracking.uri, folder.root)

@@ -15,7 +15,7 @@ from hft_ray.config.constraints import (
     parse_constraint,
 )
 from hft_ray.config.ending import Budget, Plateau
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.variants import Variants
 
 
@@ -106,6 +106,9 @@ class Search(Section):
         default=["selection.seed", "training.seed"], min_length=1
     )
     """Seeds that count up from one seed of a configuration to the next."""
+    warm_start: list[Name] = Field(default_factory=list)
+    """Earlier sweeps, read from MLflow: their trials are known to the sampler where they could be
+    this sweep's own; otherwise their fronts give points to begin with."""
     first: list[dict[str, Any]] = Field(default_factory=list)
     """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "sobol"] = "tpe"

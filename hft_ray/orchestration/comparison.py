@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hft_ray.config import Config, ConfigError, Problem
@@ -33,25 +33,26 @@ def compare_from_tracking(uri: str, experiment: str, names: Sequence[str]) -> Co
         record = read_sweep(uri, experiment, name)
         configs.append(config_of(record))
         fronts.append(front_of(record, configs[-1]))
-    problems = _problems(configs, fronts)
+    problems = incomparable(configs, [front.objectives for front in fronts])
     if problems:
         raise ConfigError(problems, "the comparison")
     return compare(fronts, _notes(configs, fronts))
 
 
-def _problems(configs: Sequence[Config], fronts: Sequence[Front]) -> list[Problem]:
-    """Return what each sweep has that the first has not, or otherwise."""
+def incomparable(
+    configs: Sequence[Config], objectives: Sequence[Mapping[str, str]]
+) -> list[Problem]:
+    """Return what each sweep has that the first has not, or otherwise; FILEs and objectives."""
     problems = []
-    first = fronts[0]
-    for front, config in zip(fronts[1:], configs[1:], strict=True):
-        if front.objectives != first.objectives:
-            message = f"{front.sweep} has {_text(front.objectives)}"
-            message += f" and {first.sweep} has {_text(first.objectives)}"
+    first = configs[0].name
+    for config, judged_by in zip(configs[1:], objectives[1:], strict=True):
+        if judged_by != objectives[0]:
+            message = f"{config.name} has {_text(judged_by)} and {first} has {_text(objectives[0])}"
             problems.append(Problem("search.objectives", message))
         for part in ("task", "general"):
             here, there = _evaluations(config, part), _evaluations(configs[0], part)
             for name in sorted(here.keys() | there.keys()):
-                found = _mismatch(here.get(name), there.get(name), front.sweep, first.sweep)
+                found = _mismatch(here.get(name), there.get(name), config.name, first)
                 if found is not None:
                     problems.append(Problem(f"evaluation.{part}.{name}", found))
     return problems

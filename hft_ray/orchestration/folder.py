@@ -42,6 +42,11 @@ class SweepFolder:
         return self.path / "search.jsonl"
 
     @property
+    def warm(self) -> Path:
+        """What earlier sweeps gave it to begin with."""
+        return self.path / "warm.json"
+
+    @property
     def logs(self) -> Path:
         """Folder of log files."""
         return self.path / "logs"

@@ -75,7 +75,8 @@ class Recorder:
         for known in ended:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
-            self._variants(known.trial, known.params, known.result)
+            self._configured(known.trial, known.configuration)
+            self._variants(known.trial, known.configuration, known.params, known.result)
 
     @property
     def reference(self) -> dict[str, float]:
@@ -91,13 +92,19 @@ class Recorder:
                 self._open.add(trial)
                 self._params[trial] = event["settings"]
                 self._tracker.open_trial(trial, resolved, {})
+                self._configured(trial, event["configuration"])
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
                 self._open.discard(trial)
                 self._picture(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
-                self._variants(trial, self._params.pop(trial, {}), event)
+                params = self._params.pop(trial, {})
+                self._variants(trial, event["configuration"], params, event)
+
+    def _configured(self, key: str, configuration: str) -> None:
+        if self._search.seeds > 1:
+            self._tracker.set_configuration(key, configuration)
 
     def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
         """Draw what was selected, of a trial that has selected something."""
@@ -109,12 +116,15 @@ class Recorder:
         render_selection(event["selection"], event["steps"], title, path)
         self._tracker.log_artifact(path, "selection.png", trial)
 
-    def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    def _variants(
+        self, trial: str, configuration: str, params: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> None:
         """Write what was made of a trained model, each as a run below the trial's."""
         resolved = settings(with_settings(self._config, params))
         for each in result.get("variants") or ():
             key = run_key(trial, each["variant"])
             self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
+            self._configured(key, configuration)
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""
@@ -134,7 +144,7 @@ class Recorder:
 
     def log_front(self, front: Front, finished: int) -> None:
         """Log the front's size and hypervolume after so many finished trials."""
-        size = float(sum(front.on_front))
+        size = float(len(front.averaged.members))
         metrics = {"front/hypervolume": front.hypervolume, "front/size": size}
         self._tracker.log_sweep(finished, metrics)
 
@@ -200,6 +210,7 @@ def points_of(
                 for name, x in (result.get("values") or {}).items()
                 if name.startswith(STDERR)
             },
+            configuration=known.configuration if config.search.seeds > 1 else None,
         )
         for variant, state, result in found
     ]

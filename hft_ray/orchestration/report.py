@@ -7,14 +7,14 @@ from pathlib import Path
 from hft_ray.analysis import Setting, influence_section, influences
 from hft_ray.analysis.settings import text
 from hft_ray.config import Choices, Config
-from hft_ray.pareto import Front, render_html, render_png
+from hft_ray.pareto import Front, front_json, render_html, render_png
 
 
 def write_front(front: Front, config: Config, folder: Path) -> list[Path]:
     """Write ``front.json``, ``front.html`` and ``front.png`` to ``folder``; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     data, page, picture = (folder / f"front.{suffix}" for suffix in ("json", "html", "png"))
-    data.write_text(front.to_json(), encoding="utf-8")
+    data.write_text(front_json(front), encoding="utf-8")
     found = influences(front.points, searched(config), list(front.objectives))
     section = influence_section(front, found)
     sections = [] if section is None else [section]

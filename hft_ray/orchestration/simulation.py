@@ -16,6 +16,7 @@ from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.simulate import Event, simulate
 from hft_ray.search.table import Table
+from hft_ray.search.warm import Warm
 
 
 def run_simulated(
@@ -46,7 +47,7 @@ def run_simulated(
         raise ConfigError(Problem("name", problem, config.name)) from None
     with lock:
         _refuse_other_table(table, folder.path / "table.sha256")
-        study = Study(config, folder.study)
+        study = Study(config, folder.study, Warm.read(folder.warm))
         study.know_base(table.base, reference)
         view = SweepView(config.name, study.planned(), config.cluster.groups)
         view.phase = "replaying"

@@ -27,6 +27,7 @@ from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
+from hft_ray.search.warm import Warm
 from hft_ray.tracking import State
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class _Sweep:
         assert config.search is not None
         self.config, self.folder, self.search = config, folder, config.search
         self.watch, self.interrupted = watch, interrupted
-        self.study = Study(config, folder.study)
+        self.study = Study(config, folder.study, Warm.read(folder.warm))
         self.view = SweepView(config.name, self.study.planned(), config.cluster.groups)
         self.ended = [known for known in self.study.trials() if known.state != "running"]
         for known in self.ended:
@@ -214,6 +215,7 @@ class _Sweep:
             # Tune tells the study too: whoever comes first counts, and both say the same. The study
             # alone decides what a trial without a finite value for every objective is.
             event |= self.study.tell(event["trial"], event)
+        event = event | {"configuration": self.study.configuration(event["trial"])}
         self.view.take(event)
         if event["event"] in ("submitted", "finished"):
             self.view.planned = self.study.planned()

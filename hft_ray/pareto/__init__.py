@@ -18,6 +18,7 @@ from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.plotting import Section
 from hft_ray.pareto.points import Direction, Point
 from hft_ray.pareto.rules import Limit, Preferred
+from hft_ray.pareto.seeds import front_json
 from hft_ray.pareto.table import estimate_text, format_setting, format_value, front_rows
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "estimate_text",
     "format_setting",
     "format_value",
+    "front_json",
     "front_rows",
     "hover",
     "match_rows",

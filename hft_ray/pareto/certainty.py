@@ -26,7 +26,8 @@ class Certainty:
 
 
 def certainty(front: Front) -> Certainty | None:
-    """Return how sure the front is, None when no value has a standard error."""
+    """Return how sure the front (of means over seeds) is; None without any standard error."""
+    front = front.averaged
     costs, errors = measured(front.points, front.objectives)
     if not errors.any():
         return None

@@ -31,12 +31,14 @@ def choose(front: Front, rule: str) -> Point:
     Raises:
         ChoiceError: The rule is none of these, names an unknown metric, or no point meets it.
     """
-    points = [p for p in front.points if p.state == "complete" and p.measured(front.objectives)]
+    points = _measured(front)
     if not points:
         raise ChoiceError("no trial is complete with every objective measured")
     kind, _, name = rule.partition(":")
     if kind == "trial":
         return _trial(points, name)
+    front = front.averaged
+    points = _measured(front)
     points = [point for point in points if point.feasible]
     if not points:
         raise ChoiceError("no trial keeps the sweep's constraints; trial:ID chooses one even so")
@@ -48,6 +50,10 @@ def choose(front: Front, rule: str) -> Point:
             raise ChoiceError(f"{name!r} is no objective; the objectives are {', '.join(known)}")
         return _knee(front, points, {name: front.objectives[name]})
     return _bounded(front, points, rule)
+
+
+def _measured(front: Front) -> list[Point]:
+    return [p for p in front.points if p.state == "complete" and p.measured(front.objectives)]
 
 
 def _knee(front: Front, points: Sequence[Point], objectives: dict[str, Direction]) -> Point:

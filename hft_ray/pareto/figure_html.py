@@ -41,6 +41,7 @@ def render_html(
         extra: Facts for the head of the page, such as the model's name; label -> text.
         sections: What others have to say about the sweep.
     """
+    front = front.averaged
     own = [_scatter(front)]
     if len(front.objectives) > 2:
         own.append(_parallel(front))

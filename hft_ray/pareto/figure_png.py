@@ -24,6 +24,7 @@ _SCALE = Normalize(0, 1)
 
 def render_png(front: Front, path: Path | str) -> None:
     """Write the picture of the front to ``path``: 1,680 x 1,080 pixels, legible at half that."""
+    front = front.averaged
     figure = Figure(figsize=(10.5, 6.75), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

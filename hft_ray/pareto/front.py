@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.replicates import averaged
 from hft_ray.pareto.rules import Array, Limit, Preferred, judged, knee
 
 __all__ = ["Array", "Front", "build_front", "hypervolume", "minimised", "nondominated"]
@@ -43,6 +44,9 @@ class Front:
         knee_index: Index of the knee among the points, None when the front is empty.
         limits: What a point must keep to be on the front.
         preferred: Which compromise the knee is, if not the plain one.
+
+    In a sweep with several seeds, front, hypervolume and knee are those of the configurations'
+    means (:attr:`averaged`): a point is on the front when its configuration is.
     """
 
     sweep: str
@@ -65,6 +69,16 @@ class Front:
     def knee_variant(self) -> str | None:
         """Variant of the knee, None where it is the trained model itself."""
         return None if self.knee_index is None else self.points[self.knee_index].variant
+
+    @cached_property
+    def averaged(self) -> Front:
+        """The front of the means over seeds, itself where there are none: what is shown."""
+        points = averaged(self.points)
+        return self if len(points) == len(self.points) else self._with(points)
+
+    def _with(self, points: Sequence[Point]) -> Front:
+        rules = (self.base, self.reference_point, self.limits, self.preferred)
+        return build_front(self.sweep, self.objectives, points, *rules)
 
     @cached_property
     def members(self) -> list[Point]:
@@ -146,6 +160,10 @@ def build_front(
     if lacking or not objectives:
         raise ValueError(f"the reference point needs a finite value of: {', '.join(lacking)}")
     points = judged(points, limits)
+    means = judged(averaged(points), limits)
+    if len(means) < len(points):
+        rules = (base, reference_point, limits, preferred)
+        return _of_seeds(points, build_front(sweep, objectives, means, *rules))
     eligible = [i for i, point in enumerate(points) if point.eligible(objectives)]
     costs = minimised([points[i].values for i in eligible], objectives)
     chosen = nondominated(costs)
@@ -162,6 +180,24 @@ def build_front(
         knee_index=front[knee(costs[chosen], objectives, preferred)] if front else None,
         limits=tuple(limits),
         preferred=preferred,
+    )
+
+
+def _of_seeds(points: Sequence[Point], shown: Front) -> Front:
+    """Return the front of points whose means over seeds have the front ``shown``."""
+    members = {(point.configuration, point.variant) for point in shown.members}
+    places = {(point.trial, point.variant): place for place, point in enumerate(points)}
+    knee_index = None
+    if shown.knee_index is not None:
+        best = shown.points[shown.knee_index]
+        knee_index = places[best.trial, best.variant]
+    return replace(
+        shown,
+        points=tuple(points),
+        on_front=tuple(
+            p.state == "complete" and (p.configuration, p.variant) in members for p in points
+        ),
+        knee_index=knee_index,
     )
 
 

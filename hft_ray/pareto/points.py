@@ -24,6 +24,7 @@ class Point:
         values: Metric -> value, in its own unit; objectives and whatever else is worth showing.
         errors: Metric -> standard error of the value; may be empty.
         feasible: Whether it keeps the limits of its sweep.
+        configuration: Shared by the seeds of one configuration; None in a sweep without seeds.
     """
 
     trial: str
@@ -35,6 +36,7 @@ class Point:
     values: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     feasible: bool = True
+    configuration: str | None = None
 
     @property
     def label(self) -> str:

@@ -13,8 +13,9 @@ from hft_ray.pareto.points import Point
 def grouped(points: Sequence[Point]) -> list[list[Point]]:
     """Return the complete points by configuration, seeds left out; each group in given order.
 
-    A seed is a setting whose last word is ``seed`` (``selection.seed``, ``training.seed``). Points
-    with equal seeds are no replicates, however equal the rest: each is a group of its own.
+    Points that name their configuration are grouped by it. Of others, a seed is a setting whose
+    last word is ``seed`` (``selection.seed``, ``training.seed``); points with equal seeds are no
+    replicates, however equal the rest: each is a group of its own.
     """
     groups: dict[str, dict[str, Point]] = {}
     for index, point in enumerate(points):
@@ -40,6 +41,18 @@ def merged(points: Sequence[Point]) -> list[Point]:
     return [_mean(group, spread) for group in groups]
 
 
+def averaged(points: Sequence[Point]) -> list[Point]:
+    """Return the points of a sweep with seeds, complete ones as one per configuration.
+
+    Each is the mean over its seeds under the name of the first one, with a standard error even if
+    it has one seed alone (see :func:`merged`). Points that are not complete follow as they are.
+    """
+    named = [point for point in points if point.configuration is not None]
+    if len(named) < len(points) or not any(len(group) > 1 for group in grouped(points)):
+        return list(points)
+    return [*merged(points), *(point for point in points if point.state != "complete")]
+
+
 def runs(points: Sequence[Point]) -> list[list[Point]]:
     """Return the sweep as it would have been with one seed each: run k has every k-th seed.
 
@@ -53,6 +66,8 @@ def runs(points: Sequence[Point]) -> list[list[Point]]:
 
 def _parts(point: Point) -> tuple[str, str]:
     """Return the configuration without seeds, and the seeds."""
+    if point.configuration is not None:
+        return json.dumps([point.variant, point.configuration]), point.trial
     settings = sorted(point.params.items())
     seeds = [(key, value) for key, value in settings if key.rsplit(".", 1)[-1] == "seed"]
     rest = [each for each in settings if each not in seeds]

@@ -72,6 +72,7 @@ def front_rows(front: Front) -> list[dict[str, str]]:
     Columns: ``trial`` (with a mark at the knee), the objectives with standard errors, and the
     settings that differ within the sweep, by their short names.
     """
+    front = front.averaged
     settings = short_names(varied_params(front.points))
     knee = None if front.knee_index is None else front.points[front.knee_index]
     rows = []

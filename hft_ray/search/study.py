@@ -28,6 +28,7 @@ from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
 from hft_ray.search.space import Space
 from hft_ray.search.view import SamplerOnView, View
+from hft_ray.search.warm import FRESH, Warm, as_trials
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"
@@ -42,12 +43,13 @@ class Study:
     Args:
         config: FILE with ``search``.
         storage: The file (see :class:`Journal`); written by this process alone.
+        warm: What earlier sweeps give; the same whenever this one goes on.
 
     Raises:
         ConfigError: The file holds a study with other objectives.
     """
 
-    def __init__(self, config: Config, storage: Path) -> None:
+    def __init__(self, config: Config, storage: Path, warm: Warm | None = None) -> None:
         assert config.search is not None
         self.config, self.search = config, config.search
         self.objectives = list(self.search.objectives)
@@ -75,10 +77,17 @@ class Study:
         self._steps: dict[str, int | None] = {}
         self._recall(trials)
         finished = sum(trial.state.is_finished() for trial in trials)
-        self._study.sampler = SamplerOnView(make_sampler(self.search, finished), self._look)
+        warm = warm or Warm()
+        self._earlier = as_trials(warm.known, self._space)
+        sampler = make_sampler(self.search, finished)
+        fresh, seed = FRESH if warm else None, self.search.seed + finished
+        self._study.sampler = SamplerOnView(sampler, self._look, fresh, seed)
+        asked, first = self._first_trials(), len(trials)
         # A driver may have died while it queued them.
-        for assignments in self._first_trials()[len(trials) :]:
-            self._enqueue(assignments, {"asked": assignments})
+        for params in asked[first:]:
+            self._enqueue(params, {"asked": params})
+        for each in warm.points[max(0, first - len(asked)) :]:
+            self._enqueue(each.params, {"earlier": each.source})
         self._orphans = [t for t in trials if t.state == TrialState.RUNNING]
 
     def know_base(self, values: Mapping[str, float], reference: Mapping[str, float]) -> None:
@@ -144,7 +153,8 @@ class Study:
 
     def _look(self, study: optuna.Study) -> View:
         """Return the study as the sampler is to see it."""
-        return View(study, self._learned.estimates(), self._learned.hidden, self._space)
+        learned = self._learned
+        return View(study, learned.estimates(), learned.hidden, self._space, self._earlier)
 
     def _first_trials(self) -> list[dict[str, Any]]:
         asked = [dict(assignments) for assignments in self.search.first]
@@ -347,6 +357,10 @@ class Study:
                 self._study.set_user_attr(SECONDS, self._ending.seconds)
             self._journal.sync()
         return result
+
+    def configuration(self, trial: str) -> str:
+        """Return the first trial with the settings of this one, seeds left out."""
+        return trial_id(configuration_of(self._frozen(trial)))
 
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""

@@ -21,14 +21,19 @@ class SamplerOnView(optuna.samplers.BaseSampler):
     Args:
         sampler: The sampler.
         look: Returns the study as it is to be seen now.
+        fresh: One in so many trials is drawn at random, if any.
+        seed: Of those.
     """
 
     def __init__(
         self,
         sampler: optuna.samplers.BaseSampler,
         look: Callable[[optuna.Study], View],
+        fresh: int | None = None,
+        seed: int = 0,
     ) -> None:
-        self._sampler, self._look = sampler, look
+        self._sampler, self._look, self._fresh = sampler, look, fresh
+        self._random = optuna.samplers.RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Look at the study once for all parameters of a trial."""
@@ -37,12 +42,16 @@ class SamplerOnView(optuna.samplers.BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
         """See the base class."""
+        if self._is_fresh(trial):
+            return {}
         return self._sampler.infer_relative_search_space(self._view, trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
         """Return the sampler's proposal; an empty one where it repeats a trial, so that each
         parameter is drawn by itself: a model may insist on a point whose trial is under way.
         """
+        if self._is_fresh(trial):
+            return {}
         proposed = self._sampler.sample_relative(self._view, trial, search_space)
         return {} if self._view.knows(proposed) else proposed
 
@@ -50,7 +59,11 @@ class SamplerOnView(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         """See the base class."""
-        return self._sampler.sample_independent(self._view, trial, param_name, param_distribution)
+        sampler = self._random if self._is_fresh(trial) else self._sampler
+        return sampler.sample_independent(self._view, trial, param_name, param_distribution)
+
+    def _is_fresh(self, trial: FrozenTrial) -> bool:
+        return self._fresh is not None and trial.number % self._fresh == self._fresh - 1
 
     def after_trial(
         self,
@@ -80,13 +93,19 @@ class View:
         estimates: Values that stand for a trial's own.
         hidden: The trials that are left out.
         space: The space.
+        earlier: Trials of other sweeps, known beforehand.
     """
 
     def __init__(
-        self, study: optuna.Study, estimates: Estimates, hidden: Container[int], space: Space
+        self,
+        study: optuna.Study,
+        estimates: Estimates,
+        hidden: Container[int],
+        space: Space,
+        earlier: Sequence[FrozenTrial] = (),
     ) -> None:
         self._study, self._estimates, self._hidden = study, estimates, hidden
-        self._space = space
+        self._space, self._earlier = space, earlier
         self._trials: list[FrozenTrial] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -100,7 +119,8 @@ class View:
     ) -> list[FrozenTrial]:
         if self._trials is None:
             trials = self._study._get_trials(deepcopy=False)
-            self._trials = [self._seen(t) for t in trials if t.number not in self._hidden]
+            own = (self._seen(t) for t in trials if t.number not in self._hidden)
+            self._trials = [*self._earlier, *own]
         chosen = [each for each in self._trials if states is None or each.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 

@@ -90,6 +90,7 @@ class PointRecord:
     params: dict[str, Any]
     values: dict[str, float]
     errors: dict[str, float]
+    configuration: str | None
 
 
 def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
@@ -182,6 +183,7 @@ def _point(
         params={k: v for k, v in trial.params.items() if params is None or k in params},
         values=values,
         errors=errors,
+        configuration=trial.tags.get(names.CONFIGURATION),
     )
 
 

@@ -132,6 +132,10 @@ class Tracker:
         for key, on in on_front.items():
             self.set_trial_tags(key, {names.PARETO: "true" if on else "false"})
 
+    def set_configuration(self, trial: str, configuration: str) -> None:
+        """Tag a trial's run with what it shares with the other seeds of its configuration."""
+        self.set_trial_tags(trial, {names.CONFIGURATION: configuration})
+
     def set_weights(self, key: str, what: str) -> None:
         """Tag the run of a trial, or variant, with what became of its weights."""
         self.set_trial_tags(key, {names.WEIGHTS: what})

@@ -47,7 +47,9 @@ class Sweep:
         return known.trial
 
     def take(self, kind, trial, **details):
-        self.recorder.take({"event": kind, "trial": trial, **details})
+        configuration = self.study.configuration(trial)
+        told = {"event": kind, "trial": trial, "configuration": configuration}
+        self.recorder.take({**told, **details})
 
     def end(self, trial, state="complete", score=0.5, lost=0.25, step=8, **more):
         values = {"task/score": score, "forgetting/mean": lost, "stderr/task/score": 0.01}
