@@ -45,8 +45,16 @@ def earlier(files, tmp_path):
     return files
 
 
-def test_known_trials_and_first_points(earlier, tune, tmp_path):
+def test_known_trials_and_first_points_from_sweeps_that_are_there(earlier, tune, tmp_path):
     file, table = earlier
+    code, _, err = tune(file, "--simulate", table, "--set", "search.warm_start=[same, sam, s, x]")
+    assert code == 2
+    assert "search.warm_start.1" in err
+    assert "did you mean 'same'" in err
+    assert "search.warm_start.2: is this sweep" in err
+    assert "search.warm_start.3" in err
+    assert not (tmp_path / "home" / "simulated").exists()
+
     given = ("--set", "search.sampler=tpe", "--set", "search.trials=16", "--set", NAMES)
     code, out, err = tune(file, "--simulate", table, *given)
     assert code == 0, err
@@ -73,14 +81,3 @@ def test_known_trials_and_first_points(earlier, tune, tmp_path):
     assert [point["params"] for point in longer["points"][:16]] == [
         point["params"] for point in front["points"]
     ]
-
-
-def test_sweeps_that_are_not_there_are_refused_together(earlier, tune, tmp_path):
-    file, table = earlier
-    code, _, err = tune(file, "--simulate", table, "--set", "search.warm_start=[same, sam, s, x]")
-    assert code == 2
-    assert "search.warm_start.1" in err
-    assert "did you mean 'same'" in err
-    assert "search.warm_start.2: is this sweep" in err
-    assert "search.warm_start.3" in err
-    assert not (tmp_path / "home" / "simulated").exists()
