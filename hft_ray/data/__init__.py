@@ -7,7 +7,7 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
-from hft_ray.data.encode import IGNORED, Encoded, encode, leading_bos
+from hft_ray.data.encode import IGNORED, Encoded, encode, encode_text, leading_bos
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.packing import require_isolation
@@ -30,6 +30,7 @@ __all__ = [
     "convert",
     "detect",
     "encode",
+    "encode_text",
     "leading_bos",
     "locate",
     "prepare",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -45,14 +45,24 @@ def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Trai
         ConfigError: The data cannot be read, records are not of the format, the chat template
             cannot render them, or no example has a trained token.
     """
-    root = cache / "data"
+    folder = once(cache / "data", _key(data, tokenizer), lambda: _make(data, tokenizer))
+    return TrainingSet.load(folder)
+
+
+def once(root: Path, key: str, make: Callable[[], TrainingSet]) -> Path:
+    """Return the folder ``root/KEY`` of what ``make`` gives, which is called if there is none.
+
+    The folder appears only when it is complete; processes that ask at the same time wait.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    key = _key(data, tokenizer)
     folder = root / key
     with FileLock(root / f"{key}.lock"):
         if not folder.exists():
-            _make(data, tokenizer, folder)
-    return TrainingSet.load(folder)
+            made = make()
+            with TemporaryDirectory(dir=root, prefix="making-") as place:
+                made.save(Path(place, "set"))
+                Path(place, "set").replace(folder)
+    return folder
 
 
 def _key(data: Data, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -60,12 +70,12 @@ def _key(data: Data, tokenizer: PreTrainedTokenizerBase) -> str:
         "version": _VERSION,
         "content": fingerprint(data.train, path=_SETTING, split=data.split),
         "settings": data.model_dump(include={"format", "limit", "max_length", "packing"}),
-        "tokenizer": _describe(tokenizer),
+        "tokenizer": describe_tokenizer(tokenizer),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Return all that decides how the tokenizer encodes."""
     if not tokenizer.is_fast:
         return {"name": tokenizer.name_or_path}
@@ -77,8 +87,8 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     return {"state": state, "template": tokenizer.chat_template, "special": special}
 
 
-def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Encode the data and put it into ``folder``, which appears only when it is complete."""
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase) -> TrainingSet:
+    """Read and encode the data."""
     records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
     examples = convert_all(records, _format(data, records))
     encoded = _encode_all(records, examples, tokenizer, data.max_length)
@@ -95,9 +105,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
             "%d of all have no trained token left and were dropped",
             *(data.train, made.cut, len(records), data.max_length, made.dropped),
         )
-    with TemporaryDirectory(dir=folder.parent, prefix="making-") as place:
-        made.save(Path(place, "set"))
-        Path(place, "set").replace(folder)
+    return made
 
 
 def read_examples(data: Data) -> list[Example]:

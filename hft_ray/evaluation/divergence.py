@@ -27,12 +27,13 @@ import torch
 from torch import Tensor
 
 from hft_ray.config import ConfigError, Divergence, Problem
+from hft_ray.data import encode_text
 from hft_ray.evaluation.items import Passage
 from hft_ray.evaluation.multiple_choice import encode_pair
 from hft_ray.evaluation.prompting import gap, render_prompt, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import encode_text, sequence_logits
+from hft_ray.evaluation.tokens import sequence_logits
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
