@@ -10,6 +10,7 @@ from hft_ray.config.evaluation import (
     MultipleChoice,
     OnRecords,
     Perplexity,
+    Preference,
 )
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
 from hft_ray.config.search import Choices, Interval, Scheduler, Search
@@ -33,6 +34,7 @@ __all__ = [
     "MultipleChoice",
     "OnRecords",
     "Perplexity",
+    "Preference",
     "Problem",
     "Scheduler",
     "Search",

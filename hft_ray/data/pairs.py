@@ -77,6 +77,12 @@ class PairSet:
         return self.sequences[2 * index], self.sequences[2 * index + 1]
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens of the longer sequence of each pair, [n]."""
+        lengths: list[int] = np.diff(self.sequences.ends, prepend=0).reshape(-1, 2).max(1).tolist()
+        return lengths
+
+    @property
     def identity(self) -> str:
         """Hash of all that the set was made of."""
         return self.sequences.identity

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 DATA = make_data.TABLES
 FIELDS = {
     "facts.jsonl": {"prompt": str, "completion": str},
+    "preference_train.jsonl": {"prompt": str, "chosen": str, "rejected": str},
+    "preference_test.jsonl": {"prompt": str, "chosen": str, "rejected": str},
     "task_train.jsonl": {"prompt": str, "completion": str},
     "task_test.jsonl": {"prompt": str, "answer": str},
     "general.jsonl": {"prompt": str, "answer": str},
