@@ -11,6 +11,7 @@ from hft_ray.config.evaluation import (
     OnRecords,
     Perplexity,
 )
+from hft_ray.config.method import Method
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
 from hft_ray.config.search import Choices, Interval, Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
@@ -29,6 +30,7 @@ __all__ = [
     "Generation",
     "Interval",
     "LmEval",
+    "Method",
     "Model",
     "MultipleChoice",
     "OnRecords",
