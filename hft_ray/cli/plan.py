@@ -29,12 +29,13 @@ def plan(
     from hft_ray.ranks import Ranks
     from hft_ray.training import Workspace, check
     from hft_ray.training.plan import plan as make_plan
+    from hft_ray.training.stages import make_stages
 
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     trusted = check(config, workspace, str(file), trust_hub=True)
-    known = not {config.data.train, config.model.name} & set(trusted)
-    examples = len(workspace.training_set(config.model, config.data)) if known else None
-    planned = make_plan(config, workspace, examples)
+    names = {config.model.name, config.data.train, config.data.preferences}
+    stages = None if names & set(trusted) else make_stages(config, workspace)
+    planned = make_plan(config, workspace, stages)
     if as_json:
         typer.echo(json.dumps(planned))
     else:

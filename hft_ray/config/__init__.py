@@ -16,6 +16,7 @@ from hft_ray.config.method import Method
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
 from hft_ray.config.search import Choices, Interval, Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
+from hft_ray.config.stages import Preferences, StageEntry
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
@@ -37,10 +38,12 @@ __all__ = [
     "OnRecords",
     "Perplexity",
     "Preference",
+    "Preferences",
     "Problem",
     "Scheduler",
     "Search",
     "Selection",
+    "StageEntry",
     "Tracking",
     "Training",
     "Variants",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hft_ray.config.section import Section
+from hft_ray.config.stages import Preferences
 
 
-class Method(Section):
+class Method(Preferences):
     """What training minimises, and in which stages. ``method: KIND`` is short for
     ``method: {kind: KIND}``."""
 
-    kind: Literal["sft"] = "sft"
-    """sft: supervised fine-tuning, loss on the answers only."""
+    kind: Literal["sft", "dpo"] = "sft"
+    """sft: supervised fine-tuning, loss on the answers only; dpo: direct preference
+    optimisation, whose records are in data.train."""

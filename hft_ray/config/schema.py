@@ -6,16 +6,21 @@ Units are steps (optimizer steps), tokens, and fractions in (0, 1]. Defaults fol
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hft_ray.config.evaluation import EvaluationSection
 from hft_ray.config.method import Method
 from hft_ray.config.search import Search
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
+from hft_ray.config.stages import StageEntry, short_stages
 from hft_ray.config.training import Training
+
+Place = tuple[str | int, ...]
 
 
 class Model(Section):
@@ -38,8 +43,13 @@ class Data(Section):
 
     train: str = Field(min_length=1)
     """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH."""
-    format: Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text"] = "auto"
-    """How a record is written; auto looks at the keys of the first record."""
+    format: Literal[
+        "auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text", "preference"
+    ] = "auto"
+    """How a record is written; auto looks at the keys of the first record. Records for
+    dpo are written as preference."""
+    preferences: str | None = Field(default=None, min_length=1)
+    """Preference records of the dpo stages of `stages`; written like train."""
     split: str = "train"
     """Split of a hub data set."""
     limit: PositiveInt | None = None
@@ -82,6 +92,8 @@ class Config(Section):
     model: Model
     data: Data
     method: Method = Field(default_factory=Method)
+    stages: list[StageEntry] = Field(default_factory=list)
+    """Methods that one run goes through, one after another, in the place of method."""
     selection: Selection = Field(default_factory=Selection)
     training: Training = Field(default_factory=Training)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
@@ -98,3 +110,43 @@ class Config(Section):
     @classmethod
     def _method_kind(cls, method: Any) -> Any:
         return {"kind": method} if isinstance(method, str) else method
+
+    @field_validator("stages", mode="before", json_schema_input_type=list[StageEntry | str])
+    @classmethod
+    def _stage_kinds(cls, stages: Any) -> Any:
+        return short_stages(stages)
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> Config:
+        found = [*self._stages_and_preferences()]
+        if found:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError("value_error", message), loc=place, input=given
+                )
+                for place, message, given in found
+            ]
+            raise ValidationError.from_exception_data("FILE", details)
+        return self
+
+    def _stages_and_preferences(self) -> Iterator[tuple[Place, LiteralString, Any]]:
+        """Yield what stages and preferences need and have not, or have and nothing reads."""
+        method, data = self.method, self.data
+        kinds = [entry.kind for entry in self.stages]
+        if kinds and method.model_fields_set:
+            yield ("stages",), "cannot be given beside a method: they take its place", kinds
+        for place, settings, kind in (
+            (("method",), method, method.kind),
+            *((("stages", i), entry, entry.kind) for i, entry in enumerate(self.stages)),
+        ):
+            for key in settings.misplaced(kind):
+                yield (*place, key), "is not read by what is trained here", getattr(settings, key)
+        if "dpo" in kinds and data.preferences is None:
+            yield ("data", "preferences"), "is required where a stage is dpo", None
+        if "dpo" not in kinds and data.preferences is not None:
+            message: LiteralString = (
+                "is for a dpo stage of stages; method: dpo has its records in data.train"
+            )
+            yield ("data", "preferences"), message, data.preferences
+        if data.format != "auto" and (data.format == "preference") != (method.kind == "dpo"):
+            yield ("data", "format"), "does not fit the method", data.format

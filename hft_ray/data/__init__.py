@@ -16,6 +16,7 @@ from hft_ray.data.pairs import (
     Source,
     collate_pairs,
     encode_answers,
+    pair_source,
     prepare_pairs,
     read_pairs,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "encode_text",
     "leading_bos",
     "locate",
+    "pair_source",
     "prepare",
     "prepare_pairs",
     "read_examples",

@@ -119,6 +119,7 @@ def read_examples(data: Data) -> list[Example]:
 
 
 def _format(data: Data, records: Records) -> Format:
+    assert data.format != "preference", "these are pairs"
     if data.format != "auto":
         return data.format
     try:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hft_ray.config import ConfigError, Problem
+from hft_ray.config import ConfigError, Data, Problem
 from hft_ray.data.batches import Item, collate
 from hft_ray.data.cache import describe_tokenizer, once
 from hft_ray.data.chat import common_prefix, render_turns, require_template
@@ -57,6 +57,13 @@ class Source:
     split: str
     limit: int | None
     max_length: int
+
+
+def pair_source(data: Data) -> Source:
+    """Return where the section ``data`` of FILE has its preference records."""
+    key = "train" if data.preferences is None else "preferences"
+    name = data.preferences or data.train
+    return Source(name, f"data.{key}", data.split, data.limit, data.max_length)
 
 
 @dataclass(frozen=True)

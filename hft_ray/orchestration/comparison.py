@@ -82,7 +82,7 @@ def _notes(configs: Sequence[Config], fronts: Sequence[Front]) -> list[str]:
     """Return what differs and is worth knowing, one sentence each."""
     told = {
         "base models": [_model(config) for config in configs],
-        "training data": [config.data.train for config in configs],
+        "training data": [_data(config) for config in configs],
         "reference points (the worst of each objective is used)": [
             _text(front.reference_point) for front in fronts
         ],
@@ -93,6 +93,11 @@ def _notes(configs: Sequence[Config], fronts: Sequence[Front]) -> list[str]:
         for what, values in told.items()
         if len(set(values)) > 1
     ]
+
+
+def _data(config: Config) -> str:
+    names = (config.data.train, config.data.preferences)
+    return " and ".join(name for name in names if name)
 
 
 def _model(config: Config) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
-from hft_ray.data import locate, read_examples
+from hft_ray.data import locate, pair_source, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
+from hft_ray.training.dpo import SUMS
+from hft_ray.training.stages import has_pairs, kinds
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -58,6 +60,8 @@ def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
     known = [*metric_names(config.evaluation), *TRAINING_METRICS]
+    if has_pairs(config):
+        known += [f"train/{name}" for name in SUMS]
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
@@ -91,7 +95,8 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     model, evaluations = config.model, list(config.evaluation.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
-    places = {"model.name": model.name, "data.train": config.data.train}
+    sets = _data_sets(config, workspace)
+    places = {"model.name": model.name, **{path: name for path, (name, *_) in sets.items()}}
     places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
     trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
     known = len(problems)
@@ -99,14 +104,9 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         problems += _problems_of(lambda: workspace.tokenizer(model))
     # With a tokenizer everything is encoded; without one the files are still read.
     tokenizer = model.name not in trusted and len(problems) == known
-    if config.data.train not in trusted:
-        problems += _problems_of(
-            lambda: (
-                workspace.training_set(model, config.data)
-                if tokenizer
-                else read_examples(config.data)
-            )
-        )
+    for name, encode, read in sets.values():
+        if name not in trusted:
+            problems += _problems_of(encode if tokenizer else read)
     for path, item in evaluations:
         if isinstance(item, LmEval) and trust_hub:
             problems += _problems_of(functools.partial(known_harness, item, path))
@@ -117,6 +117,23 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         # One file may be used in several places. What was given need not be hashable.
         raise ConfigError({str(problem): problem for problem in problems}.values(), source)
     return trusted
+
+
+Step = Callable[[], object]
+
+
+def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Step, Step]]:
+    """Return setting -> name of the data set there, how to encode it, and how to read it alone."""
+    model, data = config.model, config.data
+    found: dict[str, tuple[str, Step, Step]] = {}
+    if "sft" in kinds(config):
+        encode: Step = functools.partial(workspace.training_set, model, data)
+        found["data.train"] = (data.train, encode, functools.partial(read_examples, data))
+    if has_pairs(config):
+        source = pair_source(data)
+        encode = functools.partial(workspace.pair_set, model, source)
+        found[source.setting] = (source.name, encode, functools.partial(read_pairs, source))
+    return found
 
 
 def _on_hub(name: str, path: str) -> bool:

@@ -21,21 +21,34 @@ which pairs share a micro-batch, a row or a rank.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hft_ray.config import Dpo
+from hft_ray.config import Preferences
 from hft_ray.data import PairSet, collate_pairs
+from hft_ray.evaluation.sharding import map_batches, scoring
+from hft_ray.ranks import Ranks
 from hft_ray.training.loss import IGNORED, answer_logprobs
 from hft_ray.training.objective import Batch, Loss
+from hft_ray.training.reference import Logprobs, ReferenceStore
+
+SUMS = (
+    "rewards_chosen",
+    "rewards_rejected",
+    "rewards_margin",
+    "rewards_accuracy",
+    "logprob_chosen",
+    "logprob_rejected",
+)
+"""What is measured of the pairs beside their loss; means over pairs are ``train/NAME``."""
 
 
 def preference_loss(
-    method: Dpo, logprobs: Tensor, reference: Tensor, lengths: Tensor
+    method: Preferences, logprobs: Tensor, reference: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of each pair [B], and the rewards of its answers [B, 2].
 
@@ -64,22 +77,27 @@ class DirectPreference:
         pairs: The tokenised pairs.
         pad_id: Token id of padding.
         capacity: Tokens of a row that several sequences share; ``None``: a row for each.
+        store: Where the reference is kept if it is the base.
+        batch_size: Pairs of a forward pass in which the reference is asked.
     """
 
-    def __init__(self, method: Dpo, pairs: PairSet, pad_id: int, capacity: int | None) -> None:
+    def __init__(
+        self,
+        method: Preferences,
+        pairs: PairSet,
+        pad_id: int,
+        capacity: int | None,
+        store: ReferenceStore,
+        batch_size: int,
+    ) -> None:
         self._method, self._pairs = method, pairs
         self._pad_id, self._capacity = pad_id, capacity
+        self._store, self._batch_size = store, batch_size
+        self._reference: Logprobs | None = None
         self.identity = pairs.identity
-        self.reference: NDArray[np.float32] | None = None
-        """log ref(y | x) of all pairs, [n, 2]: see ``reference``."""
 
     def __len__(self) -> int:
         return len(self._pairs)
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of the longer sequence of each pair, [n]."""
-        return self._pairs.lengths
 
     def units(self, indices: Sequence[int]) -> int:
         """Return the number of pairs."""
@@ -87,14 +105,46 @@ class DirectPreference:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return these pairs as one batch, with their reference."""
-        assert self.reference is not None
-        reference = torch.from_numpy(self.reference[list(indices)])
-        return self.plain_batch(indices) | {"reference": reference}
+        assert self._reference is not None, "the stage has not begun"
+        reference = torch.from_numpy(self._reference[list(indices)])
+        return self._collate(indices) | {"reference": reference}
 
-    def plain_batch(self, indices: Sequence[int]) -> Batch:
-        """Return these pairs as one batch, as the reference itself is asked."""
+    def _collate(self, indices: Sequence[int]) -> Batch:
         pairs = [self._pairs[index] for index in indices]
         return collate_pairs(pairs, self._pad_id, self._capacity)
+
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None) -> None:
+        """Take ``model`` for the reference: ask it once, or know what the base said before."""
+
+        def ask() -> Logprobs:
+            return self._ask(model, ranks)
+
+        self._reference = (
+            ask() if base is None else self._store.get([base, self.identity], ranks, ask)
+        )
+
+    def _ask(self, model: Any, ranks: Ranks) -> Logprobs:
+        """Return log ref(y | x) of all pairs, [n, 2]."""
+        device = next(model.parameters()).device
+
+        def compute(indices: list[int]) -> list[list[float]]:
+            batch = {key: value.to(device) for key, value in self._collate(indices).items()}
+            found: list[list[float]]
+            found = answer_logprobs(model, batch, 2 * len(indices)).view(-1, 2).tolist()
+            return found
+
+        with scoring(model):
+            rows = map_batches(compute, self._pairs.lengths, self._batch_size, ranks)
+        return np.array(rows, dtype=np.float32)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the reference, which no later model can give again."""
+        assert self._reference is not None
+        return {"reference": torch.from_numpy(self._reference)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over the reference."""
+        self._reference = state["reference"].numpy()
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the summed loss, and sums of what the rewards are."""
@@ -103,17 +153,14 @@ class DirectPreference:
         lengths = _lengths(batch, 2 * count).view(count, 2)
         losses, rewards = preference_loss(self._method, logprobs, batch["reference"], lengths)
         chosen, rejected = rewards.detach().unbind(dim=1)
-        return Loss(
-            losses.sum(),
-            {
-                "rewards_chosen": chosen.sum(),
-                "rewards_rejected": rejected.sum(),
-                "rewards_margin": (chosen - rejected).sum(),
-                "rewards_accuracy": (chosen > rejected).float().sum(),
-                "logprob_chosen": logprobs[:, 0].detach().sum(),
-                "logprob_rejected": logprobs[:, 1].detach().sum(),
-            },
+        found = (
+            chosen,
+            rejected,
+            chosen - rejected,
+            (chosen > rejected).float(),
+            *logprobs.detach().unbind(dim=1),
         )
+        return Loss(losses.sum(), {name: x.sum() for name, x in zip(SUMS, found, strict=True)})
 
 
 def _lengths(batch: Batch, count: int) -> Tensor:

@@ -19,12 +19,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from torch import nn
 
-from hft_ray.evaluation.sharding import map_batches, scoring
 from hft_ray.ranks import Ranks
-from hft_ray.training.dpo import DirectPreference
-from hft_ray.training.loss import answer_logprobs
 
 CODE_VERSION = 1
 """Raise this when a change to the code changes the numbers."""
@@ -33,32 +29,7 @@ _WAIT = 5.0
 """Seconds that rank 0 waits for another process before it tells its ranks that it still does."""
 
 Logprobs = NDArray[np.float32]
-
-
-def answers_logprobs(
-    objective: DirectPreference, model: nn.Module, ranks: Ranks, batch_size: int
-) -> Logprobs:
-    """Return log ref(y | x) of all pairs by ``model``, [n, 2] (a collective).
-
-    Args:
-        objective: The pairs.
-        model: The reference, on its device.
-        ranks: The processes that share the work.
-        batch_size: Most pairs of a forward pass.
-    """
-    device = next(model.parameters()).device
-
-    def compute(indices: list[int]) -> list[list[float]]:
-        batch = objective.plain_batch(indices)
-        batch = {key: value.to(device) for key, value in batch.items()}
-        found = answer_logprobs(model, batch, 2 * len(indices))
-        values: list[list[float]] = found.view(-1, 2).tolist()
-        return values
-
-    whole: Any = model
-    with scoring(whole):
-        rows = map_batches(compute, objective.lengths, batch_size, ranks)
-    return np.array(rows, dtype=np.float32)
+"""log ref(y | x) of the chosen and the rejected answer of every pair, [n, 2]."""
 
 
 class ReferenceStore:

@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hft_ray.config import Config, Training
-from hft_ray.data import batch_indices, steps_per_epoch
+from hft_ray.config import Config, Preferences, StageEntry, Training
+from hft_ray.data import batch_indices, pair_source, steps_per_epoch
 from hft_ray.selection import Schedule
+from hft_ray.training.dpo import DirectPreference
+from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.objective import Objective, SupervisedFineTuning
+from hft_ray.training.reference import ReferenceStore
 from hft_ray.training.schedule import learning_rate, total_steps
 from hft_ray.training.workspace import Workspace
 
@@ -30,27 +33,29 @@ class Stage:
         objective: What it minimises.
         start: Its first optimizer step in the run.
         steps: Number of its steps.
+        training: The section of FILE with what the stage says otherwise.
     """
 
     name: str
     objective: Objective
     start: int
     steps: int
+    training: Training
 
     @property
     def end(self) -> int:
         """The first step after it."""
         return self.start + self.steps
 
-    def indices(self, step: int, training: Training) -> list[int]:
+    def indices(self, step: int) -> list[int]:
         """Return the examples of the run's step ``step``."""
-        number = step - self.start
+        number, training = step - self.start, self.training
         return batch_indices(number, len(self.objective), training.batch_size, training.seed)
 
-    def rate(self, step: int, training: Training, round_start: int) -> float:
+    def rate(self, step: int, round_start: int) -> float:
         """Return the learning rate of the run's step ``step``, in a round since ``round_start``."""
         since = max(0, round_start - self.start)
-        return learning_rate(step - self.start, self.steps, training, since)
+        return learning_rate(step - self.start, self.steps, self.training, since)
 
 
 def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
@@ -59,10 +64,48 @@ def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
     Raises:
         ConfigError: Data cannot be read or has no example.
     """
-    data = workspace.training_set(config.model, config.data)
+    entries: list[tuple[str, Preferences, Training]]
+    if config.stages:
+        entries = [(entry.kind, entry, _training(config, entry)) for entry in config.stages]
+    else:
+        entries = [(config.method.kind, config.method, config.training)]
+    stages: list[Stage] = []
+    for kind, settings, training in entries:
+        objective = _objective(config, workspace, kind, settings)
+        start = stages[-1].end if stages else 0
+        steps = total_steps(training, len(objective))
+        stages.append(Stage(kind, objective, start, steps, training))
+    return stages
+
+
+def kinds(config: Config) -> list[str]:
+    """Return what the stages of a run minimise: ``sft``, ``dpo``."""
+    return [entry.kind for entry in config.stages] or [config.method.kind]
+
+
+def has_pairs(config: Config) -> bool:
+    """Whether a run trains on preference pairs."""
+    return "dpo" in kinds(config)
+
+
+def _training(config: Config, entry: StageEntry) -> Training:
+    """Return the section ``training`` for one stage."""
+    changed = entry.model_dump(include={"steps", "epochs", "learning_rate"}, exclude_none=True)
+    if "steps" in changed or "epochs" in changed:
+        changed = {"steps": None, "epochs": None} | changed
+    return config.training.model_copy(update=changed)
+
+
+def _objective(config: Config, workspace: Workspace, kind: str, settings: Preferences) -> Objective:
     pad = workspace.tokenizer(config.model).pad_token_id
-    objective = SupervisedFineTuning(data, pad)
-    return [Stage("sft", objective, 0, total_steps(config.training, len(objective)))]
+    if kind == "sft":
+        return SupervisedFineTuning(workspace.training_set(config.model, config.data), pad)
+    data = config.data
+    pairs = workspace.pair_set(config.model, pair_source(data))
+    capacity = data.max_length if data.packing else None
+    store = ReferenceStore(workspace.cache)
+    size = micro_batch_size(config.training, workspace.ranks.size)
+    return DirectPreference(settings, pairs, pad, capacity, store, size)
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
 from hft_ray.config import Config, Data, EvaluationSection, Model
-from hft_ray.data import TrainingSet, prepare
+from hft_ray.data import PairSet, Source, TrainingSet, prepare, prepare_pairs
 from hft_ray.evaluation import BaseScores, Suite
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, build_catalog
@@ -67,6 +67,13 @@ class Workspace:
         """Return the encoded training data, encoded once for all processes and runs."""
         tokenizer = self.tokenizer(model)
         return self._keep("data", (model, data), lambda: prepare(data, tokenizer, self.cache))
+
+    def pair_set(self, model: Model, source: Source) -> PairSet:
+        """Return the encoded preference pairs, encoded once for all processes and runs."""
+        tokenizer = self.tokenizer(model)
+        return self._keep(
+            "pairs", (model, source), lambda: prepare_pairs(source, tokenizer, self.cache)
+        )
 
     def suite(self, model: Model, section: EvaluationSection) -> Suite:
         """Return the loaded evaluations."""
