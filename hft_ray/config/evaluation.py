@@ -112,10 +112,10 @@ class Preference(_OnRecords):
     prefers."""
 
     kind: Literal["preference"]
-    metric: Literal["reward_accuracy", "logprob_accuracy"] = "reward_accuracy"
+    metric: Literal["reward_accuracy", "reward_margin", "logprob_accuracy"] = "reward_accuracy"
     """reward_accuracy: the chosen answer's log-probability has risen more since the base than the
-    rejected one's, which is DPO's implicit reward; the base itself has 0.5. logprob_accuracy: the
-    chosen answer is the likelier one."""
+    rejected one's, which is DPO's implicit reward; the base itself has 0.5. reward_margin: by how
+    much more, in nats; the base has 0. logprob_accuracy: the chosen answer is the likelier one."""
     normalize: bool = False
     """Divide each answer's log-probability by its tokens."""
     max_length: Annotated[int, Field(ge=8)] = 512

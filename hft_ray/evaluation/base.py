@@ -88,7 +88,7 @@ class BaseScores:
 
 def _compares(evaluation: Evaluation) -> bool:
     """Whether its scores depend on the base."""
-    rewards = isinstance(evaluation, Preference) and evaluation.metric == "reward_accuracy"
+    rewards = isinstance(evaluation, Preference) and evaluation.metric != "logprob_accuracy"
     return rewards or evaluation.kind == "kl"
 
 

@@ -7,8 +7,9 @@ the base. A pair with the chosen answer w and the rejected answer l counts as
     reward_accuracy     1 if h(w) - g(w) > h(l) - g(l): the implicit reward of DPO (Rafailov et al.,
                         arXiv 2305.18290, sec. 4) is beta times these differences
 
-else 0, and 1/2 where both sides are equal: the base has a reward accuracy of exactly 0.5. With
-``normalize`` each side is divided by the answer's tokens.
+else 0, and 1/2 where both sides are equal: the base has a reward accuracy of exactly 0.5. The
+metric ``reward_margin`` is the mean of the difference of the two sides, in nats. With ``normalize``
+each side is divided by the answer's tokens.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class PreferenceScorer:
         if self._evaluation.normalize:
             values = values / np.reshape(self._counts, (-1, 2))
         chosen, rejected = values.T
+        if self._evaluation.metric == "reward_margin":
+            return Score.of("reward_margin", (chosen - rejected).tolist(), worst=0.0)
         # What is no number is wrong.
         right = np.where(chosen > rejected, 1.0, np.where(chosen == rejected, 0.5, 0.0))
         return Score.of(self._evaluation.metric, right.tolist(), worst=0.0)

@@ -133,6 +133,7 @@ def _scorer(
     if isinstance(evaluation, Divergence):
         return DivergenceScorer(evaluation, load_passages(evaluation, path), tokenizer, path)
     if isinstance(evaluation, Preference):
-        kind = RewardScorer if evaluation.metric == "reward_accuracy" else PreferenceScorer
+        plain = evaluation.metric == "logprob_accuracy"
+        kind = PreferenceScorer if plain else RewardScorer
         return kind(evaluation, load_pairs(evaluation, path), tokenizer, path)
     return HarnessScorer(evaluation, tokenizer, path)
