@@ -12,8 +12,9 @@ from hft_ray.config.evaluation import (
     Perplexity,
 )
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
-from hft_ray.config.search import Choices, Interval, Scheduler, Search
+from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
+from hft_ray.config.space import Choices, Interval
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
