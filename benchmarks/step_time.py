@@ -31,7 +31,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -45,6 +45,7 @@ from step_work import with_trainer as with_trainer_steps
 
 from hft_ray.config import Selection
 from hft_ray.ranks import Ranks
+from hft_ray.selection import Catalog
 from hft_ray.training.audit import Audit
 from hft_ray.training.checkpoint import Manifest, read, write
 from hft_ray.training.engine import Engine
@@ -75,11 +76,11 @@ def early_stop_cases(layers: int) -> list[Case]:
     ]
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table, row by row as they come."""
     print(f"\n### {title}\n")
     print("| " + " | ".join(columns) + " |")
-    print("|" + " --- |" + " ---: |" * (len(columns) - 1))
+    print("|" + " --- |" + " ---: |" * (len(columns) - 1), flush=True)
     for row in rows:
         print("| " + " | ".join(row) + " |", flush=True)
 
@@ -131,7 +132,7 @@ def steps_part(setup: Setup, rounds: int) -> bool:
                 f"{middle(in_steps):.2f}",
             ]
         )
-    columns = ["trained", "share", "step, s", "tokens/s", "of full", "arithmetic"]
+    columns = ["trained", "share", "step, s", "trained tokens/s", "of full", "arithmetic"]
     columns += ["re-selection, s", "first step's extra, s", "re-selection, steps"]
     print_table(f"Steps (medians of {rounds} rounds)", columns, rows)
     rate = _matrix_rate(setup, here)
@@ -178,7 +179,15 @@ def _matrix_rate(setup: Setup, here: Here) -> float:
 
 def trainer_part(setup: Setup, pairs: int) -> bool:
     """Compare with Trainer; return whether a step here is at least as fast, full and half."""
-    rows, fast = [], True
+    ratios: list[float] = []
+    columns = ["trained", "here, s", "Trainer, s", "here / Trainer", "middle half"]
+    rows = _against_trainer(setup, pairs, ratios)
+    print_table(f"Against Trainer (medians of {pairs} pairs)", columns, rows)
+    return max(ratios) <= 1.0
+
+
+def _against_trainer(setup: Setup, pairs: int, medians: list[float]) -> Iterator[list[str]]:
+    """Yield the rows of the table; add the median ratio of each to ``medians``."""
     for case, trained in ((FULL, 1.0), (HALF, 1.0), (HALF, 0.25)):
         here = Here(setup, trained)
         here.engine.select(case.draw(here.catalog))
@@ -186,21 +195,16 @@ def trainer_part(setup: Setup, pairs: int) -> bool:
         here.engine.close()
         ours, theirs = times.here[WARM_UP:], times.trainer[WARM_UP:]
         ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-        fast &= middle(ratios) <= 1.0
+        medians.append(middle(ratios))
         what = "every token" if trained == 1.0 else f"the last {trained:.0%}"
         quarter = len(ratios) // 4
-        rows.append(
-            [
-                f"{case.name}, loss on {what}",
-                f"{middle(ours):.2f}",
-                f"{middle(theirs):.2f}",
-                f"{middle(ratios):.2f}",
-                f"{ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f}",
-            ]
-        )
-    columns = ["trained", "here, s", "Trainer, s", "here / Trainer", "middle half"]
-    print_table(f"Against Trainer (medians of {pairs} pairs)", columns, rows)
-    return fast
+        yield [
+            f"{case.name}, loss on {what}",
+            f"{middle(ours):.2f}",
+            f"{middle(theirs):.2f}",
+            f"{middle(ratios):.2f}",
+            f"{ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f}",
+        ]
 
 
 def rounds_part(setup: Setup, times: int) -> None:
@@ -273,7 +277,11 @@ def memory_part(setup: Setup) -> None:
     here = Here(setup)
     catalog, bf16 = here.catalog, setup.numerics.dtype == torch.bfloat16
     del here
-    rows = []
+    columns = ["trained", "peak, GB", "weights, gradients, optimizer, GB"]
+    print_table("Peak memory", columns, _peaks(setup, catalog, bf16))
+
+
+def _peaks(setup: Setup, catalog: Catalog, bf16: bool) -> Iterator[list[str]]:
     runs = [(case, False) for case in (*CASES, *early_stop_cases(catalog.layers))]
     runs += [(FULL, True), (HALF, True)]
     context = get_context("spawn")
@@ -282,9 +290,7 @@ def memory_part(setup: Setup) -> None:
             peak = pool.submit(peak_memory, setup, case, trainer).result()
         least = bound(catalog, case.draw(catalog), bf16).bytes
         name = f"{case.name}, Trainer" if trainer else case.name
-        rows.append([name, f"{peak / 1e9:.2f}", f"{least / 1e9:.2f}"])
-    columns = ["trained", "peak, GB", "weights, gradients, optimizer, GB"]
-    print_table("Peak memory", columns, rows)
+        yield [name, f"{peak / 1e9:.2f}", f"{least / 1e9:.2f}"]
 
 
 def _processor() -> str:

@@ -53,8 +53,8 @@ def memory_per_worker(
     """
     stage, weight = training.zero_stage, 2 if bf16 else 4
     offloaded = training.offload == "optimizer"
-    # bf16 keeps an fp32 master copy of what is trained beside the moments.
-    state = ADAM_STATE_BYTES + (4 if bf16 else 0)
+    # Beside the moments stands an fp32 copy of what is trained; ZeRO 1 to 3 keep one of fp32 too.
+    state = ADAM_STATE_BYTES + (4 if bf16 or stage else 0)
     tokens = micro_batch * length
     per_unit = (2 if training.gradient_checkpointing else 34) * weight // 2
     hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)

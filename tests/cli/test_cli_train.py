@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import yaml
+from matplotlib.image import imread
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 CHANGES = {
@@ -70,6 +71,7 @@ def test_json_is_all_that_is_printed(alone):
     assert json.loads(done.stdout) == result(alone)
     assert done.stderr == ""
     assert (folder / "out" / "train-0.log").is_file()
+    assert imread(folder / "out" / "selection.png").shape[:2] == (900, 1260)
 
 
 def test_torchrun_gives_the_same_result(alone, under_torchrun):

@@ -33,7 +33,7 @@ from hft_ray.training.kept import size_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-TRIALS = [f"t{number:04d}" for number in range(5)]
+TRIALS = [f"t{number:04d}" for number in range(4)]
 
 
 @pytest.fixture(scope="module")

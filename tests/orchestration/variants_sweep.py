@@ -46,7 +46,7 @@ def make_content(tiny_file: dict[str, Any], folder: Path) -> dict[str, Any]:
         "general": [perplexity("texts", others)],
     }
     content["search"] = {
-        "trials": 5,
+        "trials": 4,
         "disk_bytes": BUDGET,
         "objectives": OBJECTIVES,
         "reference_point": {"task/score": -6.0, "forgetting/mean": 0.5},
@@ -57,7 +57,6 @@ def make_content(tiny_file: dict[str, Any], folder: Path) -> dict[str, Any]:
             settings(0.25, 0, 3e-3),
             settings(0.25, 0, 3e-3),
             settings(0.25, 3, 1.5e-2),
-            settings(0.5, 0, 2e-3),
         ],
     }
     return content
@@ -90,7 +89,7 @@ class Watched:
         self.driver.wait_for_event("started", KILLED)
         end = time.monotonic() + 60
         while max(self.reported(KILLED), default=0) < 16 and time.monotonic() < end:
-            time.sleep(0.02)
+            time.sleep(0.05)
         (worker,) = self.driver.workers()
         os.kill(worker.pid, signal.SIGKILL)
         code = self.driver.wait()
@@ -105,6 +104,6 @@ class Watched:
 
     def _sample(self) -> None:
         folder = self.root / "sweeps" / NAME / "checkpoints"
-        while not self._done.wait(0.01):
+        while not self._done.wait(0.02):
             self.sizes.append(size_of(self.weights))
             self.checkpoints.append({path.name for path in folder.glob("*")})

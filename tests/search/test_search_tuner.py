@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 
 import optuna
 import pytest
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 from hft_ray.config.load import validate
 from hft_ray.orchestration.cluster import QUIET
 from hft_ray.search import Study
+from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
 
 pytestmark = pytest.mark.cluster
@@ -124,3 +126,83 @@ def test_every_end_reaches_the_study(ray_cluster, tmp_path):
     assert reasons[1] == reasons[5] == "the trial ended without a result"
     assert reasons[2] == reasons[3] == "no finite value for task/score"
     assert study.next_trial() is None
+
+
+def make_learner():
+    from ray import tune
+
+    class Learns(tune.Trainable):
+        """Reports three times, and ends where it is when it finds that it was asked to stop."""
+
+        def setup(self, config):
+            self.trial, self.done_steps = config["trial"], 0
+            self.asked = Path(json.loads(config["params"])["model.name"]) / self.trial
+
+        def reset_config(self, new_config):
+            self.setup(new_config)
+            return True
+
+        def step(self):
+            self.done_steps += 10
+            # t0000 is full fine-tuning and the worst of all.
+            quality = [0.1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3][int(self.trial[1:])]
+            values = {"task/score": quality, "forgetting/mean": 1 - quality}
+            stop = self.asked.exists()
+            outcome = None
+            if stop or self.done_steps == 40:
+                state = "stopped" if stop else "complete"
+                outcome = {"state": state, "step": self.done_steps, "values": values}
+            return {
+                **values,
+                "hft_step": self.done_steps,
+                "outcome": None if outcome is None else json.dumps(outcome),
+                "done": outcome is not None,
+            }
+
+    return Learns
+
+
+def test_the_rungs_stop_trials_of_a_tuner(ray_cluster, tmp_path):
+    from ray import tune
+
+    raw = {
+        "name": "s",
+        "model": str(tmp_path),
+        "data": {"train": "t.jsonl"},
+        "training": {"steps": 40},
+        "evaluation": {"every": 10},
+        "search": {
+            "space": {"model.name": [str(tmp_path)]},
+            "trials": 8,
+            "scheduler": {"kind": "asha", "eta": 2},
+        },
+    }
+    study = Study(validate(raw, "test.yaml"), tmp_path / "search.jsonl")
+    scheduler = StudyScheduler(study, lambda trial: (tmp_path / trial).touch())
+    tuner = tune.Tuner(
+        tune.with_resources(make_learner(), {"cpu": 0.5}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(study),
+            scheduler=scheduler,
+            num_samples=50,
+            max_concurrent_trials=1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="rungs",
+            storage_path=str(tmp_path / "tune"),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+        ),
+    )
+    tuner.fit()
+    states = [known.result["state"] for known in study.trials()]
+    # One after the other, each worse than the one before; half of those on a rung go on, so of the
+    # first three the one that is second.
+    assert states == [*["complete"] * 3, *["pruned"] * 5]
+    reasons = {known.result["reason"] for known in study.trials()[3:]}
+    assert all("stops at rung 10" in reason or "stops at rung 20" in reason for reason in reasons)
+    # Asked at the report of a rung, they leave at the next one.
+    assert {known.result["step"] for known in study.trials()[3:]} <= {20, 30}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footprint_cases import SHORT, memory_job, reselections_job, state_job, wide_model
+from footprint_cases import SHORT, deep_model, memory_job, reselections_job, state_job
 from lives_cases import (
     DEATHS,
     REFUSED,
@@ -96,18 +96,16 @@ def dropout_model(tiny_models, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def wide_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
+def deep_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
     """A FILE on a model that is large enough for percentages of its memory."""
-    folder = tmp_path_factory.mktemp("wide") / "model"
+    folder = tmp_path_factory.mktemp("deep") / "model"
     shutil.copytree(tiny_models["untied"], folder)
-    wide_model(folder)
+    deep_model(folder)
     return tiny_file | {"model": str(folder)}
 
 
 @pytest.fixture(scope="session")
-def lives(
-    tiny_file, tiny_models, wide_file, dropout_model, one_rank, two_ranks, tmp_path_factory
-) -> Lives:
+def lives(tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("lives")
     jobs = []
     for (setting, ranks), death in DEATHS.items():
@@ -116,8 +114,6 @@ def lives(
     for ranks, runs in ((1, two_ranks), (2, one_rank)):
         cases = {f"zero{stage}-carry": runs for stage in STAGES}
         jobs.append(_elsewhere(folder, ranks, cases))
-        jobs += [state_job(ranks, wide_file), memory_job(ranks, wide_file)]
-        jobs.append(reselections_job(ranks, tiny_file, SHORT))
     file = killed_file(tiny_file, dropout_model, SETTING)
     evaluation = {"changes": {"evaluation": tiny_file["evaluation"]}}
     refused = REFUSED | {"model": {"changes": {"model": tiny_models["tied"]}}}
@@ -125,6 +121,16 @@ def lives(
     jobs.append(resume_job(folder, file, "damaged", SETTING, cases))
     cases = {"rate": REFUSED["rate"], "truncated": RESUMED_DAMAGED["truncated"]}
     jobs.append(resume_job(folder, file, "damaged-2", SETTING, cases, ranks=2))
+    return start_lives(folder, jobs)
+
+
+@pytest.fixture(scope="session")
+def engines(tiny_file, deep_file, tmp_path_factory) -> Lives:
+    folder = tmp_path_factory.mktemp("engines")
+    jobs = []
+    for ranks in (1, 2):
+        jobs += [state_job(ranks, tiny_file), memory_job(ranks, deep_file)]
+        jobs.append(reselections_job(ranks, tiny_file, SHORT[ranks]))
     return start_lives(folder, jobs)
 
 

@@ -34,8 +34,9 @@ class Bench:
         self.data = workspace.training_set(config.model, config.data)
         self.at = 0
 
-    def draw(self, round: int) -> Draw:
-        return draw(self.workspace.catalog(self.config.model), self.config.selection, round)
+    def draw(self, round: int, **changes: Any) -> Draw:
+        selection = self.config.selection.model_copy(update=changes)
+        return draw(self.workspace.catalog(self.config.model), selection, round)
 
     def batch(self, step: int, share: bool = True) -> tuple[dict[str, Tensor], int]:
         """Return this rank's share of a batch, or all of it, and its trained tokens in all."""

@@ -7,16 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import torch
+from deepspeed.runtime.base_optimizer import DeepSpeedOptimizer
+from deepspeed.runtime.engine import DeepSpeedEngine
+from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 from engine_jobs import Bench, bench
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw
 from hft_ray.training import Workspace, run
+from hft_ray.training.engine import Engine
+from hft_ray.training.loss import answer_loss
 
 HOOKS = (
     "_forward_hooks",
@@ -57,26 +64,11 @@ def reselections(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, A
     results = {}
     for name, file in cases.items():
         workspace = _Seen(root, ranks, torch.device("cpu"))
-        counts: list[dict[str, int]] = []
-        resident: list[int] = []
-
-        def report(
-            step: int,
-            metrics: dict[str, float],
-            scored: bool,
-            workspace: _Seen = workspace,
-            counts: list[dict[str, int]] = counts,
-            resident: list[int] = resident,
-        ) -> bool:
-            counts.append(held(workspace.seen))
-            resident.append(psutil.Process().memory_info().rss)
-            return False
-
-        outcome = run(Config.model_validate(file), workspace, report)
+        with _watched(workspace) as found:
+            outcome = run(Config.model_validate(file), workspace, lambda *_: False)
         results[name] = {
             "rounds": len(outcome.selection),
-            "counts": counts,
-            "resident": resident,
+            **found,
             "after": held(workspace.seen),
         }
         workspace.seen = None
@@ -85,27 +77,44 @@ def reselections(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, A
     return results
 
 
+@contextmanager
+def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
+    """Note after every step, on every rank, what is held and resident."""
+    found: dict[str, list[Any]] = {"counts": [], "resident": []}
+    step = Engine.step
+
+    def watched(engine: Engine, *arguments: Any) -> Tensor:
+        loss = step(engine, *arguments)
+        found["counts"].append(held(workspace.seen))
+        found["resident"].append(psutil.Process().memory_info().rss)
+        return loss
+
+    with mock.patch.object(Engine, "step", watched):
+        yield found
+
+
 def engines() -> int:
-    """Count the engines, optimizers and their parts of DeepSpeed that are alive."""
-    parts = ("deepspeed.runtime.engine", "deepspeed.runtime.zero.", "deepspeed.runtime.bf16")
-    objects = [each for each in gc.get_objects() if str(type(each).__module__).startswith(parts)]
-    return len(objects)
+    """Count the engines of DeepSpeed that are alive, with their parts and the models."""
+    kinds = (DeepSpeedEngine, DeepSpeedOptimizer, PartitionedParameterCoordinator, PreTrainedModel)
+    return sum(issubclass(type(each), kinds) for each in gc.get_objects())
 
 
 def memory(
     ranks: Ranks, root: Path, file: dict[str, Any], cases: dict[str, dict[str, Any]]
 ) -> dict[str, list[dict[str, int]]]:
-    """Measure what an engine holds between the backward pass and the step: name -> changes."""
-    return {name: _memory(ranks, root, file, changes) for name, changes in cases.items()}
+    """Measure what engines hold that follow one another on a model: name -> changes of FILE.
+
+    ``ratios`` among the changes are those of the draws.
+    """
+    return {name: _memory(ranks, root, file, **changes) for name, changes in cases.items()}
 
 
 def _memory(
-    ranks: Ranks, root: Path, file: dict[str, Any], changes: dict[str, Any]
+    ranks: Ranks, root: Path, file: dict[str, Any], ratios: list[float], **changes: Any
 ) -> list[dict[str, int]]:
-    rounds = changes.pop("rounds")
     with bench(ranks, root, file, **changes) as one:
         before = bytes_beside(one.model)
-        return [_held_by(one, one.draw(round), before) for round in range(rounds)]
+        return [_held_by(one, one.draw(0, ratio=ratio), before) for ratio in ratios]
 
 
 def _held_by(one: Bench, drawn: Draw, before: int) -> dict[str, int]:
@@ -114,8 +123,8 @@ def _held_by(one: Bench, drawn: Draw, before: int) -> dict[str, int]:
     one.steps(1)
     # Once more as far as the backward pass, beside the state that the first step made.
     engine = one.engine._deepspeed
-    batch, _ = one.batch(1)
-    engine.backward(engine(**batch, use_cache=False).loss)
+    batch, tokens = one.batch(1)
+    one.engine._backward(answer_loss(engine, batch) / tokens)
     found = bytes_beside(one.model) - before
     engine.step()
     trained = [one.model.get_parameter(name) for name in drawn.parameters]

@@ -163,6 +163,13 @@ def killing_jobs(
     return jobs
 
 
+def preparing_job(out: Path, file: dict[str, Any]) -> dict[str, Any]:
+    """Return a run of one step, after which data and base scores lie ready for all others."""
+    case = {"file": merged(file, {"training.steps": 1}), "out": str(out / "prepared")}
+    arguments = {"cases": {"run": case}}
+    return {"name": "prepared", "ranks": 1, "do": "lives_jobs.train", "with": arguments}
+
+
 def resume_job(
     out: Path, file: dict[str, Any], name: str, setting: str, cases: dict[str, Any], ranks: int = 1
 ) -> dict[str, Any]:

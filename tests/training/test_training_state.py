@@ -6,10 +6,10 @@ from training_cases import STAGES
 
 
 @pytest.fixture(params=[1, 2])
-def state(request, lives):
+def state(request, engines):
     """What the engines on one rank, then those on two, came to: rank by rank."""
-    assert lives.codes(f"state-{request.param}") == [0] * request.param, lives.log("state")
-    return [lives.result(f"state-{request.param}", rank) for rank in range(request.param)]
+    assert engines.codes(f"state-{request.param}") == [0] * request.param, engines.log("state")
+    return [engines.result(f"state-{request.param}", rank) for rank in range(request.param)]
 
 
 def kinds(precision):
@@ -51,8 +51,8 @@ def test_a_kept_matrix_evolves_as_under_an_optimizer_that_was_never_rebuilt(stat
         assert max(rank[f"reference-{stage}-{policy}"]) < 1e-6
 
 
-def test_the_comparison_tells_policies_apart(lives):
-    found = lives.result("state-1")
+def test_the_comparison_tells_policies_apart(engines):
+    found = engines.result("state-1")
     assert max(found["reference-2-reset"]) < 1e-6
     for policy in ("reset", "store"):
         assert max(found[f"other-{policy}"]) > 4e-6

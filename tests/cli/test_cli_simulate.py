@@ -1,0 +1,108 @@
+"""``hft-ray tune --simulate``: a sweep from a table, through the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import yaml
+
+from hft_ray.cli.main import main
+
+FILE = {
+    "name": "s",
+    "model": "nowhere/model",
+    "data": {"train": "nowhere.jsonl"},
+    "training": {"steps": 90},
+    "evaluation": {"every": 10},
+    "search": {
+        "space": {"selection.ratio": {"low": 0.1, "high": 0.9}},
+        "trials": 25,
+        "sampler": "random",
+        "scheduler": "asha",
+    },
+    "cluster": {"groups": 4},
+}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """FILE and a table of 30 curves: more trained learns more and loses more."""
+    monkeypatch.setenv("HFT_RAY_HOME", str(tmp_path / "home"))
+    rows = [{"params": {}, "step": 0, "metrics": {"task/score": 0.1, "forgetting/mean": 0.0}}]
+    for number in range(30):
+        ratio = (number + 1) / 30
+        for step in (10, 30, 90):
+            metrics = {"task/score": step / 90 * ratio, "forgetting/mean": step / 90 * ratio**2}
+            if number % 3 == 0:
+                # A third is clearly worse, so that there is something to stop.
+                metrics = {"task/score": 0.02, "forgetting/mean": 1.0 + ratio}
+            params = {"selection.ratio": ratio}
+            rows.append({"params": params, "step": step, "metrics": metrics, "seconds": step * 2.0})
+    rows[0]["seconds"] = 0
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file = tmp_path / "f.yaml"
+    file.write_text(yaml.safe_dump(FILE), encoding="utf-8")
+    return file, table
+
+
+@pytest.fixture
+def tune(monkeypatch, capfd):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hft-ray", "tune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def test_a_sweep_is_replayed_extended_and_kept_apart(files, tune, tmp_path):
+    file, table = files
+    code, out, _ = tune(file, "--simulate", table, "--json")
+    assert code == 0
+    front = json.loads(out)
+    folder = tmp_path / "home" / "simulated" / "s"
+    assert front == json.loads((folder / "front" / "front.json").read_text())
+    assert {path.suffix for path in (folder / "front").iterdir()} == {".json", ".html", ".png"}
+    states = [point["state"] for point in front["points"]]
+    assert len(states) == 25
+    assert set(states) == {"complete", "pruned"}
+    assert all(p["state"] == "complete" for p in front["points"] if p["on_front"])
+    assert front["points"][0]["params"]["selection.ratio"] == 1.0
+    assert front["base"]["task/score"] == 0.1
+    assert front["reference_point"] == {
+        "task/score": pytest.approx(10 / 90 * 2 / 30),
+        "forgetting/mean": pytest.approx(1 + 28 / 30),
+    }
+    log = (folder / "logs" / "driver.log").read_text()
+    assert log.count(" stops at rung ") == states.count("pruned")
+    # No real sweep has begun, and MLflow has heard of none.
+    assert not (tmp_path / "home" / "sweeps").exists()
+    assert not (tmp_path / "home" / "mlflow.db").exists()
+
+    code, out, _ = tune(file, "--simulate", table, "--set", "search.trials=30")
+    assert code == 0
+    assert "Front of s" in out
+    longer = json.loads((folder / "front" / "front.json").read_text())
+    assert longer["points"][:25] == [
+        {**point, "on_front": now["on_front"]}
+        for point, now in zip(front["points"], longer["points"], strict=False)
+    ]
+    assert len(longer["points"]) == 30
+
+
+def test_what_does_not_fit_is_refused(files, tune, tmp_path):
+    file, table = files
+    code, _, err = tune(file, "--simulate", tmp_path / "none.jsonl")
+    assert (code, "cannot be read" in err) == (2, True)
+    assert not (tmp_path / "home").exists()
+    assert tune(file, "--simulate", table)[0] == 0
+    table.write_text(table.read_text().replace("0.02", "0.03"), encoding="utf-8")
+    code, _, err = tune(file, "--simulate", table)
+    assert code == 2
+    assert "began with another table" in err
+    assert tune(file, "--simulate", table, "--fresh")[0] == 2
