@@ -18,6 +18,7 @@ from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.plotting import Section
 from hft_ray.pareto.points import Direction, Point, arm_of
+from hft_ray.pareto.rules import Limit, Preferred
 from hft_ray.pareto.table import estimate_text, format_setting, format_value, front_rows
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "Comparison",
     "Direction",
     "Front",
+    "Limit",
     "Point",
+    "Preferred",
     "Section",
     "arm_of",
     "arm_rows",

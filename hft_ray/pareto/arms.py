@@ -30,7 +30,15 @@ def arm_fronts(front: Front) -> dict[str, Front]:
 
 
 def _front(name: str, points: Sequence[Point], whole: Front) -> Front:
-    return build_front(name, whole.objectives, points, whole.base, whole.reference_point)
+    return build_front(
+        name,
+        whole.objectives,
+        points,
+        whole.base,
+        whole.reference_point,
+        whole.limits,
+        whole.preferred,
+    )
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ def test_json_is_the_contract_and_comes_back_equal():
             "knee_variant",
             "base",
             "arms",
+            "constraints",
+            "preference",
             "points",
         )
     ]
@@ -138,6 +140,7 @@ def test_json_is_the_contract_and_comes_back_equal():
         "params": {"ratio": 0.5},
         "values": {"task/score": 0.9, "forgetting/mean": 0.5},
         "errors": {"task/score": 0.01},
+        "feasible": True,
         "arm": None,
         "on_front": True,
     }
