@@ -1,5 +1,6 @@
 """FILE: its schema, its errors, and how it is read."""
 
+from hft_ray.config.constraints import Constraint, Preference
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
     Divergence,
@@ -9,13 +10,14 @@ from hft_ray.config.evaluation import (
     LmEval,
     MultipleChoice,
     OnRecords,
+    PairPreference,
     Perplexity,
-    Preference,
 )
 from hft_ray.config.method import Method
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
-from hft_ray.config.search import Choices, Interval, Scheduler, Search
+from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
+from hft_ray.config.space import Choices, Interval
 from hft_ray.config.stages import Preferences, StageEntry
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
@@ -25,6 +27,7 @@ __all__ = [
     "Cluster",
     "Config",
     "ConfigError",
+    "Constraint",
     "Data",
     "Divergence",
     "Evaluation",
@@ -36,6 +39,7 @@ __all__ = [
     "Model",
     "MultipleChoice",
     "OnRecords",
+    "PairPreference",
     "Perplexity",
     "Preference",
     "Preferences",

@@ -107,7 +107,7 @@ class Divergence(_OnRecords):
     """Put plain-text prompts into the tokenizer's chat template; dialogues always are."""
 
 
-class Preference(_OnRecords):
+class PairPreference(_OnRecords):
     """Share of preference pairs, records {prompt, chosen, rejected}, whose chosen answer the model
     prefers."""
 
@@ -140,12 +140,12 @@ class LmEval(_Evaluation):
 
 
 Evaluation = Annotated[
-    Perplexity | MultipleChoice | Generation | Divergence | Preference | LmEval,
+    Perplexity | MultipleChoice | Generation | Divergence | PairPreference | LmEval,
     Field(discriminator="kind"),
 ]
 EVALUATIONS = ("perplexity", "multiple_choice", "generation", "kl", "preference", "lm_eval")
 """Every ``kind``."""
-OnRecords = Perplexity | MultipleChoice | Generation | Divergence | Preference
+OnRecords = Perplexity | MultipleChoice | Generation | Divergence | PairPreference
 """Evaluations that read records of a data file."""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from hft_ray.config import Evaluation, EvaluationSection, LmEval, Preference
+from hft_ray.config import Evaluation, EvaluationSection, LmEval, PairPreference
 from hft_ray.data.records import fingerprint
 from hft_ray.evaluation.check import files_of
 from hft_ray.evaluation.harness import load_harness
@@ -88,7 +88,7 @@ class BaseScores:
 
 def _compares(evaluation: Evaluation) -> bool:
     """Whether its scores depend on the base."""
-    rewards = isinstance(evaluation, Preference) and evaluation.metric != "logprob_accuracy"
+    rewards = isinstance(evaluation, PairPreference) and evaluation.metric != "logprob_accuracy"
     return rewards or evaluation.kind == "kl"
 
 

@@ -12,8 +12,8 @@ from hft_ray.config import (
     Generation,
     MultipleChoice,
     OnRecords,
+    PairPreference,
     Perplexity,
-    Preference,
     Problem,
 )
 from hft_ray.data import Pair, convert_pair
@@ -82,7 +82,7 @@ def load_items(evaluation: OnRecords, path: str) -> Items:
             return load_questions(evaluation, path)
         case Divergence():
             return load_passages(evaluation, path)
-        case Preference():
+        case PairPreference():
             return load_pairs(evaluation, path)
         case Generation():
             return load_prompts(evaluation, path)
@@ -98,7 +98,7 @@ def load_passages(evaluation: Divergence, path: str) -> list[Passage]:
     return _convert(_read(evaluation, path), _passage)
 
 
-def load_pairs(evaluation: Preference, path: str) -> list[Pair]:
+def load_pairs(evaluation: PairPreference, path: str) -> list[Pair]:
     """Read the pairs of a preference evaluation. See :func:`load_items`."""
     return _convert(_read(evaluation, path), convert_pair)
 

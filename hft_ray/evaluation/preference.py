@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hft_ray.config import ConfigError, Preference, Problem
+from hft_ray.config import ConfigError, PairPreference, Problem
 from hft_ray.data import Pair, encode_answers
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
@@ -47,7 +47,7 @@ class PreferenceScorer:
 
     def __init__(
         self,
-        evaluation: Preference,
+        evaluation: PairPreference,
         pairs: Sequence[Pair],
         tokenizer: PreTrainedTokenizerBase,
         path: str,

@@ -11,8 +11,8 @@ from hft_ray.config import (
     EvaluationSection,
     Generation,
     MultipleChoice,
+    PairPreference,
     Perplexity,
-    Preference,
     Problem,
 )
 from hft_ray.evaluation.divergence import DivergenceScorer
@@ -132,7 +132,7 @@ def _scorer(
         return GenerationScorer(evaluation, prompts, tokenizer, path, solved)
     if isinstance(evaluation, Divergence):
         return DivergenceScorer(evaluation, load_passages(evaluation, path), tokenizer, path)
-    if isinstance(evaluation, Preference):
+    if isinstance(evaluation, PairPreference):
         plain = evaluation.metric == "logprob_accuracy"
         kind = PreferenceScorer if plain else RewardScorer
         return kind(evaluation, load_pairs(evaluation, path), tokenizer, path)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Direction = Literal["max", "min"]
+
+
+_ARMS_OF_VARIANTS = {"alpha": "averaging", "reset": "half_reset"}
+
+
+def arm_of(params: Mapping[str, Any], variant: str | None) -> str | None:
+    """Return the arm of a trial with these settings, or of a variant of it; None without arms.
+
+    Averages and half-resets are arms of their own.
+    """
+    arm = params.get("arm")
+    kind = variant.split("-")[0] if variant else ""
+    return None if arm is None else _ARMS_OF_VARIANTS.get(kind, str(arm))
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class Point:
         params: Configuration, dotted key -> value.
         values: Metric -> value, in its own unit; objectives and whatever else is worth showing.
         errors: Metric -> standard error of the value; may be empty.
+        feasible: Whether it keeps the limits of its sweep.
     """
 
     trial: str
@@ -33,6 +47,7 @@ class Point:
     params: dict[str, Any] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    feasible: bool = True
 
     @property
     def label(self) -> str:
@@ -40,10 +55,25 @@ class Point:
         return self.trial if self.variant is None else f"{self.trial} {self.variant}"
 
     @property
+    def arm(self) -> str | None:
+        """The arm that the point belongs to, None in a sweep without arms."""
+        return arm_of(self.params, self.variant)
+
+    def setting(self, key: str) -> Any:
+        """Return a setting as it is shown: the arm is the point's own, nothing is ``""``."""
+        return self.arm if key == "arm" else self.params.get(key, "")
+
+    @property
     def full_fine_tuning(self) -> bool:
-        """Whether every parameter was trained (``selection.ratio`` 1)."""
+        """Whether it is the baseline: ``selection.ratio`` 1, or the arm ``full``."""
+        if self.arm is not None:
+            return self.arm == "full"
         ratio = self.params.get("selection.ratio")
         return isinstance(ratio, int | float) and ratio == 1
+
+    def eligible(self, objectives: Iterable[str]) -> bool:
+        """Return whether it can be on a front: complete, measured and within the limits."""
+        return self.state == "complete" and self.feasible and self.measured(objectives)
 
     def measured(self, objectives: Iterable[str]) -> bool:
         """Return whether every objective has a finite value."""

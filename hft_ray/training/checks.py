@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
+from hft_ray.config.split import by_arm
 from hft_ray.data import locate, pair_source, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
 from hft_ray.training.dpo import SUMS
@@ -30,7 +31,11 @@ BOUNDED = ("task/", "general/", "forgetting/")
 
 def check_settings(config: Config) -> list[Problem]:
     """Return what is wrong with the settings taken together."""
-    return [*_batch_problems(config), *_objective_problems(config), *_strategy_problems(config)]
+    problems = _objective_problems(config)
+    for arm in by_arm(config).values():
+        problems += [*_batch_problems(arm), *_strategy_problems(arm)]
+    # Arms share most of their settings, and so what is wrong with them.
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def _strategy_problems(config: Config) -> list[Problem]:
@@ -71,6 +76,11 @@ def _objective_problems(config: Config) -> list[Problem]:
         elif not name.startswith(BOUNDED) and name not in (config.search.reference_point or {}):
             message = "has no worst value of its own: give one in search.reference_point"
             problems.append(Problem(path, message))
+    for index, constraint in enumerate(config.search.bounds):
+        if constraint.metric not in known:
+            message = f"{constraint.metric} is produced by no evaluation"
+            message += nearest(constraint.metric, known)
+            problems.append(Problem(f"search.constraints.{index}", message, str(constraint)))
     for name in config.search.reference_point or {}:
         if name not in config.search.objectives:
             problems.append(Problem(f"search.reference_point.{name}", "is no objective"))
