@@ -1,5 +1,6 @@
 """FILE: its schema, its errors, and how it is read."""
 
+from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
     Divergence,
@@ -11,10 +12,11 @@ from hft_ray.config.evaluation import (
     OnRecords,
     Perplexity,
 )
-from hft_ray.config.method import Method
-from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
+from hft_ray.config.method import Method, Replay
+from hft_ray.config.schema import Cluster, Config, Model, Tracking
 from hft_ray.config.search import Choices, Interval, Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
+from hft_ray.config.tasks import Task, TaskData
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
@@ -36,9 +38,12 @@ __all__ = [
     "OnRecords",
     "Perplexity",
     "Problem",
+    "Replay",
     "Scheduler",
     "Search",
     "Selection",
+    "Task",
+    "TaskData",
     "Tracking",
     "Training",
     "Variants",

@@ -13,7 +13,7 @@ from hft_ray.config.search import Choices, Interval
 
 SPACE = "search.space."
 
-UNSEARCHABLE = ("name", "search", "cluster", "tracking", "evaluation")
+UNSEARCHABLE = ("name", "search", "cluster", "tracking", "evaluation", "tasks")
 """Sections that belong to the whole sweep, so no trial can have its own."""
 
 

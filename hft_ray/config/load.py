@@ -19,6 +19,8 @@ from hft_ray.config.section import Section
 from hft_ray.config.stopping import stopping_problems
 
 S = TypeVar("S", bound=Section)
+_TAGGED = (("evaluation", 3), ("tasks", 4), ("search", 3))
+"""Where the tag of a union stands in pydantic's places: section, depth."""
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -164,7 +166,7 @@ def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
         part
         for index, part in enumerate(item["loc"])
         if not str(part).startswith(artefacts)
-        and not (part in tags and index == 3 and item["loc"][0] in ("evaluation", "search"))
+        and not (part in tags and (item["loc"][0], index) in _TAGGED)
     ]
     path = ".".join(str(part) for part in location) or "file"
     match item["type"]:

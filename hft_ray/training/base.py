@@ -40,7 +40,7 @@ def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
 def _base_key(config: Config, workspace: Workspace) -> str:
     numerics = Numerics.of(config.training, workspace.device)
     weights = workspace.weights_hash(config.model)
-    return workspace.base_scores().key(weights, config.evaluation, str(numerics.dtype))
+    return workspace.base_scores().key(weights, config.scored, str(numerics.dtype))
 
 
 def known_base(config: Config, workspace: Workspace) -> Scores | None:
@@ -53,7 +53,7 @@ def known_base(config: Config, workspace: Workspace) -> Scores | None:
 
 def score_base(config: Config, workspace: Workspace, model: nn.Module, ranks: Ranks) -> Scores:
     """Score ``model``, which must still be untouched, and store the scores (a collective)."""
-    scores = workspace.suite(config.model, config.evaluation).score(model, ranks)
+    scores = workspace.suite(config.model, config.scored).score(model, ranks)
     if ranks.main:
         workspace.base_scores().put(_base_key(config, workspace), scores)
     return scores

@@ -35,11 +35,12 @@ from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
 from hft_ray.training.feed import Feed
 from hft_ray.training.garbage import only_new_garbage
+from hft_ray.training.methods import make_stages
 from hft_ray.training.models import recompute_activations
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round
 from hft_ray.training.progress import Progress
 from hft_ray.training.selector import Selector
-from hft_ray.training.stages import Rounds, identity, make_stages, stage_at
+from hft_ray.training.stages import Rounds, identity, stage_at
 from hft_ray.training.variants import Extras, Maker, score_variants
 from hft_ray.training.workspace import Workspace
 
@@ -107,11 +108,10 @@ class _Run:
         self.stages = make_stages(config, workspace)
         self.steps = self.stages[-1].end
         self.feed = Feed(self.stages, config.training, self.ranks, workspace.device)
-        self.suite = workspace.suite(config.model, config.evaluation)
+        self.suite = workspace.suite(config.model, config.scored)
         self.catalog = workspace.catalog(config.model)
-        selection = config.selection
-        self.rounds = Rounds(selection.reselect, self.stages, config.training.batch_size)
-        self.selector = Selector(selection, model, self.catalog, self.engine, self.ranks)
+        self.rounds = Rounds(config.selection.reselect, self.stages)
+        self.selector = Selector(config.selection, model, self.catalog, self.engine, self.ranks)
         self.progress = Progress(workspace.device, self.ranks.size)
         self.base: Scores | None = None
         if config.training.gradient_checkpointing:
