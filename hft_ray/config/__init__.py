@@ -1,5 +1,6 @@
 """FILE: its schema, its errors, and how it is read."""
 
+from hft_ray.config.constraints import Constraint, Preference
 from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
@@ -25,6 +26,7 @@ __all__ = [
     "Cluster",
     "Config",
     "ConfigError",
+    "Constraint",
     "Data",
     "Divergence",
     "Evaluation",
@@ -37,6 +39,7 @@ __all__ = [
     "MultipleChoice",
     "OnRecords",
     "Perplexity",
+    "Preference",
     "Problem",
     "Replay",
     "Scheduler",

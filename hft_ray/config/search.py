@@ -7,6 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from hft_ray.config.constraints import (
+    METRIC,
+    Constraint,
+    ConstraintText,
+    Preference,
+    parse_constraint,
+)
 from hft_ray.config.section import PositiveInt, Section
 from hft_ray.config.variants import Variants
 
@@ -80,6 +87,11 @@ class Search(Section):
     """Metric -> direction."""
     reference_point: dict[str, float] | None = None
     """Objective -> worst value for the hypervolume; known by itself for scores and forgetting."""
+    constraints: list[ConstraintText] = Field(default_factory=list)
+    """What a trial must fulfil to be on the front: METRIC <= NUMBER or METRIC >= NUMBER; the number
+    may be a share of the untouched model's score, as in `general/score >= 0.98 * base`."""
+    preference: Preference | None = None
+    """What the knee of the front is to be: weights of the objectives, or a target."""
     trials: PositiveInt = 20
     """Trials of the sweep, baselines and `first` included."""
     first: list[dict[str, Any]] = Field(default_factory=list)
@@ -119,6 +131,22 @@ class Search(Section):
     @classmethod
     def _metric_names(cls, objectives: dict[str, str]) -> dict[str, str]:
         for name in objectives:
-            if not re.fullmatch(r"[a-z]+/[A-Za-z0-9._-]+", name):
+            if not re.fullmatch(METRIC, name):
                 raise ValueError(f"{name!r} is no metric name; metrics look like task/score")
         return objectives
+
+    @model_validator(mode="after")
+    def _preferred_objectives(self) -> Search:
+        preference = self.preference
+        named = (preference.weights or preference.target or {}) if preference else {}
+        if unknown := [name for name in named if name not in self.objectives]:
+            known = ", ".join(self.objectives)
+            raise ValueError(
+                f"preference: {', '.join(unknown)} is no objective; the objectives are {known}"
+            )
+        return self
+
+    @property
+    def bounds(self) -> list[Constraint]:
+        """The constraints, read."""
+        return [parse_constraint(text) for text in self.constraints]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from hft_ray.config import Config, ConfigError, Problem, Search
+from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
-from hft_ray.pareto import Direction, Front, Point, build_front, render_selection
+from hft_ray.pareto import Front, Limit, Point, Preferred, build_front, render_selection
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -122,8 +122,7 @@ class Recorder:
     def front(self, trials: Iterable[Known]) -> Front:
         """Return the front of the trials so far."""
         points = [point for known in trials for point in points_of(known, self._config, self._run)]
-        objectives = self._search.objectives
-        return build_front(self._config.name, objectives, points, self._base, self._reference)
+        return front_in(self._config, points, self._base, self._reference)
 
     def _run(self, key: str) -> str | None:
         return self._tracker.run_id(key)
@@ -190,7 +189,7 @@ def points_of(
             state=state,
             step=int(result.get("step") or 0),
             params={key: resolved[key] for key in shown_params(config)},
-            values=_shown(result.get("values") or {}, config.search, state),
+            values=_shown(result.get("values") or {}, config, state),
             errors={
                 name.removeprefix(STDERR): x
                 for name, x in (result.get("values") or {}).items()
@@ -201,9 +200,16 @@ def points_of(
     ]
 
 
-def _shown(values: Mapping[str, float], search: Search, state: str) -> dict[str, float]:
+def _shown(values: Mapping[str, float], config: Config, state: str) -> dict[str, float]:
     shown = SHOWN if state != "complete" else (*SHOWN, COST)
-    return {k: x for k, x in values.items() if k in search.objectives or k.startswith(shown)}
+    named = shown_metrics(config)
+    return {k: x for k, x in values.items() if k in named or k.startswith(shown)}
+
+
+def shown_metrics(config: Config) -> set[str]:
+    """Return the metrics that a point needs: the objectives, and what the constraints bound."""
+    assert config.search is not None
+    return {*config.search.objectives, *(each.metric for each in config.search.bounds)}
 
 
 def shown_params(config: Config) -> list[str]:
@@ -236,9 +242,24 @@ def front_of(record: SweepRecord, config: Config) -> Front:
     points = [
         # As the search keeps them: a value that is not finite is no value.
         Point(**vars(each) | {"values": {k: x for k, x in each.values.items() if math.isfinite(x)}})
-        for each in points_from_tracking(record, shown_params(config))
+        for each in points_from_tracking(record, shown_params(config), shown_metrics(config))
     ]
     # By number and name: two trials, or variants, may start in the same moment.
     points.sort(key=lambda point: (len(point.trial), point.trial, point.variant or ""))
-    objectives = cast("dict[str, Direction]", record.objectives)
-    return build_front(record.name, objectives, points, record.base, record.reference_point)
+    return front_in(config, points, record.base, record.reference_point)
+
+
+def front_in(
+    config: Config,
+    points: Sequence[Point],
+    base: Mapping[str, float],
+    reference: Mapping[str, float],
+) -> Front:
+    """Return the front of a sweep's points under FILE's objectives, constraints and preference."""
+    search = config.search
+    assert search is not None
+    limits = [Limit(each.metric, each.sign, each.limit(base)) for each in search.bounds]
+    wanted = search.preference
+    preferred = None if wanted is None else Preferred(wanted.weights, wanted.target)
+    objectives = search.objectives
+    return build_front(config.name, objectives, points, base, reference, limits, preferred)

@@ -9,10 +9,10 @@ from filelock import FileLock, Timeout
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import points_of
+from hft_ray.orchestration.record import front_in, points_of
 from hft_ray.orchestration.report import write_front
 from hft_ray.orchestration.view import SweepView, Watch
-from hft_ray.pareto import Front, build_front
+from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.simulate import Event, simulate
 from hft_ray.search.table import Table
@@ -47,6 +47,7 @@ def run_simulated(
     with lock:
         _refuse_other_table(table, folder.path / "table.sha256")
         study = Study(config, folder.study)
+        study.know_base(table.base)
         view = SweepView(config.name, study.search.trials, config.cluster.groups)
         view.phase = "replaying"
         view.states = {known.trial: known.state for known in study.trials()}
@@ -56,7 +57,7 @@ def run_simulated(
         if study.left():
             return None
         points = [point for known in study.trials() for point in points_of(known, config)]
-        front = build_front(config.name, study.search.objectives, points, table.base, reference)
+        front = front_in(config, points, table.base, reference)
         write_front(front, config, folder.path / "front")
     return front
 

@@ -142,6 +142,7 @@ class _Sweep:
         outcome = result["outcome"]
         if outcome["state"] != "complete":
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
+        self.study.know_base(outcome["values"])
         self.recorder.open(outcome["values"], outcome["worst"], self.ended)
         self.view.front = self.recorder.front(self.study.trials())
         # The driver before may have been killed while it did so.

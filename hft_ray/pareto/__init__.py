@@ -17,6 +17,7 @@ from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.plotting import Section
 from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.rules import Limit, Preferred
 from hft_ray.pareto.table import estimate_text, format_setting, format_value, front_rows
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Comparison",
     "Direction",
     "Front",
+    "Limit",
     "Point",
+    "Preferred",
     "Section",
     "build_front",
     "certainty",

@@ -31,8 +31,9 @@ def certainty(front: Front) -> Certainty | None:
     if not errors.any():
         return None
     corner = minimised([front.reference_point], front.objectives)[0]
-    shown = [on for p, on in zip(front.points, front.on_front, strict=True) if eligible(p, front)]
-    labels = [point.label for point in front.points if eligible(point, front)]
+    pairs = zip(front.points, front.on_front, strict=True)
+    shown = [on for point, on in pairs if point.eligible(front.objectives)]
+    labels = [point.label for point in front.points if point.eligible(front.objectives)]
     found = zip(labels, front_probability(costs, errors), shown, strict=True)
     return Certainty(
         hypervolume=hypervolume_estimate(costs, errors, corner),
@@ -40,17 +41,12 @@ def certainty(front: Front) -> Certainty | None:
     )
 
 
-def eligible(point: Point, front: Front) -> bool:
-    """Return whether the point could be on the front."""
-    return point.state == "complete" and point.measured(front.objectives)
-
-
 def measured(points: Sequence[Point], objectives: Mapping[str, Direction]) -> tuple[Array, Array]:
     """Return minimised values and standard errors (n, m) of the points that a front may have.
 
     A value without a standard error is taken as exact.
     """
-    usable = [p for p in points if p.state == "complete" and p.measured(objectives)]
+    usable = [point for point in points if point.eligible(objectives)]
     costs = minimised([point.values for point in usable], objectives)
     rows = [[point.errors.get(name, 0.0) for name in objectives] for point in usable]
     errors = np.array(rows, dtype=np.float64).reshape(costs.shape)

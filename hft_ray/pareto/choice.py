@@ -25,7 +25,8 @@ def choose(front: Front, rule: str) -> Point:
             ``trial:ID``, or
             ``trial:ID+VARIANT``; or bounds such as ``task/score>=0.9`` or
             ``task/score>=0.9,cost/device_seconds<=60``: of the points within all bounds, the best
-            in the objective that has none, or with several of those their knee.
+            in the objective that has none, or with several of those their knee. Points outside the
+            sweep's limits are chosen by their name alone.
 
     Raises:
         ChoiceError: The rule is none of these, names an unknown metric, or no point meets it.
@@ -34,6 +35,11 @@ def choose(front: Front, rule: str) -> Point:
     if not points:
         raise ChoiceError("no trial is complete with every objective measured")
     kind, _, name = rule.partition(":")
+    if kind == "trial":
+        return _trial(points, name)
+    points = [point for point in points if point.feasible]
+    if not points:
+        raise ChoiceError("no trial keeps the sweep's constraints; trial:ID chooses one even so")
     if rule == "knee":
         return _knee(front, points, front.objectives)
     if kind == "best":
@@ -41,15 +47,14 @@ def choose(front: Front, rule: str) -> Point:
             known = list(front.objectives)
             raise ChoiceError(f"{name!r} is no objective; the objectives are {', '.join(known)}")
         return _knee(front, points, {name: front.objectives[name]})
-    if kind == "trial":
-        return _trial(points, name)
     return _bounded(front, points, rule)
 
 
 def _knee(front: Front, points: Sequence[Point], objectives: dict[str, Direction]) -> Point:
     """Return the knee in ``objectives`` of those points that no other dominates in all of them."""
     for judged_by in (front.objectives, objectives):
-        found = build_front(front.sweep, judged_by, points, {}, front.reference_point)
+        reference, wanted = front.reference_point, front.preferred
+        found = build_front(front.sweep, judged_by, points, {}, reference, preferred=wanted)
         points = [p for p, on in zip(found.points, found.on_front, strict=True) if on]
     assert found.knee_index is not None
     return found.points[found.knee_index]

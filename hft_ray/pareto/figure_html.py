@@ -26,6 +26,7 @@ _LONGEST_SETTINGS = 24
 _STYLES: dict[str, dict[str, Any]] = {
     "front": {"size": 13, "opacity": 1.0, "line": {"color": picture.INK, "width": 1.4}},
     "dominated": {"size": 9, "opacity": 0.5, "line": {"color": "white", "width": 1}},
+    "infeasible": {"size": 8, "opacity": 0.8, "line": {"color": picture.FAINT, "width": 1.8}},
     "unfinished": {"size": 9, "opacity": 0.8, "line": {"color": picture.FAINT, "width": 1.4}},
 }
 
@@ -57,6 +58,8 @@ def hover(front: Front, point: Point) -> str:
     lines = [f"<b>{escape(point.label)}</b> · {escape(point.state)} · step {point.step}"]
     names = [*front.objectives, *(name for name in point.values if name not in front.objectives)]
     lines += [f"{escape(name)}: <b>{objective_text(front, point, name)}</b>" for name in names]
+    if not point.feasible:
+        lines.append("outside the constraints")
     settings = sorted(point.params, key=lambda key: not key.startswith("selection."))
     for key in settings[:_LONGEST_SETTINGS]:
         value = format_setting(point.params[key])
@@ -75,6 +78,8 @@ def _scatter(front: Front) -> Any:
     if xs:
         line = {"color": picture.LINE, "width": 1.8}
         figure.add_scatter(x=xs, y=ys, mode="lines", name="front", line=line, hoverinfo="skip")
+    if beyond := [mark for mark in found if mark.role == "infeasible"]:
+        figure.add_trace(_points(front, beyond, "x-thin"))
     for role in ("unfinished", "dominated", "front"):
         plain = [m for m in found if m.role == role and not m.point.full_fine_tuning]
         for granularity in _SYMBOLS:
@@ -126,6 +131,8 @@ def _legend_keys(figure: Any, found: Sequence[Mark]) -> None:
     keys = [(name, symbol, "front") for name, symbol in _SYMBOLS.items() if name in used]
     if any(mark.role == "dominated" for mark in found):
         keys.append(("not on the front", "circle", "dominated"))
+    if any(mark.role == "infeasible" for mark in found):
+        keys.append(("outside the constraints", "x-thin", "infeasible"))
     if any(mark.role == "unfinished" for mark in found):
         keys.append(("not complete", "circle-open", "unfinished"))
     for name, symbol, role in keys:
@@ -135,7 +142,7 @@ def _legend_keys(figure: Any, found: Sequence[Mark]) -> None:
 
 def _references(figure: Any, front: Front, found: Sequence[Mark]) -> None:
     above = picture.better_is_up(front)
-    full = [mark for mark in found if mark.point.full_fine_tuning]
+    full = [mark for mark in found if mark.point.full_fine_tuning and mark.role != "infeasible"]
     for mark in full:
         look = {"size": 15, "color": picture.FULL, "coloraxis": None, "opacity": 0.95}
         figure.add_trace(_points(front, [mark], "cross", **look))

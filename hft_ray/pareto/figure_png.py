@@ -62,6 +62,9 @@ def _frame(axes: Axes, front: Front) -> None:
 
 
 def _draw(axes: Axes, mark: Mark) -> None:
+    if mark.role == "infeasible":
+        axes.scatter(mark.x, mark.y, s=42, marker="x", color=picture.FAINT, alpha=0.8, zorder=3)
+        return
     full = mark.point.full_fine_tuning
     colour: Any = picture.FAINT if mark.ratio is None else _RATIO(_SCALE(mark.ratio))
     face, edge, alpha = picture.FULL if full else colour, "white", 0.45
@@ -162,6 +165,8 @@ def _legend(figure: Figure, front: Front, found: Sequence[Mark]) -> None:
         entries.insert(0, Line2D(xs[:0], [], color=picture.LINE, label="front"))
     if any(mark.role == "dominated" for mark in found):
         entries.append(symbol("o", "#c3cad1", "white", "not on the front (small, pale)", 7))
+    if any(mark.role == "infeasible" for mark in found):
+        entries.append(symbol("x", picture.FAINT, picture.FAINT, "outside the constraints", 7))
     if any(mark.role == "unfinished" for mark in found):
         entries.append(symbol("o", "none", picture.FAINT, "not complete (hollow)", 7))
     figure.legend(

@@ -4,11 +4,9 @@ Symbols: n points, m objectives. Inside, every objective is minimised: a maximis
 
     F    (n, m)  objective values of the eligible points, minimised
     r    (m,)    reference point, minimised
-    z*   (m,)    ideal of the front, its best value in each objective
-    z^n  (m,)    nadir of the front, its worst value in each objective
 
-A point is eligible when its trial is complete and every objective has a finite value. Points with
-equal values do not dominate each other: all of them stay on the front.
+A point is eligible when its trial is complete, every objective has a finite value and every limit
+is kept. Points with equal values do not dominate each other: all of them stay on the front.
 """
 
 from __future__ import annotations
@@ -25,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.rules import Array, Limit, Preferred, judged, knee
 
-Array = NDArray[np.float64]
+__all__ = ["Array", "Front", "build_front", "hypervolume", "minimised", "nondominated"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class Front:
         on_front: For each point whether it is on the front.
         hypervolume: Volume between front and reference point, in the product of the units.
         knee_index: Index of the knee among the points, None when the front is empty.
+        limits: What a point must keep to be on the front.
+        preferred: Which compromise the knee is, if not the plain one.
     """
 
     sweep: str
@@ -52,6 +53,8 @@ class Front:
     on_front: tuple[bool, ...]
     hypervolume: float
     knee_index: int | None
+    limits: tuple[Limit, ...] = ()
+    preferred: Preferred | None = None
 
     @property
     def knee(self) -> str | None:
@@ -89,6 +92,8 @@ class Front:
             "knee": self.knee,
             "knee_variant": self.knee_variant,
             "base": _nulls(self.base),
+            "constraints": [asdict(limit) for limit in self.limits],
+            "preference": None if self.preferred is None else asdict(self.preferred),
             "points": points,
         }
         return json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
@@ -109,6 +114,8 @@ class Front:
             points,
             _nans(content["base"]),
             content["reference_point"],
+            [Limit(**each) for each in content.get("constraints", ())],
+            Preferred(**told) if (told := content.get("preference")) else None,
         )
 
 
@@ -118,6 +125,8 @@ def build_front(
     points: Sequence[Point],
     base: Mapping[str, float],
     reference_point: Mapping[str, float],
+    limits: Sequence[Limit] = (),
+    preferred: Preferred | None = None,
 ) -> Front:
     """Return the front of the points.
 
@@ -127,6 +136,8 @@ def build_front(
         points: Points in the order of their trials.
         base: Metric -> score of the untouched model.
         reference_point: Objective -> finite worst value, fixed for the whole sweep.
+        limits: What a point must keep to be on the front.
+        preferred: Which compromise the knee is to be.
 
     Raises:
         ValueError: The reference point lacks an objective or is not finite.
@@ -134,7 +145,8 @@ def build_front(
     lacking = [k for k in objectives if not math.isfinite(reference_point.get(k, math.nan))]
     if lacking or not objectives:
         raise ValueError(f"the reference point needs a finite value of: {', '.join(lacking)}")
-    eligible = [i for i, p in enumerate(points) if p.state == "complete" and p.measured(objectives)]
+    points = judged(points, limits)
+    eligible = [i for i, point in enumerate(points) if point.eligible(objectives)]
     costs = minimised([points[i].values for i in eligible], objectives)
     chosen = nondominated(costs)
     front = [index for index, on in zip(eligible, chosen, strict=True) if on]
@@ -147,7 +159,9 @@ def build_front(
         points=tuple(points),
         on_front=tuple(index in members for index in range(len(points))),
         hypervolume=hypervolume(costs[chosen], minimised([reference_point], objectives)[0]),
-        knee_index=front[knee(costs[chosen])] if front else None,
+        knee_index=front[knee(costs[chosen], objectives, preferred)] if front else None,
+        limits=tuple(limits),
+        preferred=preferred,
     )
 
 
@@ -172,23 +186,6 @@ def hypervolume(costs: Array, reference: Array) -> float:
     """
     inside = costs[(costs < reference).all(axis=1)]
     return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
-
-
-def knee(costs: Array) -> int:
-    """Return the row of an (n, m) front, n >= 1, that is the best compromise.
-
-    The rule is compromise programming with the Euclidean norm (Yu, "A class of solutions for
-    group decision problems", Management Science 19(8), 1973): scale each objective by ideal and
-    nadir to [0, 1] and take the point nearest the ideal,
-
-        argmin_i ||(F_i - z*) / (z^n - z*)||_2.
-
-    An objective in which the whole front is equal decides nothing. Of equally near points the
-    first is taken.
-    """
-    ideal, nadir = costs.min(axis=0), costs.max(axis=0)
-    span = np.where(nadir > ideal, nadir - ideal, 1.0)
-    return int(np.argmin(np.linalg.norm((costs - ideal) / span, axis=1)))
 
 
 def _nulls(values: Mapping[str, float]) -> dict[str, Any]:

@@ -46,9 +46,9 @@ def page(
     ]
     cards.append(
         f"<h2>The front</h2>{_front_table(front, sure)}"
-        "<p>Values ± standard error. Knee: the point nearest the ideal, each objective scaled to "
-        "the extent of the front. P: how probably the trial is on the front of the true values, "
-        "of which those here are noisy measurements. Click a column's head to sort.</p>"
+        f"<p>Values ± standard error. {_knee_rule(front)} P: how probably the trial is on the "
+        "front of the true values, of which those here are noisy measurements. Click a column's "
+        "head to sort.</p>"
     )
     cards += analysis
     cards.append(
@@ -56,6 +56,22 @@ def page(
         f"{_table(front, list(front.points))}</details>"
     )
     return document(f"{front.sweep}: Pareto front", heading, cards)
+
+
+def _knee_rule(front: Front) -> str:
+    """Say what the knee is, and which limits the front keeps."""
+    wanted = front.preferred
+    rule = "Knee: the point nearest the ideal, each objective scaled to the extent of the front"
+    if wanted is not None and wanted.target is not None:
+        rule = f"Knee: the point that comes nearest to, or furthest beyond, {_pairs(wanted.target)}"
+    elif wanted is not None and wanted.weights is not None:
+        rule += f", weighted {_pairs(wanted.weights)}"
+    limits = ", ".join(f"{each.metric} {each.sign} {each.value:.4g}" for each in front.limits)
+    return escape(f"{rule}. Constraints: {limits}." if limits else f"{rule}.")
+
+
+def _pairs(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _front_table(front: Front, sure: Certainty | None) -> str:

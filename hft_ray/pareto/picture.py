@@ -10,7 +10,7 @@ from typing import Literal
 from hft_ray.pareto.front import Front
 from hft_ray.pareto.points import Point
 
-Role = Literal["front", "dominated", "unfinished"]
+Role = Literal["front", "dominated", "infeasible", "unfinished"]
 
 INK = "#22303c"
 FAINT = "#8a96a3"
@@ -62,7 +62,9 @@ def marks(front: Front) -> list[Mark]:
         x, y = coordinate(point, x_name), coordinate(point, y_name)
         if x is None or y is None:
             continue
-        role: Role = "dominated" if point.state == "complete" else "unfinished"
+        role: Role = "unfinished"
+        if point.state == "complete":
+            role = "dominated" if point.feasible else "infeasible"
         granularity = point.params.get("selection.granularity")
         found.append(
             Mark(
@@ -165,6 +167,9 @@ def summary(front: Front) -> str:
     complete = states.count("complete")
     parts = [f"{len(states)} points, {complete} complete, {sum(front.on_front)} on the front"]
     parts.append(f"hypervolume {front.hypervolume:.4g}")
+    if front.limits:
+        beyond = sum(point.state == "complete" and not point.feasible for point in front.points)
+        parts.insert(1, f"{beyond} outside the constraints")
     if front.knee_index is not None:
         parts.append(f"knee {front.points[front.knee_index].label}")
     return " · ".join(parts)

@@ -23,6 +23,7 @@ class Point:
         params: Configuration, dotted key -> value.
         values: Metric -> value, in its own unit; objectives and whatever else is worth showing.
         errors: Metric -> standard error of the value; may be empty.
+        feasible: Whether it keeps the limits of its sweep.
     """
 
     trial: str
@@ -33,6 +34,7 @@ class Point:
     params: dict[str, Any] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    feasible: bool = True
 
     @property
     def label(self) -> str:
@@ -44,6 +46,10 @@ class Point:
         """Whether every parameter was trained (``selection.ratio`` 1)."""
         ratio = self.params.get("selection.ratio")
         return isinstance(ratio, int | float) and ratio == 1
+
+    def eligible(self, objectives: Iterable[str]) -> bool:
+        """Return whether it can be on a front: complete, measured and within the limits."""
+        return self.state == "complete" and self.feasible and self.measured(objectives)
 
     def measured(self, objectives: Iterable[str]) -> bool:
         """Return whether every objective has a finite value."""

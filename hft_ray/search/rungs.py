@@ -28,6 +28,8 @@ from hft_ray.search.movement import Movement
 from hft_ray.search.rung import Floats, Rung
 
 Direction = Literal["max", "min"]
+BEYOND = 1e300
+"""Costs of a trial that fails the constraints begin here."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Verdict:
         front: Number of its front, 0 for the non-dominated.
         front_size: Trials on that front so far.
         why: The rule that decided.
+        violation: By how much it failed the constraints at that step; 0 if it did not.
     """
 
     trial: str
@@ -57,9 +60,12 @@ class Verdict:
     front: int
     front_size: int
     why: str
+    violation: float = 0.0
 
     def __str__(self) -> str:
         end = "stops" if self.stop else "goes on"
+        if self.violation > 0:
+            end = f"outside the constraints, {end}"
         return (
             f"{self.trial} {end} at rung {self.rung}: rank {self.rank} of {self.size}, "
             f"front {self.front} of {self.front_size} ({self.why})"
@@ -123,6 +129,7 @@ class Rungs:
         *,
         last: bool = False,
         exempt: bool = False,
+        violation: float = 0.0,
     ) -> Verdict | None:
         """Take a trial's report and decide, if it brings the trial to a rung.
 
@@ -132,6 +139,8 @@ class Rungs:
             values: Metric -> value.
             last: It has no step left: it is compared for others' sake.
             exempt: It is to run in any case.
+            violation: Above 0 if it fails the constraints: whoever does not dominates it, and of
+                two that do the lesser violation dominates.
 
         Returns:
             The decision; the earlier one if it was on this rung before (a trial that was started
@@ -147,7 +156,7 @@ class Rungs:
         own = {name: value for name, value in own.items() if math.isfinite(value)}
         if not own.keys() >= self._signs.keys():
             return None
-        standing = self._rung(rung).add(trial, self._costs(own))
+        standing = self._rung(rung).add(trial, self._costs(own, violation))
         passing = math.ceil(standing.size / self.rules.eta)
         if last or exempt:
             stop, why = False, "its last report" if last else "runs in any case"
@@ -170,6 +179,7 @@ class Rungs:
             front=standing.front,
             front_size=standing.front_size,
             why=why,
+            violation=violation,
         )
         self._keep(verdict)
         return verdict
@@ -183,8 +193,9 @@ class Rungs:
         """Remember a decision, and how the trial moved since the last one; lower rungs first."""
         earlier = self._rungs_of.setdefault(verdict.trial, [])
         if earlier:
-            before = self._costs(self._verdicts[verdict.trial, earlier[-1]].values)
-            self._movements[earlier[-1]].add(verdict.trial, before, self._costs(verdict.values))
+            before = self._verdicts[verdict.trial, earlier[-1]]
+            costs = (self._costs(each.values, each.violation) for each in (before, verdict))
+            self._movements[earlier[-1]].add(verdict.trial, *costs)
         earlier.append(verdict.rung)
         self._verdicts[verdict.trial, verdict.rung] = verdict
 
@@ -212,7 +223,7 @@ class Rungs:
             self._keep(verdict)
         for rung in sorted({verdict.rung for verdict in verdicts}):
             here = [verdict for verdict in verdicts if verdict.rung == rung]
-            costs = np.array([self._costs(verdict.values) for verdict in here])
+            costs = np.array([self._costs(each.values, each.violation) for each in here])
             self._rung(rung).load([verdict.trial for verdict in here], costs)
 
     def _rung(self, rung: int) -> Rung:
@@ -220,7 +231,10 @@ class Rungs:
             self._rungs[rung] = Rung(len(self._signs), self.rules.epsilon, self.rules.seed)
         return self._rungs[rung]
 
-    def _costs(self, values: Mapping[str, float]) -> Floats:
+    def _costs(self, values: Mapping[str, float], violation: float) -> Floats:
+        if violation > 0:
+            # Worse than any value there is, and in the order of the violations.
+            return np.full(len(self._signs), BEYOND * (1 + violation / (1 + violation)))
         return np.array([sign * values[name] for name, sign in self._signs.items()])
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hft_ray.search.study import Known, Study
+from hft_ray.search.known import Known
+from hft_ray.search.study import Study
 from hft_ray.search.table import Curve, Score
 
 

@@ -10,9 +10,9 @@ import logging
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +21,7 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import with_settings
 from hft_ray.search.fidelity import Extrapolation
 from hft_ray.search.journal import Journal
+from hft_ray.search.known import Known, finite, known_of, trial_id
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
 from hft_ray.search.space import contains, parameter, suggest
@@ -30,32 +31,6 @@ log = logging.getLogger(__name__)
 RUNG = "rung:"
 FULL = {"selection.ratio": 1.0}
 """The baseline that every sweep has: full fine-tuning."""
-
-State = Literal["waiting", "running", "complete", "pruned", "failed"]
-_STATES: dict[TrialState, State] = {
-    TrialState.WAITING: "waiting",
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-
-
-@dataclass(frozen=True)
-class Known:
-    """One trial as the study knows it.
-
-    Attributes:
-        trial: Its id, ``t0007`` for the study's number 7.
-        state: Where it stands.
-        params: Dotted key -> value, what it was asked to try.
-        result: What :meth:`Study.tell` was given: step, values, errors, reason.
-    """
-
-    trial: str
-    state: State
-    params: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
 
 
 class Study:
@@ -87,6 +62,7 @@ class Study:
             problem = f"the sweep was started with the directions {stored}; take another name"
             raise ConfigError(Problem("search.objectives", problem, directions))
         self._lock = threading.RLock()
+        self._base: dict[str, float] = {}
         trials = self._trials()
         finished = sum(trial.state.is_finished() for trial in trials)
         sampler = make_sampler(self.search, finished)
@@ -100,6 +76,24 @@ class Study:
         for assignments in self._first_trials()[len(trials) :]:
             self._enqueue(assignments)
         self._orphans = [t for t in trials if t.state == TrialState.RUNNING]
+
+    def know_base(self, values: Mapping[str, float]) -> None:
+        """Take the untouched model's scores, of which constraints may be shares.
+
+        Raises:
+            ConfigError: One that is needed is missing.
+        """
+        bounds = self.search.bounds
+        lacking = {each.metric for each in bounds if each.of_base} - finite(values).keys()
+        if lacking:
+            problem = f"there is no score of the untouched model in {', '.join(sorted(lacking))}"
+            raise ConfigError(Problem("search.constraints", problem))
+        self._base = dict(values)
+
+    def violations(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return constraint -> by how much it is violated, 0 or less where it holds."""
+        bounds = self.search.bounds
+        return {str(each): each.violation(values, self._base) for each in bounds}
 
     def _trials(self) -> list[FrozenTrial]:
         """Return the study's own trials, not to be changed: copies take their time."""
@@ -180,8 +174,8 @@ class Study:
         params = suggest(trial, self.search.space, asked, self.config)
         trial.set_user_attr("params", params)
         if self._rungs is not None:
-            self._steps[_id(trial.number)] = with_settings(self.config, params).training.steps
-        return Known(_id(trial.number), "running", params)
+            self._steps[trial_id(trial.number)] = with_settings(self.config, params).training.steps
+        return Known(trial_id(trial.number), "running", params)
 
     def left(self) -> int:
         """Return how many trials are still to be finished."""
@@ -209,7 +203,9 @@ class Study:
             frozen = self._frozen(trial)
             last = step == self._steps.get(trial) if last is None else last
             exempt = "asked" in frozen.user_attrs
-            verdict = self._rungs.report(trial, step, values, last=last, exempt=exempt)
+            verdict = self._rungs.report(
+                trial, step, values, last=last, exempt=exempt, violation=self._violation(values)
+            )
             if verdict is None or frozen.state.is_finished():
                 return None
             key = f"{RUNG}{verdict.rung}"
@@ -218,6 +214,20 @@ class Study:
                 self._see_rung(frozen.number, verdict.rung, verdict.values)
                 self._study._storage.set_trial_user_attr(frozen._trial_id, key, asdict(verdict))
         return verdict
+
+    def _violation(self, values: Mapping[str, float]) -> float:
+        """Return the sum of the violations in the midst of training.
+
+        What is not measured yet may still hold, and so may what the untouched model fails too: it
+        is training that mends it.
+        """
+        counted = [
+            each
+            for each in self.search.bounds
+            if each.metric in values
+            and not (each.metric in self._base and each.violation(self._base, self._base) > 0)
+        ]
+        return sum(max(0.0, each.violation(values, self._base)) for each in counted)
 
     def _frozen(self, trial: str) -> FrozenTrial:
         storage = self._study._storage
@@ -249,20 +259,22 @@ class Study:
                 name for name in self.objectives if not math.isfinite(values.get(name, math.nan))
             ]
             result |= {"state": "failed", "reason": f"no finite value for {', '.join(lacking)}"}
-        # Optuna's own attributes hold JSON, which has no NaN.
-        result["values"] = _finite(values)
+        result["values"] = finite(values)
         if variants := outcome.get("variants"):
-            result["variants"] = [{**each, "values": _finite(each["values"])} for each in variants]
+            result["variants"] = [{**each, "values": finite(each["values"])} for each in variants]
         with self._lock:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():
-                return _known(frozen).result
+                return known_of(frozen).result
             if result["state"] == "stopped" and self._rungs is not None:
                 decisive = [str(verdict) for verdict in self._rungs.of(trial) if verdict.stop]
                 if decisive:
                     result |= {"state": "pruned", "reason": decisive[-1]}
             self._see_end(number, result)
-            self._study._storage.set_trial_user_attr(frozen._trial_id, "result", result)
+            storage, place = self._study._storage, frozen._trial_id
+            for text, violation in self.violations(result["values"]).items():
+                storage.set_trial_system_attr(place, f"constraints:{text}", violation)
+            storage.set_trial_user_attr(place, "result", result)
             match result["state"]:
                 case "complete":
                     self._study.tell(number, objectives)
@@ -275,22 +287,4 @@ class Study:
 
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""
-        return [_known(t) for t in self._trials() if t.state != TrialState.WAITING]
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _id(number: int) -> str:
-    return f"t{number:04d}"
-
-
-def _known(trial: FrozenTrial) -> Known:
-    attributes = trial.user_attrs
-    return Known(
-        _id(trial.number),
-        _STATES[trial.state],
-        attributes.get("params", {}),
-        attributes.get("result", {}),
-    )
+        return [known_of(t) for t in self._trials() if t.state != TrialState.WAITING]

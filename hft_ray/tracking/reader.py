@@ -136,7 +136,7 @@ def sweep_names(uri: str, experiment: str) -> list[str]:
 
 
 def points_from_tracking(
-    record: SweepRecord, params: Collection[str] | None = None
+    record: SweepRecord, params: Collection[str] | None = None, metrics: Collection[str] = ()
 ) -> list[PointRecord]:
     """Return one point per trial of the sweep, each followed by its variants.
 
@@ -147,20 +147,24 @@ def points_from_tracking(
     Args:
         record: The sweep.
         params: Settings to keep in the points, by default all.
+        metrics: Further metrics to keep in the points.
     """
+    kept = {*record.objectives, *metrics}
     return [
-        _point(each, record, params)
+        _point(each, record, params, kept)
         for trial in record.trials
         for each in [trial, *(v for v in record.variants if v.trial == trial.trial)]
     ]
 
 
-def _point(trial: TrialRecord, record: SweepRecord, params: Collection[str] | None) -> PointRecord:
+def _point(
+    trial: TrialRecord, record: SweepRecord, params: Collection[str] | None, kept: set[str]
+) -> PointRecord:
     shown = names.SHOWN if trial.state != "complete" else (*names.SHOWN, names.COST)
     values = {
         name: value
         for name, value in trial.metrics.items()
-        if name in record.objectives or name.startswith(shown)
+        if name in kept or name.startswith(shown)
     }
     start = len(names.ERROR_PREFIX)
     errors = {

@@ -67,6 +67,11 @@ def _objective_problems(config: Config) -> list[Problem]:
         elif not name.startswith(BOUNDED) and name not in (config.search.reference_point or {}):
             message = "has no worst value of its own: give one in search.reference_point"
             problems.append(Problem(path, message))
+    for index, constraint in enumerate(config.search.bounds):
+        if constraint.metric not in known:
+            message = f"{constraint.metric} is produced by no evaluation"
+            message += nearest(constraint.metric, known)
+            problems.append(Problem(f"search.constraints.{index}", message, str(constraint)))
     for name in config.search.reference_point or {}:
         if name not in config.search.objectives:
             problems.append(Problem(f"search.reference_point.{name}", "is no objective"))

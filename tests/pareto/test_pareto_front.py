@@ -125,6 +125,8 @@ def test_json_is_the_contract_and_comes_back_equal():
             "knee",
             "knee_variant",
             "base",
+            "constraints",
+            "preference",
             "points",
         )
     ]
@@ -137,6 +139,7 @@ def test_json_is_the_contract_and_comes_back_equal():
         "params": {"ratio": 0.5},
         "values": {"task/score": 0.9, "forgetting/mean": 0.5},
         "errors": {"task/score": 0.01},
+        "feasible": True,
         "on_front": True,
     }
     assert content["points"][1]["values"]["task/score"] is None
