@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from hft_ray.config import Config
-from hft_ray.evaluation import Scores, metric_errors, metric_values, worst_values
+from hft_ray.evaluation import Scores, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.scoring import base_values, worst_of
 from hft_ray.training.workspace import Workspace
 
 
@@ -32,8 +33,8 @@ def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
             finally:
                 engine.close()
     return {
-        "values": {**metric_values(scores, scores), **metric_errors(scores, scores)},
-        "worst": worst_values(scores),
+        "values": {**base_values(config, scores), **metric_errors(scores, scores)},
+        "worst": worst_of(config, scores),
     }
 
 

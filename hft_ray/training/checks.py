@@ -8,7 +8,8 @@ from collections.abc import Callable
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.data import locate, read_examples
-from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
+from hft_ray.evaluation import check_evaluation, files_of, known_harness
+from hft_ray.training.scoring import score_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -22,7 +23,7 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, beside those of its evaluations."""
 
-BOUNDED = ("task/", "general/", "forgetting/")
+BOUNDED = ("task/", "general/", "forgetting/", "continual/")
 """Objectives whose worst value is known, so that the hypervolume has a reference point."""
 
 
@@ -57,7 +58,7 @@ def _batch_problems(config: Config) -> list[Problem]:
 def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
-    known = [*metric_names(config.scored), *TRAINING_METRICS]
+    known = [*score_names(config), *TRAINING_METRICS]
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
