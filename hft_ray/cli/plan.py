@@ -28,14 +28,17 @@ def plan(
 
     from hft_ray.ranks import Ranks
     from hft_ray.training import Workspace, check
+    from hft_ray.training.methods import known_sequences, make_stages
     from hft_ray.training.plan import plan as make_plan
-    from hft_ray.training.stages import make_stages
 
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     trusted = check(config, workspace, str(file), trust_hub=True)
-    names = {config.model.name, config.data.train, config.data.preferences}
-    stages = None if names & set(trusted) else make_stages(config, workspace)
-    planned = make_plan(config, workspace, stages)
+    sections = [*config.training_data.values(), *config.pair_data.values()]
+    needed = {config.model.name, *(each.train for each in sections)}
+    sequences = known_sequences(config)
+    if sequences is None and not needed & set(trusted):
+        sequences = sum(stage.sequences for stage in make_stages(config, workspace))
+    planned = make_plan(config, workspace, sequences)
     if as_json:
         typer.echo(json.dumps(planned))
     else:

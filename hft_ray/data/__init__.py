@@ -10,13 +10,12 @@ from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode, encode_text, leading_bos
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
+from hft_ray.data.mixture import Mixture, joined, share_of, weighted
 from hft_ray.data.packing import require_isolation
 from hft_ray.data.pairs import (
     PairSet,
-    Source,
     collate_pairs,
     encode_answers,
-    pair_source,
     prepare_pairs,
     read_pairs,
 )
@@ -31,11 +30,11 @@ __all__ = [
     "Example",
     "Format",
     "Message",
+    "Mixture",
     "Pair",
     "PairSet",
     "Record",
     "Records",
-    "Source",
     "Text",
     "TextPair",
     "TrainingSet",
@@ -50,14 +49,16 @@ __all__ = [
     "encode",
     "encode_answers",
     "encode_text",
+    "joined",
     "leading_bos",
     "locate",
-    "pair_source",
     "prepare",
     "prepare_pairs",
     "read_examples",
     "read_pairs",
     "read_records",
     "require_isolation",
+    "share_of",
     "steps_per_epoch",
+    "weighted",
 ]

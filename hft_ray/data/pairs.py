@@ -22,14 +22,14 @@ import torch
 
 from hft_ray.config import ConfigError, Data, Problem
 from hft_ray.data.batches import Item, collate
-from hft_ray.data.cache import describe_tokenizer, once
+from hft_ray.data.cache import SETTING, describe_tokenizer, once, read_data
 from hft_ray.data.chat import common_prefix, render_turns, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import IGNORED, Encoded, encode_text
 from hft_ray.data.packing import pack
 from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
 from hft_ray.data.problems import Problems
-from hft_ray.data.records import Records, fingerprint, read_records
+from hft_ray.data.records import Records, fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,32 +38,6 @@ if TYPE_CHECKING:
 _VERSION = 1
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where preference records are read.
-
-    Attributes:
-        name: File or hub name.
-        setting: The setting that holds the name, as a dotted path, for errors.
-        split: Split of a hub data set.
-        limit: Read only the first so many records.
-        max_length: Longest prompt and answer together, in tokens.
-    """
-
-    name: str
-    setting: str
-    split: str
-    limit: int | None
-    max_length: int
-
-
-def pair_source(data: Data) -> Source:
-    """Return where the section ``data`` of FILE has its preference records."""
-    key = "train" if data.preferences is None else "preferences"
-    name = data.preferences or data.train
-    return Source(name, f"data.{key}", data.split, data.limit, data.max_length)
 
 
 @dataclass(frozen=True)
@@ -135,8 +109,16 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> list[list[int]]:
     ]
 
 
-def prepare_pairs(source: Source, tokenizer: PreTrainedTokenizerBase, cache: Path) -> PairSet:
+def prepare_pairs(
+    data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path, path: str = SETTING
+) -> PairSet:
     """Return the tokenised pairs, from ``cache/data/<hash>/`` if they are there.
+
+    Args:
+        data: Section ``data`` of FILE, whose ``train`` names preference records.
+        tokenizer: The model's fast tokenizer.
+        cache: Cache folder of the storage root.
+        path: The setting that names the data, for errors.
 
     Raises:
         ConfigError: The data cannot be read, records are no preference records, the chat template
@@ -144,49 +126,49 @@ def prepare_pairs(source: Source, tokenizer: PreTrainedTokenizerBase, cache: Pat
     """
     parts = {
         "version": ["preference", _VERSION],
-        "content": fingerprint(source.name, path=source.setting, split=source.split),
-        "settings": {"limit": source.limit, "max_length": source.max_length},
+        "content": fingerprint(data.train, path=path, split=data.split),
+        "settings": data.model_dump(include={"limit", "draw", "max_length"}),
         "tokenizer": describe_tokenizer(tokenizer),
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    folder = once(cache / "data", key, lambda: _make(source, tokenizer))
+    folder = once(cache / "data", key, lambda: _make(data, tokenizer, path))
     return PairSet(TrainingSet.load(folder))
 
 
-def read_pairs(source: Source) -> list[Pair]:
+def read_pairs(data: Data, path: str = SETTING) -> list[Pair]:
     """Read and check preference records; needs no tokenizer.
 
     Raises:
         ConfigError: The data cannot be read, or records are no preference records.
     """
-    return convert_pairs(_read(source))
+    return convert_pairs(_read(data, path))
 
 
-def _read(source: Source) -> Records:
-    records = read_records(source.name, path=source.setting, split=source.split, limit=source.limit)
+def _read(data: Data, path: str) -> Records:
+    records = read_data(data, path)
     require_preferences(records[0], records.where(0))
     return records
 
 
-def _make(source: Source, tokenizer: PreTrainedTokenizerBase) -> TrainingSet:
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> TrainingSet:
     """Read and encode the pairs."""
-    records = _read(source)
-    encoded = list(_encode_all(records, tokenizer, source.max_length))
+    records, length = _read(data, path), data.max_length
+    encoded = list(_encode_all(records, tokenizer, length))
     kept = [pair for pair in encoded if _says_something(pair)]
-    made = assemble((each for pair in kept for each in pair), source.max_length, packing=False)
+    made = assemble((each for pair in kept for each in pair), length, packing=False)
     if made is None:
         message = (
-            f"no pair has two different answers within {source.max_length} tokens; raise "
-            "data.max_length, or look whether chosen and rejected are the same"
+            f"no pair has two different answers within data.max_length = {length} tokens; raise "
+            "it, or look whether chosen and rejected are the same"
         )
-        raise ConfigError(Problem(source.setting, message, source.name))
+        raise ConfigError(Problem(path, message, data.train))
     cut = sum(one.cut or other.cut for one, other in encoded)
     dropped = len(encoded) - len(kept)
     if cut or dropped:
         _log.warning(
             "%s: %d of %d pairs are longer than data.max_length = %d tokens and were cut; %d of "
             "all have an answer without a token left, or the same answer twice, and were dropped",
-            *(source.name, cut, len(encoded), source.max_length, dropped),
+            *(data.train, cut, len(encoded), length, dropped),
         )
     return replace(made, cut=cut, dropped=dropped)
 

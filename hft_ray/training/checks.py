@@ -8,10 +8,10 @@ from collections.abc import Callable
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.config.split import by_arm
-from hft_ray.data import locate, pair_source, read_examples, read_pairs
-from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
+from hft_ray.data import locate, read_examples, read_pairs
+from hft_ray.evaluation import check_evaluation, files_of, known_harness
 from hft_ray.training.dpo import SUMS
-from hft_ray.training.stages import has_pairs, kinds
+from hft_ray.training.scoring import score_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -25,7 +25,7 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, beside those of its evaluations."""
 
-BOUNDED = ("task/", "general/", "forgetting/")
+BOUNDED = ("task/", "general/", "forgetting/", "continual/")
 """Objectives whose worst value is known, so that the hypervolume has a reference point."""
 
 
@@ -64,8 +64,8 @@ def _batch_problems(config: Config) -> list[Problem]:
 def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
-    known = [*metric_names(config.evaluation), *TRAINING_METRICS]
-    if has_pairs(config):
+    known = [*score_names(config), *TRAINING_METRICS]
+    if config.pair_data:
         known += [f"train/{name}" for name in SUMS]
     problems = []
     for name in config.search.objectives:
@@ -102,7 +102,7 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations = config.model, list(config.evaluation.places())
+    model, evaluations = config.model, list(config.scored.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
     sets = _data_sets(config, workspace)
@@ -134,15 +134,15 @@ Step = Callable[[], object]
 
 def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Step, Step]]:
     """Return setting -> name of the data set there, how to encode it, and how to read it alone."""
-    model, data = config.model, config.data
+    model, part = config.model, functools.partial
     found: dict[str, tuple[str, Step, Step]] = {}
-    if "sft" in kinds(config):
-        encode: Step = functools.partial(workspace.training_set, model, data)
-        found["data.train"] = (data.train, encode, functools.partial(read_examples, data))
-    if has_pairs(config):
-        source = pair_source(data)
-        encode = functools.partial(workspace.pair_set, model, source)
-        found[source.setting] = (source.name, encode, functools.partial(read_pairs, source))
+    for path, data in config.training_data.items():
+        encode: Step = part(workspace.training_sets, model, {path: data})
+        found[path] = (data.train, encode, part(read_examples, data, path))
+    for path, data in config.pair_data.items():
+        encode = part(workspace.pair_set, model, path, data)
+        read: Step = part(read_pairs, data, path)
+        found[path] = (data.train, encode, read)
     return found
 
 

@@ -81,6 +81,8 @@ class DirectPreference:
         batch_size: Pairs of a forward pass in which the reference is asked.
     """
 
+    width = 2
+
     def __init__(
         self,
         method: Preferences,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hft_ray.data import TrainingSet, collate
+from hft_ray.data import Mixture, TrainingSet, collate
 from hft_ray.ranks import Ranks
 from hft_ray.training.loss import answer_loss
 
@@ -42,6 +42,10 @@ class Objective(Protocol):
     @property
     def identity(self) -> str:
         """Hash of the data, by which a checkpoint knows its run."""
+
+    @property
+    def width(self) -> int:
+        """Sequences of one example."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -79,7 +83,9 @@ class SupervisedFineTuning:
         pad_id: Token id of padding.
     """
 
-    def __init__(self, data: TrainingSet, pad_id: int) -> None:
+    width = 1
+
+    def __init__(self, data: TrainingSet | Mixture, pad_id: int) -> None:
         self._data, self._pad_id = data, pad_id
         self.identity = data.identity
 

@@ -14,7 +14,6 @@ from hft_ray.selection import Catalog, draw
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import memory_per_worker
 from hft_ray.training.models import load_shape
-from hft_ray.training.stages import Stage, has_pairs
 from hft_ray.training.workspace import Workspace
 
 DEVICE_FLOPS = {"cuda": 2e14, "cpu": 1e10}
@@ -24,13 +23,13 @@ An H100-class GPU at a quarter of its bf16 peak; one laptop core. An order of ma
 """
 
 
-def plan(config: Config, workspace: Workspace, stages: list[Stage] | None) -> dict[str, Any]:
+def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[str, Any]:
     """Return what ``hft-ray plan --json`` prints.
 
     Args:
         config: FILE; checked.
         workspace: Where to find the model's shape.
-        stages: What a run goes through; None when its data lies on a hub.
+        sequences: Sequences that a run trains on; None when only data on a hub can tell.
     """
     catalog = workspace.catalog(config.model)
     trials = config.search.trials if config.search else 1
@@ -44,7 +43,7 @@ def plan(config: Config, workspace: Workspace, stages: list[Stage] | None) -> di
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
         "memory_per_worker_bytes": asdict(_memory(config, workspace, catalog, share)),
-        "seconds_estimate": _seconds(config, catalog, share, trials, stages),
+        "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
         "problems": [],
     }
 
@@ -83,7 +82,7 @@ def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float
         bf16=_bf16(config),
         workers=config.cluster.workers,
         # A pair is two sequences.
-        micro_batch=(1 + has_pairs(config))
+        micro_batch=(1 + bool(config.pair_data))
         * micro_batch_size(config.training, config.cluster.workers),
         length=config.data.max_length,
     )
@@ -96,28 +95,16 @@ def _bf16(config: Config) -> bool:
 
 
 def _seconds(
-    config: Config, catalog: Catalog, share: float, trials: int, stages: list[Stage] | None
+    config: Config, catalog: Catalog, share: float, trials: int, sequences: int | None
 ) -> float | None:
     """Estimate the wall time of all trials, without their evaluations; None if steps are unknown.
 
     A token costs 2 floating point operations per parameter forward, 2 for the gradients of the
     activations and 2 for those of the trained weights (hence 4 + 2 * share).
     """
-    sequences = _sequences(config, stages)
     if sequences is None:
         return None
     work = sequences * config.data.max_length * catalog.parameters * (4 + 2 * share)
     kind = "cuda" if config.cluster.gpus_per_worker else "cpu"
     rate = DEVICE_FLOPS[kind] * config.cluster.workers
     return work / rate * trials / config.cluster.groups
-
-
-def _sequences(config: Config, stages: list[Stage] | None) -> int | None:
-    """Return the sequences that a run trains on, a pair as two; None if that is not known."""
-    batch = config.training.batch_size
-    if stages is not None:
-        return sum((1 + (stage.name == "dpo")) * stage.steps * batch for stage in stages)
-    steps = config.training.steps
-    if steps is None or config.stages:
-        return None
-    return (1 + has_pairs(config)) * steps * batch

@@ -13,15 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hft_ray.config import Config, Preferences, StageEntry, Training
-from hft_ray.data import batch_indices, pair_source, steps_per_epoch
+from hft_ray.config import Training
+from hft_ray.data import batch_indices
 from hft_ray.selection import Schedule
-from hft_ray.training.dpo import DirectPreference
-from hft_ray.training.engine import micro_batch_size
-from hft_ray.training.objective import Objective, SupervisedFineTuning
-from hft_ray.training.reference import ReferenceStore
-from hft_ray.training.schedule import learning_rate, total_steps
-from hft_ray.training.workspace import Workspace
+from hft_ray.training.objective import Objective
+from hft_ray.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,7 @@ class Stage:
         objective: What it minimises.
         start: Its first optimizer step in the run.
         steps: Number of its steps.
+        per_epoch: Steps of one pass over its data.
         training: The section of FILE with what the stage says otherwise.
     """
 
@@ -40,12 +37,18 @@ class Stage:
     objective: Objective
     start: int
     steps: int
+    per_epoch: int
     training: Training
 
     @property
     def end(self) -> int:
         """The first step after it."""
         return self.start + self.steps
+
+    @property
+    def sequences(self) -> int:
+        """Number of sequences that it trains on, once for each time."""
+        return self.steps * self.training.batch_size * self.objective.width
 
     def indices(self, step: int) -> list[int]:
         """Return the examples of the run's step ``step``."""
@@ -56,56 +59,6 @@ class Stage:
         """Return the learning rate of the run's step ``step``, in a round since ``round_start``."""
         since = max(0, round_start - self.start)
         return learning_rate(step - self.start, self.steps, self.training, since)
-
-
-def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
-    """Return the stages of a run; encodes their data if that has not been done.
-
-    Raises:
-        ConfigError: Data cannot be read or has no example.
-    """
-    entries: list[tuple[str, Preferences, Training]]
-    if config.stages:
-        entries = [(entry.kind, entry, _training(config, entry)) for entry in config.stages]
-    else:
-        entries = [(config.method.kind, config.method, config.training)]
-    stages: list[Stage] = []
-    for kind, settings, training in entries:
-        objective = _objective(config, workspace, kind, settings)
-        start = stages[-1].end if stages else 0
-        steps = total_steps(training, len(objective))
-        stages.append(Stage(kind, objective, start, steps, training))
-    return stages
-
-
-def kinds(config: Config) -> list[str]:
-    """Return what the stages of a run minimise: ``sft``, ``dpo``."""
-    return [entry.kind for entry in config.stages] or [config.method.kind]
-
-
-def has_pairs(config: Config) -> bool:
-    """Whether a run trains on preference pairs."""
-    return "dpo" in kinds(config)
-
-
-def _training(config: Config, entry: StageEntry) -> Training:
-    """Return the section ``training`` for one stage."""
-    changed = entry.model_dump(include={"steps", "epochs", "learning_rate"}, exclude_none=True)
-    if "steps" in changed or "epochs" in changed:
-        changed = {"steps": None, "epochs": None} | changed
-    return config.training.model_copy(update=changed)
-
-
-def _objective(config: Config, workspace: Workspace, kind: str, settings: Preferences) -> Objective:
-    pad = workspace.tokenizer(config.model).pad_token_id
-    if kind == "sft":
-        return SupervisedFineTuning(workspace.training_set(config.model, config.data), pad)
-    data = config.data
-    pairs = workspace.pair_set(config.model, pair_source(data))
-    capacity = data.max_length if data.packing else None
-    store = ReferenceStore(workspace.cache)
-    size = micro_batch_size(config.training, workspace.ranks.size)
-    return DirectPreference(settings, pairs, pad, capacity, store, size)
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
@@ -131,18 +84,14 @@ class Rounds:
     Args:
         reselect: ``selection.reselect``.
         stages: The stages of the run.
-        batch_size: Examples of a step.
     """
 
     def __init__(
-        self,
-        reselect: Literal["never", "task", "epoch"] | int,
-        stages: Sequence[Stage],
-        batch_size: int,
+        self, reselect: Literal["never", "task", "epoch"] | int, stages: Sequence[Stage]
     ) -> None:
         self._starts: list[int] = []
         for stage in stages if reselect != "never" else stages[:1]:
-            schedule = Schedule(reselect, steps_per_epoch(len(stage.objective), batch_size))
+            schedule = Schedule(reselect, stage.per_epoch)
             within = (step for step in range(stage.steps) if schedule.starts_round(step))
             self._starts += [stage.start + step for step in within]
 

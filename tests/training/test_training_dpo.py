@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from hft_ray.config import Preferences
-from hft_ray.data import Source, prepare_pairs
+from hft_ray.config import Data, Preferences
+from hft_ray.data import prepare_pairs
 from hft_ray.ranks import Ranks
 from hft_ray.training.dpo import DirectPreference, preference_loss
 from hft_ray.training.reference import ReferenceStore
@@ -66,7 +66,7 @@ def pairs(records, tiny_models, tmp_path_factory):
     file = root / "pairs.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     tokenizer = AutoTokenizer.from_pretrained(tiny_models["untied"])
-    return prepare_pairs(Source(str(file), "data.train", "train", None, 64), tokenizer, root)
+    return prepare_pairs(Data(train=str(file), max_length=64), tokenizer, root)
 
 
 def objective(pairs, base, tmp_path, settings, capacity=None, batch_size=3):
