@@ -123,7 +123,7 @@ class Config(Section):
         """Yield what stages and preferences need and have not, or have and nothing reads."""
         method, data = self.method, self.data
         kinds = [entry.kind for entry in self.stages]
-        if kinds and method.model_fields_set:
+        if kinds and method != Method():
             yield ("stages",), "cannot be given beside a method: they take its place", kinds
         for place, settings, kind in (
             (("method",), method, method.kind),

@@ -21,7 +21,8 @@ class Preferences(Section):
 
     def misplaced(self, kind: str) -> list[str]:
         """Return the settings of preferences that are given, and that ``kind`` does not read."""
-        given = sorted(self.model_fields_set & set(Preferences.model_fields))
+        fields = Preferences.model_fields
+        given = [key for key, field in fields.items() if getattr(self, key) != field.default]
         if kind != "dpo":
             return given
         return ["label_smoothing"] if self.loss == "ipo" and self.label_smoothing else []
