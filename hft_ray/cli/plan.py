@@ -51,14 +51,15 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         f"model of {model['parameters']:,} parameters, {model['matrices']} matrices in its layers"
     )
     table = Table(title="Trainable fractions at the corners of the space", title_justify="left")
-    for column in ("granularity", "ratio", "budget", "embeddings"):
+    arms = any(row["arm"] for row in planned["selection"])
+    for column in (*(["arm"] if arms else []), "granularity", "ratio", "budget", "embeddings"):
         table.add_column(column)
     for column in ("matrices", "block parameters", "whole model"):
         table.add_column(column, justify="right")
     for row in planned["selection"]:
         settings = (row["granularity"], f"{row['ratio']:g}", row["budget"], row["embeddings"])
         shares = (f"{value:.1%}" for value in row["fractions"].values())
-        table.add_row(*settings, *shares)
+        table.add_row(*([row["arm"]] if arms else []), *settings, *shares)
     console.print(table)
     memory = planned["memory_per_worker_bytes"]
     parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in memory.items())

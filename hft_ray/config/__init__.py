@@ -15,8 +15,9 @@ from hft_ray.config.evaluation import (
 )
 from hft_ray.config.method import Method, Replay
 from hft_ray.config.schema import Cluster, Config, Model, Tracking
-from hft_ray.config.search import Choices, Interval, Scheduler, Search
+from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
+from hft_ray.config.space import Choices, Interval
 from hft_ray.config.tasks import Task, TaskData
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants

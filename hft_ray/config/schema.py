@@ -69,6 +69,8 @@ class Config(Section):
 
     name: Name
     """Name of the run or sweep."""
+    arm: Name | None = None
+    """Method of this run, where several are compared; search.arms gives each trial its own."""
     model: Model
     data: Data
     method: Method = Field(default_factory=Method)

@@ -9,10 +9,11 @@ from typing import Any
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
+from hft_ray.config.split import fixed_settings
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
-from hft_ray.pareto import Front, Limit, Point, Preferred, build_front, render_selection
+from hft_ray.pareto import Front, Limit, Point, Preferred, arm_of, build_front, render_selection
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -75,6 +76,7 @@ class Recorder:
         for known in ended:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
+            self._tag(known.trial, None, resolved)
             self._variants(known.trial, known.params, known.result)
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -86,6 +88,7 @@ class Recorder:
                 self._open.add(trial)
                 self._params[trial] = event["settings"]
                 self._tracker.open_trial(trial, resolved, {})
+                self._tag(trial, None, resolved)
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
@@ -110,6 +113,13 @@ class Recorder:
         for each in result.get("variants") or ():
             key = run_key(trial, each["variant"])
             self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
+            self._tag(trial, each["variant"], resolved)
+
+    def _tag(self, trial: str, variant: str | None, resolved: Mapping[str, Any]) -> None:
+        """Tag the run of a trial, or variant, with its arm, if the sweep has arms."""
+        arm = arm_of(resolved, variant)
+        if arm is not None:
+            self._tracker.set_arm(run_key(trial, variant), arm)
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""
@@ -216,6 +226,8 @@ def shown_params(config: Config) -> list[str]:
     """Return the settings that a point carries: what trials may differ in."""
     assert config.search is not None
     fixed = [key for assignments in config.search.first for key in assignments]
+    for name, arm in (config.search.arms or {}).items():
+        fixed += [*arm.space, *fixed_settings(name, arm)]
     return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
 
 

@@ -17,7 +17,11 @@ Primitive = (type(None), bool, int, float, str)
 
 
 def suggest(
-    trial: optuna.Trial, space: Mapping[str, Entry], asked: Mapping[str, Any], config: Config
+    trial: optuna.Trial,
+    space: Mapping[str, Entry],
+    asked: Mapping[str, Any],
+    config: Config,
+    prefix: str = "",
 ) -> dict[str, Any]:
     """Ask ``trial`` for every searched setting that applies.
 
@@ -27,6 +31,7 @@ def suggest(
         asked: Settings that this trial is to have whatever the space says. Those inside the space
             are queued in ``trial`` already; the others Optuna cannot hold.
         config: FILE, whose values stand for searched settings that do not apply.
+        prefix: What Optuna's name of a setting has before the key.
 
     Returns:
         Dotted key -> value, the asked ones included. Any other setting whose ``when`` does not hold
@@ -38,20 +43,20 @@ def suggest(
         entry = space[key]
         outside = key in asked and not contains(entry, asked[key])
         if not outside and applies(entry, chosen, defaults):
-            chosen[key] = _suggest_one(trial, key, entry)
+            chosen[key] = _suggest_one(trial, f"{prefix}{key}", entry)
     return chosen
 
 
-def _suggest_one(trial: optuna.Trial, key: str, entry: Entry) -> Any:
+def _suggest_one(trial: optuna.Trial, name: str, entry: Entry) -> Any:
     match entry:
         case Choices():
             labels = [_label(value) for value in entry.choices]
-            label = trial.suggest_categorical(key, labels)
+            label = trial.suggest_categorical(name, labels)
             return entry.choices[labels.index(label)]
         case Interval(low=int(low), high=int(high)):
-            return trial.suggest_int(key, low, high, log=entry.log)
+            return trial.suggest_int(name, low, high, log=entry.log)
         case _:
-            return trial.suggest_float(key, float(entry.low), float(entry.high), log=entry.log)
+            return trial.suggest_float(name, float(entry.low), float(entry.high), log=entry.log)
 
 
 def contains(entry: Entry, value: Any) -> bool:

@@ -19,13 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import with_settings
-from hft_ray.search.fidelity import Extrapolation
 from hft_ray.search.journal import Journal
 from hft_ray.search.known import Known, finite, known_of, trial_id
-from hft_ray.search.rungs import Verdict, make_rungs
-from hft_ray.search.samplers import make_sampler
-from hft_ray.search.space import contains, parameter, suggest
-from hft_ray.search.view import Estimates, SamplerOnView
+from hft_ray.search.lanes import Lane, LaneSampler, make_lanes
+from hft_ray.search.rungs import Verdict
+from hft_ray.search.space import contains, parameter
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"
@@ -64,12 +62,9 @@ class Study:
         self._lock = threading.RLock()
         self._base: dict[str, float] = {}
         trials = self._trials()
-        finished = sum(trial.state.is_finished() for trial in trials)
-        sampler = make_sampler(self.search, finished)
-        self._study.sampler = SamplerOnView(sampler, self._look)
-        self._rungs = make_rungs(config)
-        self._extrapolation = Extrapolation()
-        self._outside: set[int] = set()
+        finished = [trial.number for trial in trials if trial.state.is_finished()]
+        self._lanes = make_lanes(config, finished)
+        self._study.sampler = LaneSampler(lambda number: self._lane(number).sampler)
         self._steps: dict[str, int | None] = {}
         self._recall(trials)
         # A driver may have died while it queued them.
@@ -100,44 +95,42 @@ class Study:
         trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         return trials
 
+    def _lane(self, number: int) -> Lane:
+        return self._lanes[number % len(self._lanes)]
+
     def _recall(self, trials: Iterable[FrozenTrial]) -> None:
         """Bring back what the rungs and the sampler know of trials that have begun."""
-        verdicts = []
+        verdicts: list[list[dict[str, Any]]] = [[] for _ in self._lanes]
         for trial in trials:
             attributes = trial.user_attrs
-            self._see_asked(trial.number, attributes)
+            self._lane(trial.number).see_asked(trial.number, attributes.get("asked", {}))
             mine = [each for key, each in attributes.items() if key.startswith(RUNG)]
             for each in sorted(mine, key=lambda each: each["rung"]):
                 self._see_rung(trial.number, each["rung"], each["values"])
-            verdicts += mine
+            verdicts[trial.number % len(self._lanes)] += mine
             if trial.state.is_finished():
                 self._see_end(trial.number, attributes.get("result", {}))
-        if self._rungs is not None:
-            self._rungs.restore(verdicts)
-
-    def _see_asked(self, number: int, attributes: Mapping[str, Any]) -> None:
-        space = self.search.space
-        asked = attributes.get("asked", {}).items()
-        if any(key in space and not contains(space[key], value) for key, value in asked):
-            self._outside.add(number)
+        for lane, decided in zip(self._lanes, verdicts, strict=True):
+            if lane.rungs is not None:
+                lane.rungs.restore(decided)
 
     def _see_rung(self, number: int, rung: int, values: Mapping[str, float]) -> None:
         # An objective that is not compared may have no value while a trial trains.
         if all(name in values for name in self.objectives):
-            self._extrapolation.saw(number, rung, [values[name] for name in self.objectives])
+            seen = [values[name] for name in self.objectives]
+            self._lane(number).extrapolation.saw(number, rung, seen)
 
     def _see_end(self, number: int, result: Mapping[str, Any]) -> None:
+        extrapolation = self._lane(number).extrapolation
         if result.get("state") == "complete":
             ends = [result["values"][name] for name in self.objectives]
-            self._extrapolation.completed(number, ends)
+            extrapolation.completed(number, ends)
         elif result.get("state") in ("pruned", "stopped"):
-            self._extrapolation.stopped(number)
-
-    def _look(self) -> tuple[Estimates, set[int]]:
-        """Return what the sampler is to see otherwise than it is stored."""
-        return self._extrapolation.estimates(), self._outside
+            extrapolation.stopped(number)
 
     def _first_trials(self) -> list[dict[str, Any]]:
+        if self.search.arms:
+            return []
         asked = [dict(assignments) for assignments in self.search.first]
         known = any(each.get("selection.ratio") == 1.0 for each in asked)
         return asked if known else [dict(FULL), *asked]
@@ -170,10 +163,11 @@ class Study:
                 return None
             trial = self._study.ask()
         asked = trial.user_attrs.get("asked", {})
-        self._see_asked(trial.number, trial.user_attrs)
-        params = suggest(trial, self.search.space, asked, self.config)
+        lane = self._lane(trial.number)
+        lane.see_asked(trial.number, asked)
+        params = lane.suggest(trial, asked)
         trial.set_user_attr("params", params)
-        if self._rungs is not None:
+        if lane.rungs is not None:
             self._steps[trial_id(trial.number)] = with_settings(self.config, params).training.steps
         return Known(trial_id(trial.number), "running", params)
 
@@ -197,13 +191,14 @@ class Study:
             The decision when the trial came to a rung, else None. Trials that were asked for
             (baselines, ``search.first``) are never stopped, nor is anyone after its last step.
         """
-        if self._rungs is None:
+        rungs = self._lane(int(trial[1:])).rungs
+        if rungs is None:
             return None
         with self._lock:
             frozen = self._frozen(trial)
             last = step == self._steps.get(trial) if last is None else last
             exempt = "asked" in frozen.user_attrs
-            verdict = self._rungs.report(
+            verdict = rungs.report(
                 trial, step, values, last=last, exempt=exempt, violation=self._violation(values)
             )
             if verdict is None or frozen.state.is_finished():
@@ -266,8 +261,9 @@ class Study:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():
                 return known_of(frozen).result
-            if result["state"] == "stopped" and self._rungs is not None:
-                decisive = [str(verdict) for verdict in self._rungs.of(trial) if verdict.stop]
+            rungs = self._lane(number).rungs
+            if result["state"] == "stopped" and rungs is not None:
+                decisive = [str(verdict) for verdict in rungs.of(trial) if verdict.stop]
                 if decisive:
                     result |= {"state": "pruned", "reason": decisive[-1]}
             self._see_end(number, result)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
+from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples
 from hft_ray.evaluation import check_evaluation, files_of, known_harness
 from hft_ray.training.scoring import score_names
@@ -29,7 +30,11 @@ BOUNDED = ("task/", "general/", "forgetting/", "continual/")
 
 def check_settings(config: Config) -> list[Problem]:
     """Return what is wrong with the settings taken together."""
-    return [*_batch_problems(config), *_objective_problems(config), *_strategy_problems(config)]
+    problems = _objective_problems(config)
+    for arm in by_arm(config).values():
+        problems += [*_batch_problems(arm), *_strategy_problems(arm)]
+    # Arms share most of their settings, and so what is wrong with them.
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def _strategy_problems(config: Config) -> list[Problem]:

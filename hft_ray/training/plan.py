@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
+from hft_ray.config.split import by_arm
 from hft_ray.selection import Catalog, draw
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import memory_per_worker
@@ -47,22 +49,26 @@ def plan(config: Config, workspace: Workspace, steps: int | None) -> dict[str, A
 
 
 def corner_fractions(config: Config, catalog: Catalog) -> list[dict[str, Any]]:
-    """Return the realised fractions of every granularity in the space at its corner ratios."""
+    """Return the realised fractions of every granularity in the space at its corner ratios.
+
+    Of each arm in turn, where the sweep has arms.
+    """
+    return [row for arm in by_arm(config).values() for row in _corners(arm, catalog)]
+
+
+def _corners(config: Config, catalog: Catalog) -> Iterator[dict[str, Any]]:
     keys = ("selection.granularity", "selection.ratio", "selection.budget", "selection.embeddings")
-    rows = []
     for values in itertools.product(*(searched_values(config, key) for key in keys)):
         one = with_settings(config, dict(zip(keys, values, strict=True)))
         granularity, ratio, budget, embeddings = values
-        rows.append(
-            {
-                "granularity": granularity,
-                "ratio": float(ratio),
-                "budget": budget,
-                "embeddings": embeddings,
-                "fractions": asdict(draw(catalog, one.selection, 0).fractions),
-            }
-        )
-    return rows
+        yield {
+            "arm": config.arm,
+            "granularity": granularity,
+            "ratio": float(ratio),
+            "budget": budget,
+            "embeddings": embeddings,
+            "fractions": asdict(draw(catalog, one.selection, 0).fractions),
+        }
 
 
 def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float) -> Any:

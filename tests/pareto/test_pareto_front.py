@@ -125,6 +125,7 @@ def test_json_is_the_contract_and_comes_back_equal():
             "knee",
             "knee_variant",
             "base",
+            "arms",
             "constraints",
             "preference",
             "points",
@@ -140,6 +141,7 @@ def test_json_is_the_contract_and_comes_back_equal():
         "values": {"task/score": 0.9, "forgetting/mean": 0.5},
         "errors": {"task/score": 0.01},
         "feasible": True,
+        "arm": None,
         "on_front": True,
     }
     assert content["points"][1]["values"]["task/score"] is None
