@@ -57,7 +57,13 @@ class Trace(Section):
                 "data": {"train": self._file(name, "train"), "format": "prompt_answer", **few},
                 "epochs": epochs,
                 "evaluation": [
-                    {"kind": "generation", "data": self._file(name, "test"), **scored, **few}
+                    {
+                        "name": name,
+                        "kind": "generation",
+                        "data": self._file(name, "test"),
+                        **scored,
+                        **few,
+                    }
                 ],
             }
             for name, (epochs, scored) in TASKS.items()
