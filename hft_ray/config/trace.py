@@ -21,19 +21,23 @@ from pydantic import Field
 
 from hft_ray.config.section import PositiveInt, Section
 
-_EXACT = {"metric": "exact_match"}
+_GENERATION = {"kind": "generation"}
+_EXACT = {**_GENERATION, "metric": "exact_match"}
 TASKS: dict[str, tuple[int, dict[str, Any]]] = {
     "C-STANCE": (5, {**_EXACT, "max_new_tokens": 16}),
     "FOMC": (3, {**_EXACT, "max_new_tokens": 16}),
-    "MeetingBank": (7, {"metric": "rouge_l", "max_new_tokens": 512, "stop": []}),
-    "Py150": (5, {"metric": "edit_similarity", "max_new_tokens": 128}),
+    "MeetingBank": (7, {**_GENERATION, "metric": "rouge_l", "max_new_tokens": 512, "stop": []}),
+    "Py150": (5, {**_GENERATION, "metric": "edit_similarity", "max_new_tokens": 128}),
     "ScienceQA": (
         3,
         {**_EXACT, "max_new_tokens": 8, "stop": [], "extract": r"\S", "extract_answer": True},
     ),
     "NumGLUE-cm": (5, {**_EXACT, "max_new_tokens": 16}),
     "NumGLUE-ds": (5, {**_EXACT, "max_new_tokens": 16}),
-    "20Minuten": (7, {"metric": "sari", "source": "prompt", "max_new_tokens": 512, "stop": []}),
+    "20Minuten": (
+        7,
+        {**_GENERATION, "metric": "sari", "source": "prompt", "max_new_tokens": 512, "stop": []},
+    ),
 }
 """In TRACE's order: epochs, and the settings of the evaluation."""
 
@@ -56,15 +60,7 @@ class Trace(Section):
                 "name": name,
                 "data": {"train": self._file(name, "train"), "format": "prompt_answer", **few},
                 "epochs": epochs,
-                "evaluation": [
-                    {
-                        "name": name,
-                        "kind": "generation",
-                        "data": self._file(name, "test"),
-                        **scored,
-                        **few,
-                    }
-                ],
+                "evaluation": [{"name": name, "data": self._file(name, "test"), **scored, **few}],
             }
             for name, (epochs, scored) in TASKS.items()
         ]
