@@ -28,13 +28,17 @@ def plan(
 
     from hft_ray.ranks import Ranks
     from hft_ray.training import Workspace, check
+    from hft_ray.training.methods import known_sequences, make_stages
     from hft_ray.training.plan import plan as make_plan
 
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     trusted = check(config, workspace, str(file), trust_hub=True)
-    known = not {config.data.train, config.model.name} & set(trusted)
-    examples = len(workspace.training_set(config.model, config.data)) if known else None
-    planned = make_plan(config, workspace, examples)
+    sections = [*config.training_data.values(), *config.pair_data.values()]
+    needed = {config.model.name, *(each.train for each in sections)}
+    sequences = known_sequences(config)
+    if sequences is None and not needed & set(trusted):
+        sequences = sum(stage.sequences for stage in make_stages(config, workspace))
+    planned = make_plan(config, workspace, sequences)
     if as_json:
         typer.echo(json.dumps(planned))
     else:
@@ -48,14 +52,15 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         f"model of {model['parameters']:,} parameters, {model['matrices']} matrices in its layers"
     )
     table = Table(title="Trainable fractions at the corners of the space", title_justify="left")
-    for column in ("granularity", "ratio", "budget", "embeddings"):
+    arms = any(row["arm"] for row in planned["selection"])
+    for column in (*(["arm"] if arms else []), "granularity", "ratio", "budget", "embeddings"):
         table.add_column(column)
     for column in ("matrices", "block parameters", "whole model"):
         table.add_column(column, justify="right")
     for row in planned["selection"]:
         settings = (row["granularity"], f"{row['ratio']:g}", row["budget"], row["embeddings"])
         shares = (f"{value:.1%}" for value in row["fractions"].values())
-        table.add_row(*settings, *shares)
+        table.add_row(*([row["arm"]] if arms else []), *settings, *shares)
     console.print(table)
     memory = planned["memory_per_worker_bytes"]
     parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in memory.items())
@@ -63,7 +68,10 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         f"memory per worker at the largest ratio: {_bytes(sum(memory.values()))} ({parts})"
     )
     seconds = planned["seconds_estimate"]
-    console.print(f"training time, by arithmetic and without evaluations: about {clock(seconds)}")
+    console.print(
+        "training time by arithmetic, for sequences of data.max_length and without evaluations: "
+        f"about {clock(seconds)}"
+    )
     for name in trusted:
         console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
-from hft_ray.cli.tables import front_table
+from hft_ray.cli.tables import arm_tables, front_table
 from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.cluster import check_fits, connect, cores, ray_nodes
@@ -94,7 +94,8 @@ def _leave(code: int) -> NoReturn:
 
 def _last_words(config: Config, folder: SweepFolder, front: Front, console: Console) -> None:
     """Print the front and where to look next."""
-    console.print(front_table(front))
+    for table in (front_table(front), *arm_tables(front)):
+        console.print(table)
     if front.knee_index is not None:
         label = front.points[front.knee_index].label
         console.print(

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hft_ray.pareto import Front, front_rows
+from hft_ray.pareto import Front, arm_rows, arm_table, front_rows, with_error
 
 
 def front_table(front: Front) -> RenderableType:
@@ -28,6 +28,17 @@ def front_table(front: Front) -> RenderableType:
         row["trial"] = row["trial"].replace(" (knee)", "*")
         table.add_row(*row.values(), style="bold" if knee else "")
     return table
+
+
+def arm_tables(front: Front) -> list[RenderableType]:
+    """Return the arms of a sweep side by side: one table per objective but the first."""
+    found = arm_table(front)
+    if found is None:
+        return []
+    return [
+        plain_table(f"{match.objective} at the same {match.at}", arm_rows(found, match, with_error))
+        for match in found.matches
+    ]
 
 
 def plain_table(title: str, rows: Sequence[Mapping[str, str]]) -> RenderableType:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
 from hft_ray.config.errors import ConfigError, Problem
 from hft_ray.config.schema import Config
-from hft_ray.config.search import Choices, Interval
+from hft_ray.config.space import Choices, Interval
 
 SPACE = "search.space."
 
-UNSEARCHABLE = ("name", "search", "cluster", "tracking", "evaluation")
+UNSEARCHABLE = ("name", "arm", "search", "cluster", "tracking", "evaluation", "tasks")
 """Sections that belong to the whole sweep, so no trial can have its own."""
 
 
@@ -56,7 +56,7 @@ def place(target: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(child, (dict, list)):
             # ``model: NAME`` is short for ``model: {name: NAME}``: keep what the short form said.
             # So is the name of a suite in the place of its evaluations.
-            shorts = {"model": "name", "scheduler": "kind"}
+            shorts = {"model": "name", "method": "kind", "scheduler": "kind"}
             short = shorts.get(part, "suite" if isinstance(node, list) else None)
             child = {short: child} if isinstance(child, str) and short else {}
             node[place_in] = child
@@ -109,12 +109,18 @@ def section_models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from section_models(argument)
 
 
+def _containers(annotation: Any) -> set[Any]:
+    """Return what a field's annotation is made of: unions, lists, mappings."""
+    inner = (_containers(argument) for argument in get_args(annotation))
+    return {get_origin(annotation)}.union(*inner)
+
+
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Return every dotted key of FILE that holds one value."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
         inner = list(section_models(field.annotation))
-        if len(inner) == 1 and "list" not in str(field.annotation):
+        if len(inner) == 1 and not {list, dict} & _containers(field.annotation):
             keys += known_keys(inner[0], f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")

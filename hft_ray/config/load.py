@@ -14,8 +14,9 @@ from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import EVALUATIONS
 from hft_ray.config.keys import place, searchable_keys, section_models, with_settings
 from hft_ray.config.schema import Config
-from hft_ray.config.search import Choices
 from hft_ray.config.section import Section
+from hft_ray.config.space import Choices, SpaceEntry
+from hft_ray.config.split import by_arm
 from hft_ray.config.stopping import stopping_problems
 
 S = TypeVar("S", bound=Section)
@@ -98,42 +99,70 @@ def _search_problems(config: Config) -> list[Problem]:
     """Return what is wrong with the searched keys: unknown ones, and values FILE would refuse."""
     if config.search is None:
         return []
-    problems: list[Problem] = []
     known = searchable_keys()
-    for key, entry in config.search.space.items():
-        path = f"search.space.{key}"
-        if key not in known:
-            problems.append(
-                Problem(path, f"is no setting that can be searched{nearest(key, known)}")
-            )
-            continue
-        for other in entry.when or {}:
-            if other not in config.search.space or other == key:
-                problems.append(
-                    Problem(f"{path}.when", "must name another searched setting", other)
-                )
-        values = entry.choices if isinstance(entry, Choices) else [entry.low, entry.high]
-        for value in values:
-            problems += _assignment_problems(config, {key: value}, path)
+    problems = _space_problems(config, config.search.space, "search.space")
     for index, assignments in enumerate(config.search.first):
-        path = f"search.first.{index}"
-        unknown = [key for key in assignments if key not in known]
-        problems += [
-            Problem(f"{path}.{key}", f"is no setting that a trial can have{nearest(key, known)}")
-            for key in unknown
-        ]
-        if not unknown:
-            problems += _assignment_problems(config, assignments, path)
+        problems += _given_problems(config, assignments, f"search.first.{index}", known)
+    for name, arm in (config.search.arms or {}).items():
+        path = f"search.arms.{name}"
+        problems += _given_problems(config, arm.set, f"{path}.set", known)
+        problems += _space_problems(config, arm.space, f"{path}.space")
     return problems or _combination_problems(config)
 
 
+def _given_problems(
+    config: Config, assignments: Mapping[str, Any], path: str, known: list[str]
+) -> list[Problem]:
+    """Return what is wrong with settings that are given together."""
+    unknown = [key for key in assignments if key not in known]
+    if not unknown:
+        return _assignment_problems(config, assignments, path)
+    return [
+        Problem(f"{path}.{key}", f"is no setting that a trial can have{nearest(key, known)}")
+        for key in unknown
+    ]
+
+
+def _space_problems(config: Config, space: Mapping[str, SpaceEntry], path: str) -> list[Problem]:
+    """Return what is wrong with the entries of a space, each by itself."""
+    assert config.search is not None
+    problems: list[Problem] = []
+    known, searched = searchable_keys(), {*config.search.space, *space}
+    for key, entry in space.items():
+        at = f"{path}.{key}"
+        if key not in known:
+            problems.append(Problem(at, f"is no setting that can be searched{nearest(key, known)}"))
+            continue
+        for other in entry.when or {}:
+            if other not in searched or other == key:
+                problems.append(Problem(f"{at}.when", "must name another searched setting", other))
+        values = entry.choices if isinstance(entry, Choices) else [entry.low, entry.high]
+        for value in values:
+            problems += _assignment_problems(config, {key: value}, at)
+    return problems
+
+
 def _combination_problems(config: Config) -> list[Problem]:
-    """Return the first combination of searched values that FILE would refuse."""
-    for assignments in combinations(config):
-        for problem in _assignment_problems(config, assignments, "search.space"):
-            hint = f"holds values that do not fit together: {problem.message}; keep them apart with"
-            return [Problem("search.space", f"{hint} when", assignments)]
-    return []
+    """Return the first combination of searched values that FILE would refuse, of each arm."""
+    problems: list[Problem] = []
+    for name, arm in by_arm(config).items():
+        path = "search.space" if name is None else f"search.arms.{name}"
+        assert arm.search is not None
+        if not arm.search.space:
+            given = "sets every searched setting, so that its trials would all be the same"
+            problems.append(Problem(path, given))
+            continue
+        found = (_refused(arm, each, path) for each in combinations(arm))
+        problems += next((problem for problem in found if problem), [])
+    return problems
+
+
+def _refused(config: Config, assignments: Mapping[str, Any], path: str) -> list[Problem]:
+    hint = "holds values that do not fit together"
+    return [
+        Problem(path, f"{hint}: {problem.message}; keep them apart with when", assignments)
+        for problem in _assignment_problems(config, assignments, path)[:1]
+    ]
 
 
 def _assignment_problems(config: Config, values: Mapping[str, Any], path: str) -> list[Problem]:
@@ -164,7 +193,7 @@ def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
         part
         for index, part in enumerate(item["loc"])
         if not str(part).startswith(artefacts)
-        and not (part in tags and index == 3 and item["loc"][0] in ("evaluation", "search"))
+        and not (part in tags and index in _tag_places(item["loc"]))
     ]
     path = ".".join(str(part) for part in location) or "file"
     match item["type"]:
@@ -184,6 +213,15 @@ def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
             return Problem(path, str(item["msg"]).removeprefix("Value error, "))
         case _:
             return Problem(path, _lower(str(item["msg"])), item.get("input"))
+
+
+def _tag_places(location: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return where in a path the tag of a union may stand."""
+    if location[:2] == ("search", "arms"):
+        return (5,)
+    if location[0] == "tasks":
+        return (4,)
+    return (3,) if location[0] in ("evaluation", "search") else ()
 
 
 def _lower(message: str) -> str:

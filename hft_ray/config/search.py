@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from hft_ray.config.arms import Arms, arm_problem
 from hft_ray.config.constraints import (
     METRIC,
     Constraint,
@@ -16,49 +17,8 @@ from hft_ray.config.constraints import (
 )
 from hft_ray.config.ending import Budget, Plateau
 from hft_ray.config.section import Name, PositiveInt, Section
+from hft_ray.config.space import Space
 from hft_ray.config.variants import Variants
-
-
-class Interval(Section):
-    """A searched interval; whole numbers when both ends are written as whole numbers."""
-
-    low: int | float
-    """Smallest value."""
-    high: int | float
-    """Largest value, included."""
-    log: bool = False
-    """Search on a logarithmic scale."""
-    when: dict[str, Any] | None = None
-    """Search this only when other searched settings have these values (a value or a list)."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if not self.low < self.high:
-            raise ValueError(f"low {self.low} must be below high {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic interval needs low above 0, not {self.low}")
-        return self
-
-
-class Choices(Section):
-    """A searched list of values. ``key: [a, b]`` is short for ``key: {choices: [a, b]}``."""
-
-    choices: list[Any] = Field(min_length=1)
-    """The values."""
-    when: dict[str, Any] | None = None
-    """Search this only when other searched settings have these values (a value or a list)."""
-
-
-def _entry_kind(entry: Any) -> str:
-    if isinstance(entry, Choices):
-        return "choices"
-    return "choices" if isinstance(entry, dict) and "choices" in entry else "interval"
-
-
-SpaceEntry = Annotated[
-    Annotated[Interval, Tag("interval")] | Annotated[Choices, Tag("choices")],
-    Discriminator(_entry_kind),
-]
 
 
 class Scheduler(Section):
@@ -80,7 +40,7 @@ class Scheduler(Section):
 class Search(Section):
     """What is searched, for which objectives, with how many trials."""
 
-    space: dict[str, SpaceEntry] = Field(min_length=1)
+    space: Space = Field(min_length=1)
     """Dotted key of FILE -> {low, high, log} or a list of values."""
     objectives: dict[str, Literal["max", "min"]] = Field(
         default={"task/score": "max", "forgetting/mean": "min"}, min_length=1
@@ -111,6 +71,11 @@ class Search(Section):
     this sweep's own; otherwise their fronts give points to begin with."""
     first: list[dict[str, Any]] = Field(default_factory=list)
     """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
+    arms: Arms | None = None
+    """Methods to compare: a list of known names, or name -> {set, space} with settings that the arm
+    fixes and a space of its own beside that of the sweep. Each has an equal share of the trials and
+    is searched by itself. Known are full, hft, lisa, and without training of their own
+    averaging and half_reset; see docs/baselines.md."""
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "sobol"] = "tpe"
     """Optuna's sampler."""
     scheduler: Scheduler = Field(default_factory=Scheduler)
@@ -124,18 +89,6 @@ class Search(Section):
     hypervolume is deleted."""
     seed: int = 0
     """Seed of the sampler."""
-
-    @field_validator(
-        "space", mode="before", json_schema_input_type=dict[str, SpaceEntry | list[Any]]
-    )
-    @classmethod
-    def _lists_are_choices(cls, space: Any) -> Any:
-        if not isinstance(space, dict):
-            return space
-        return {
-            key: {"choices": value} if isinstance(value, list) else value
-            for key, value in space.items()
-        }
 
     @field_validator("scheduler", mode="before", json_schema_input_type=Scheduler | str)
     @classmethod
@@ -151,6 +104,13 @@ class Search(Section):
         return objectives
 
     @model_validator(mode="after")
+    def _arms_are_equal(self) -> Search:
+        problem = arm_problem(self.arms or {}, self.trials, self.first, self.variants)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _preferred_objectives(self) -> Search:
         preference = self.preference
         named = (preference.weights or preference.target or {}) if preference else {}
@@ -158,6 +118,15 @@ class Search(Section):
             known = ", ".join(self.objectives)
             raise ValueError(
                 f"preference: {', '.join(unknown)} is no objective; the objectives are {known}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_stand_alone(self) -> Search:
+        if self.arms and (self.seeds > 1 or self.warm_start):
+            raise ValueError(
+                "arms share the trials equally and are searched by themselves: "
+                "leave out seeds and warm_start"
             )
         return self
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from hft_ray.config.errors import Problem
 from hft_ray.config.keys import searched_values
 from hft_ray.config.schema import Config
+from hft_ray.config.split import by_arm
 
 UNTRAINED = ("cost/", "selection/")
 """Metrics that the settings decide and not the training: each trial would be the best at some."""
@@ -26,7 +27,9 @@ def stopping_problems(config: Config) -> list[Problem]:
     if not compared_objectives(config.search.objectives):
         problem = "asha compares what training decides, and no objective is of that kind"
         problems.append(Problem("search.scheduler", problem, [*config.search.objectives]))
-    known = [n for n in searched_values(config, "training.steps") if n is not None]
+    arms = by_arm(config).values()
+    steps = [each for arm in arms for each in searched_values(arm, "training.steps")]
+    known = [each for each in steps if each is not None]
     every = config.evaluation.every
     if every is None:
         example = f", for example {max(1, max(known) // 9)}" if known else ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
 from filelock import FileLock
 
 from hft_ray.config import ConfigError, Data, Problem
@@ -23,14 +24,16 @@ from hft_ray.data.records import Records, fingerprint, read_records
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SETTING = "data.train"
+SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
 _VERSION = 1
 
 _log = logging.getLogger(__name__)
 
 
-def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> TrainingSet:
+def prepare(
+    data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path, path: str = SETTING
+) -> TrainingSet:
     """Return the tokenised training set, from ``cache/data/<hash>/`` if it is there.
 
     The hash covers the data's content, the settings, and the tokenizer. Processes that ask for
@@ -40,32 +43,43 @@ def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Trai
         data: Section ``data`` of FILE.
         tokenizer: The model's fast tokenizer.
         cache: Cache folder of the storage root.
+        path: The setting that names the data, for errors.
 
     Raises:
         ConfigError: The data cannot be read, records are not of the format, the chat template
             cannot render them, or no example has a trained token.
     """
-    root = cache / "data"
-    root.mkdir(parents=True, exist_ok=True)
-    key = _key(data, tokenizer)
-    folder = root / key
-    with FileLock(root / f"{key}.lock"):
-        if not folder.exists():
-            _make(data, tokenizer, folder)
+    folder = once(cache / "data", _key(data, tokenizer, path), lambda: _make(data, tokenizer, path))
     return TrainingSet.load(folder)
 
 
-def _key(data: Data, tokenizer: PreTrainedTokenizerBase) -> str:
+def once(root: Path, key: str, make: Callable[[], TrainingSet]) -> Path:
+    """Return the folder ``root/KEY`` of what ``make`` gives, which is called if there is none.
+
+    The folder appears only when it is complete; processes that ask at the same time wait.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / key
+    with FileLock(root / f"{key}.lock"):
+        if not folder.exists():
+            made = make()
+            with TemporaryDirectory(dir=root, prefix="making-") as place:
+                made.save(Path(place, "set"))
+                Path(place, "set").replace(folder)
+    return folder
+
+
+def _key(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> str:
     parts = {
         "version": _VERSION,
-        "content": fingerprint(data.train, path=_SETTING, split=data.split),
-        "settings": data.model_dump(include={"format", "limit", "max_length", "packing"}),
-        "tokenizer": _describe(tokenizer),
+        "content": fingerprint(data.train, path=path, split=data.split),
+        "settings": data.model_dump(include={"format", "limit", "draw", "max_length", "packing"}),
+        "tokenizer": describe_tokenizer(tokenizer),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Return all that decides how the tokenizer encodes."""
     if not tokenizer.is_fast:
         return {"name": tokenizer.name_or_path}
@@ -77,9 +91,9 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     return {"state": state, "template": tokenizer.chat_template, "special": special}
 
 
-def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Encode the data and put it into ``folder``, which appears only when it is complete."""
-    records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> TrainingSet:
+    """Read and encode the data."""
+    records = read_data(data, path)
     examples = convert_all(records, _format(data, records))
     encoded = _encode_all(records, examples, tokenizer, data.max_length)
     made = assemble(encoded, data.max_length, data.packing)
@@ -88,29 +102,37 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
             f"no example has a trained token within data.max_length = {data.max_length} tokens; "
             "raise it, or look whether the answers are empty"
         )
-        raise ConfigError(Problem(_SETTING, message, data.train))
+        raise ConfigError(Problem(path, message, data.train))
     if made.cut or made.dropped:
         _log.warning(
             "%s: %d of %d examples are longer than data.max_length = %d tokens and were cut; "
             "%d of all have no trained token left and were dropped",
             *(data.train, made.cut, len(records), data.max_length, made.dropped),
         )
-    with TemporaryDirectory(dir=folder.parent, prefix="making-") as place:
-        made.save(Path(place, "set"))
-        Path(place, "set").replace(folder)
+    return made
 
 
-def read_examples(data: Data) -> list[Example]:
+def read_examples(data: Data, path: str = SETTING) -> list[Example]:
     """Read and check the records of a training set; needs no tokenizer.
 
     Raises:
         ConfigError: The data cannot be read, or records are not of the format.
     """
-    records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
+    records = read_data(data, path)
     return convert_all(records, _format(data, records))
 
 
+def read_data(data: Data, path: str) -> Records:
+    """Read the records that are trained on: the first ones, or a random subset of all."""
+    if data.limit is None or data.draw is None:
+        return read_records(data.train, path=path, split=data.split, limit=data.limit)
+    records = read_records(data.train, path=path, split=data.split, limit=None)
+    order = np.random.Generator(np.random.PCG64(data.draw)).permutation(len(records))
+    return records.subset(sorted(int(place) for place in order[: data.limit]))
+
+
 def _format(data: Data, records: Records) -> Format:
+    assert data.format != "preference", "these are pairs"
     if data.format != "auto":
         return data.format
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hft_ray.config import (
@@ -12,12 +12,14 @@ from hft_ray.config import (
     Generation,
     MultipleChoice,
     OnRecords,
+    PairPreference,
     Perplexity,
     Problem,
 )
+from hft_ray.data import Pair, convert_pair
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Record, Records, read_records
-from hft_ray.evaluation.comparison import last_number
+from hft_ray.evaluation.comparison import extracted, last_number
 
 T = TypeVar("T")
 Turns = tuple[dict[str, str], ...]
@@ -59,7 +61,7 @@ class Passage:
     text: str
 
 
-Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage]
+Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage] | Sequence[Pair]
 
 
 def load_items(evaluation: OnRecords, path: str) -> Items:
@@ -80,6 +82,8 @@ def load_items(evaluation: OnRecords, path: str) -> Items:
             return load_questions(evaluation, path)
         case Divergence():
             return load_passages(evaluation, path)
+        case PairPreference():
+            return load_pairs(evaluation, path)
         case Generation():
             return load_prompts(evaluation, path)
 
@@ -94,6 +98,11 @@ def load_passages(evaluation: Divergence, path: str) -> list[Passage]:
     return _convert(_read(evaluation, path), _passage)
 
 
+def load_pairs(evaluation: PairPreference, path: str) -> list[Pair]:
+    """Read the pairs of a preference evaluation. See :func:`load_items`."""
+    return _convert(_read(evaluation, path), convert_pair)
+
+
 def load_questions(evaluation: MultipleChoice, path: str) -> list[Question]:
     """Read the questions of a multiple-choice evaluation. See :func:`load_items`."""
     skipped = 0 if evaluation.shots_data is not None else evaluation.shots
@@ -104,7 +113,7 @@ def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
     """Read the prompts of a generation evaluation. See :func:`load_items`."""
 
     def convert(record: Record, where: str) -> Prompt:
-        prompt = _prompt(record, where)
+        prompt = _as_scored(_prompt(record, where), evaluation, where)
         _fits(prompt, evaluation, where)
         return prompt
 
@@ -208,6 +217,19 @@ def _answers(record: Record, where: str) -> tuple[str, ...]:
         message = "answer must be a text that is not empty, or a list of such texts"
         raise ConfigError(Problem(where, message, answer))
     return tuple(each.strip() for each in answers)
+
+
+def _as_scored(prompt: Prompt, evaluation: Generation, where: str) -> Prompt:
+    """Return the prompt with its answers and source as the evaluation takes them."""
+    if evaluation.extract_answer:
+        answers = tuple(extracted(evaluation.extract, each).strip() for each in prompt.answers)
+        if not all(answers):
+            message = f"answer holds nothing that extract finds: {evaluation.extract}"
+            raise ConfigError(Problem(where, message, prompt.answers))
+        prompt = replace(prompt, answers=answers)
+    if evaluation.source == "prompt" and isinstance(prompt.prompt, str):
+        prompt = replace(prompt, source=prompt.prompt)
+    return prompt
 
 
 def _fits(prompt: Prompt, evaluation: Generation, where: str) -> None:

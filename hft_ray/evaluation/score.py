@@ -15,8 +15,8 @@ document is what counts as drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from hft_ray.evaluation.intervals import Z, interval
 
 if TYPE_CHECKING:
-    from hft_ray.evaluation.divergence import Reference
+    from torch import Tensor
 
 LOWER_IS_BETTER = ("cross_entropy", "kl")
 """The project's own metrics for which a lower value is better."""
@@ -166,8 +166,10 @@ class Scores:
 
     task: dict[str, Score]
     general: dict[str, Score]
-    references: dict[str, Reference] = field(default_factory=dict, compare=False, repr=False)
-    """Of the base: evaluation name -> what it predicts, for ``kl``. Not part of the JSON."""
+    references: dict[str, dict[str, Tensor]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Of the base: evaluation name -> what later models are compared with. Not part of the JSON."""
 
     @property
     def means(self) -> dict[str, Estimate]:
@@ -183,6 +185,14 @@ class Scores:
             for name, part in parts.items()
             if part
         }
+
+    def with_values(self, value: Callable[[Score], float]) -> Scores:
+        """Return the scores with another value of each."""
+        task, general = (
+            {name: replace(score, value=value(score)) for name, score in part.items()}
+            for part in (self.task, self.general)
+        )
+        return Scores(task, general)
 
     def to_json(self) -> dict[str, Any]:
         """Return a mapping that ``from_json`` reads."""

@@ -9,10 +9,11 @@ from typing import Any
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
+from hft_ray.config.split import fixed_settings
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
-from hft_ray.pareto import Front, Limit, Point, Preferred, build_front, render_selection
+from hft_ray.pareto import Front, Limit, Point, Preferred, arm_of, build_front, render_selection
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -75,7 +76,7 @@ class Recorder:
         for known in ended:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
-            self._configured(known.trial, known.configuration)
+            self._tag(known.trial, None, known.configuration, resolved)
             self._variants(known.trial, known.configuration, known.params, known.result)
 
     @property
@@ -92,7 +93,7 @@ class Recorder:
                 self._open.add(trial)
                 self._params[trial] = event["settings"]
                 self._tracker.open_trial(trial, resolved, {})
-                self._configured(trial, event["configuration"])
+                self._tag(trial, None, event["configuration"], resolved)
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
@@ -101,10 +102,6 @@ class Recorder:
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
                 params = self._params.pop(trial, {})
                 self._variants(trial, event["configuration"], params, event)
-
-    def _configured(self, key: str, configuration: str) -> None:
-        if self._search.seeds > 1:
-            self._tracker.set_configuration(key, configuration)
 
     def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
         """Draw what was selected, of a trial that has selected something."""
@@ -124,7 +121,17 @@ class Recorder:
         for each in result.get("variants") or ():
             key = run_key(trial, each["variant"])
             self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
-            self._configured(key, configuration)
+            self._tag(trial, each["variant"], configuration, resolved)
+
+    def _tag(
+        self, trial: str, variant: str | None, configuration: str, resolved: Mapping[str, Any]
+    ) -> None:
+        """Tag the run of a trial, or variant: its arm, and its configuration, if there are such."""
+        arm = arm_of(resolved, variant)
+        if arm is not None:
+            self._tracker.set_arm(run_key(trial, variant), arm)
+        if self._search.seeds > 1:
+            self._tracker.set_configuration(run_key(trial, variant), configuration)
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""
@@ -232,6 +239,8 @@ def shown_params(config: Config) -> list[str]:
     """Return the settings that a point carries: what trials may differ in."""
     assert config.search is not None
     fixed = [key for assignments in config.search.first for key in assignments]
+    for name, arm in (config.search.arms or {}).items():
+        fixed += [*arm.space, *fixed_settings(name, arm)]
     return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from hft_ray.config import Config, ConfigError
+from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.dispatcher import find
@@ -95,7 +96,7 @@ class _Worker:
             self.workspace,
             report,
             checkpoints=checkpoints,
-            extras=self._extras(order.trial),
+            extras=self._extras(order.trial, config.arm),
         )
         told = outcome.to_json()
         return {
@@ -106,14 +107,15 @@ class _Worker:
             "variants": told["variants"],
         }
 
-    def _extras(self, trial: str) -> Extras:
+    def _extras(self, trial: str, arm: str | None) -> Extras:
         search = self.config.search
         assert search is not None
+        variants = arm_variants(arm, search.arms or {}, search.variants)
         if search.weights == "none":
-            return Extras(None, search.objectives, search.variants)
+            return Extras(None, search.objectives, variants)
         weights, most = self.folder.weights, search.disk_bytes
         budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
-        return Extras(weights / trial, search.objectives, search.variants, budget)
+        return Extras(weights / trial, search.objectives, variants, budget)
 
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(

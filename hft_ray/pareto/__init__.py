@@ -1,5 +1,6 @@
 """Pareto fronts of a sweep: non-dominated set, hypervolume, knee, and their pictures."""
 
+from hft_ray.pareto.arms import arm_rows, arm_table, with_error
 from hft_ray.pareto.certainty import Certainty, certainty
 from hft_ray.pareto.choice import ChoiceError, choose
 from hft_ray.pareto.comparison import Comparison, compare
@@ -16,7 +17,7 @@ from hft_ray.pareto.figure_png import render_png
 from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.plotting import Section
-from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.points import Direction, Point, arm_of
 from hft_ray.pareto.rules import Limit, Preferred
 from hft_ray.pareto.seeds import front_json
 from hft_ray.pareto.table import estimate_text, format_setting, format_value, front_rows
@@ -31,6 +32,9 @@ __all__ = [
     "Point",
     "Preferred",
     "Section",
+    "arm_of",
+    "arm_rows",
+    "arm_table",
     "build_front",
     "certainty",
     "choose",
@@ -50,4 +54,5 @@ __all__ = [
     "render_png",
     "render_selection",
     "side_rows",
+    "with_error",
 ]

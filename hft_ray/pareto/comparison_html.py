@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
 from html import escape
 from typing import Any
 
@@ -10,11 +10,13 @@ import plotly.graph_objects as go
 
 from hft_ray.pareto import comparison_picture, picture
 from hft_ray.pareto.comparison import Comparison, Side
-from hft_ray.pareto.comparison_picture import Look
 from hft_ray.pareto.comparison_table import difference_rows, distance_rows, match_rows, side_rows
-from hft_ray.pareto.document import cell, document, row, table
+from hft_ray.pareto.document import document, text_table
 from hft_ray.pareto.figure_html import hover
+from hft_ray.pareto.look import Look
 from hft_ray.pareto.plotting import plots_html, style
+from hft_ray.pareto.points import Point
+from hft_ray.pareto.several_html import draw_front
 
 _LONGEST_TITLE = 120
 _EXPLAINED = """<p>Hypervolume: what the front encloses with the common reference point, as
@@ -38,21 +40,15 @@ def render_comparison_html(comparison: Comparison) -> str:
     heading = f"<h1>{escape(title)}</h1>"
     heading += "".join(f"<p>{escape(line)}</p>" for line in lines)
     cards = [plots[0]]
-    cards.append(f"<h2>Hypervolume</h2>{plots[1]}{_table(side_rows(comparison))}{_EXPLAINED}")
-    cards.append(f"<h2>Differences of hypervolume</h2>{_table(difference_rows(comparison))}")
-    cards.append(f"<h2>Between the fronts</h2>{_table(distance_rows(comparison))}{_INDICATORS}")
+    cards.append(f"<h2>Hypervolume</h2>{plots[1]}{text_table(side_rows(comparison))}{_EXPLAINED}")
+    cards.append(f"<h2>Differences of hypervolume</h2>{text_table(difference_rows(comparison))}")
+    cards.append(f"<h2>Between the fronts</h2>{text_table(distance_rows(comparison))}{_INDICATORS}")
     cards += [
         f"<h2>{escape(match.objective)} at the same {escape(match.at)}</h2>"
-        f"{_table(match_rows(comparison, match))}"
+        f"{text_table(match_rows(comparison, match))}"
         for match in comparison.matches
     ]
     return document(f"{title}: compared", heading, cards)
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    if not rows:
-        return "<p>No front has a point.</p>"
-    return table(list(rows[0]), [row([cell(x, css="wrap") for x in r.values()]) for r in rows])
 
 
 def _fronts(comparison: Comparison) -> Any:
@@ -60,8 +56,7 @@ def _fronts(comparison: Comparison) -> Any:
     front = comparison.sides[0].front
     for side, look in zip(comparison.sides, comparison_picture.looks(comparison), strict=True):
         _attained(figure, side, look)
-        _line(figure, side, look)
-        _points(figure, side, look)
+        draw_front(figure, side.front, look, functools.partial(_hover, side))
     for (x, y), name in comparison_picture.bases(comparison).items():
         figure.add_scatter(
             x=[x],
@@ -75,13 +70,6 @@ def _fronts(comparison: Comparison) -> Any:
     figure.update_xaxes(title={"text": escape(picture.direction_text(front, x_name))})
     figure.update_yaxes(title={"text": escape(picture.direction_text(front, y_name))})
     return figure
-
-
-def _line(figure: Any, side: Side, look: Look) -> None:
-    xs, ys = picture.staircase(side.front, picture.marks(side.front))
-    if xs:
-        line = {"color": look.colour, "width": 1.8}
-        figure.add_scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
 def _attained(figure: Any, side: Side, look: Look) -> None:
@@ -101,30 +89,7 @@ def _attained(figure: Any, side: Side, look: Look) -> None:
         )
 
 
-def _points(figure: Any, side: Side, look: Look) -> None:
-    found = picture.marks(side.front)
-    nowhere: Any = [None]  # keeps a sweep without a front in the legend
-    for role, size, opacity in (("dominated", 7, 0.35), ("front", 12, 1.0)):
-        group = [mark for mark in found if mark.role == role]
-        on = role == "front"
-        if not group and not on:
-            continue
-        errors: dict[str, Any] = {"color": look.colour, "thickness": 1, "width": 0}
-        figure.add_scatter(
-            x=[mark.x for mark in group] or nowhere,
-            y=[mark.y for mark in group] or nowhere,
-            error_x={**errors, "array": [mark.x_error or 0 for mark in group]} if on else None,
-            error_y={**errors, "array": [mark.y_error or 0 for mark in group]} if on else None,
-            mode="markers",
-            marker={"symbol": look.symbol, "size": size, "color": look.colour, "opacity": opacity},
-            hovertext=[_hover(side, mark.point) for mark in group],
-            hoverinfo="text",
-            name=escape(look.name),
-            showlegend=on,
-        )
-
-
-def _hover(side: Side, point: Any) -> str:
+def _hover(side: Side, point: Point) -> str:
     probability = side.probabilities.get(point.label)
     known = "" if probability is None else f"<br>on the true front: {probability:.0%}"
     return f"<b>{escape(side.sweep)}</b><br>{hover(side.front, point)}{known}"

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from hft_ray.pareto import picture
 from hft_ray.pareto.comparison import Comparison, Side
 from hft_ray.pareto.front import Array
+from hft_ray.pareto.look import Look, look
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#7a4419", "#555555")
-"""Told apart with any colour vision, and by the symbols where there are more."""
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 _LONGEST_NAME = 40
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one sweep is drawn; ``name`` is short enough for a legend."""
-
-    name: str
-    colour: str
-    symbol: str
 
 
 def looks(comparison: Comparison) -> list[Look]:
     """Return how each sweep is drawn."""
-    return [
-        Look(
-            shortened(side.sweep),
-            _COLOURS[index % len(_COLOURS)],
-            _SYMBOLS[index % len(_SYMBOLS)],
-        )
-        for index, side in enumerate(comparison.sides)
-    ]
+    return [look(shortened(side.sweep), index) for index, side in enumerate(comparison.sides)]
 
 
 def shortened(name: str) -> str:

@@ -12,17 +12,8 @@ from matplotlib.figure import Figure
 
 from hft_ray.pareto import comparison_picture, picture
 from hft_ray.pareto.comparison import Comparison, Side
-from hft_ray.pareto.comparison_picture import Look
-
-_SYMBOLS = {
-    "circle": "o",
-    "square": "s",
-    "diamond": "D",
-    "triangle-up": "^",
-    "triangle-down": "v",
-    "pentagon": "p",
-    "hexagon": "h",
-}
+from hft_ray.pareto.look import Look
+from hft_ray.pareto.several_png import MARKERS, draw_front, plain
 
 
 def render_comparison_png(comparison: Comparison, path: Path | str) -> None:
@@ -36,7 +27,7 @@ def render_comparison_png(comparison: Comparison, path: Path | str) -> None:
     for side, look in zip(comparison.sides, drawn, strict=True):
         _front(axes, side, look)
     for (x, y), name in comparison_picture.bases(comparison).items():
-        axes.scatter(x, y, s=240, marker="*", color=picture.INK, zorder=6, label=_plain(name))
+        axes.scatter(x, y, s=240, marker="*", color=picture.INK, zorder=6, label=plain(name))
     _frame(axes, comparison)
     _hypervolumes(below, comparison, drawn)
     figure.savefig(path, format="png")
@@ -46,17 +37,7 @@ def _front(axes: Axes, side: Side, look: Look) -> None:
     band = comparison_picture.band(side)
     if band is not None:
         axes.fill(*band, color=look.colour, alpha=0.13, linewidth=0)
-    found = picture.marks(side.front)
-    axes.plot(*picture.staircase(side.front, found), color=look.colour, linewidth=1.4, zorder=2)
-    style: dict[str, Any] = {"marker": _SYMBOLS[look.symbol], "color": look.colour}
-    for mark in (mark for mark in found if mark.role == "dominated"):
-        axes.scatter(mark.x, mark.y, s=28, alpha=0.35, zorder=3, linewidths=0, **style)
-    members = [mark for mark in found if mark.role == "front"]
-    for mark in members:
-        errors: dict[str, Any] = {"xerr": mark.x_error, "yerr": mark.y_error}
-        axes.errorbar(mark.x, mark.y, fmt="none", ecolor=look.colour, elinewidth=0.9, **errors)
-    xs, ys = [mark.x for mark in members], [mark.y for mark in members]
-    axes.scatter(xs, ys, s=70, zorder=5, label=_plain(look.name), **style)
+    draw_front(axes, side.front, look)
 
 
 def _frame(axes: Axes, comparison: Comparison) -> None:
@@ -74,13 +55,13 @@ def _frame(axes: Axes, comparison: Comparison) -> None:
 
 def _hypervolumes(axes: Axes, comparison: Comparison, drawn: Sequence[Look]) -> None:
     for index, (side, look) in enumerate(zip(comparison.sides, drawn, strict=True)):
-        marker, estimate = _SYMBOLS[look.symbol], side.hypervolume
+        marker, estimate = MARKERS[look.symbol], side.hypervolume
         style: dict[str, Any] = {"marker": marker, "s": 60, "edgecolors": look.colour, "zorder": 4}
         if estimate is not None:
             axes.plot(estimate.interval(), [index, index], color=look.colour, linewidth=2)
             axes.scatter(estimate.value, index, facecolors=look.colour, **style)
         axes.scatter(side.front.hypervolume, index, facecolors="none", **style)
-    axes.set_yticks(range(len(drawn)), [_plain(look.name) for look in drawn])
+    axes.set_yticks(range(len(drawn)), [plain(look.name) for look in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)
     axes.margins(x=0.06)
     text = "hypervolume: as measured (hollow), without noise with its 95 % interval (full)"
@@ -94,8 +75,3 @@ def _plain_look(axes: Axes) -> None:
     axes.tick_params(labelsize=10, colors=picture.INK, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-
-
-def _plain(name: str) -> str:
-    """Return the name as matplotlib shows it unchanged: a dollar sign would begin a formula."""
-    return name.replace("$", r"\$")

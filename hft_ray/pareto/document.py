@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 # Nothing may be loaded; plotly's script and styles are part of the page.
@@ -80,6 +80,13 @@ def table(heads: Sequence[str], rows: Sequence[str]) -> str:
     """Return a table that sorts itself by the column whose head (text) is clicked."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
+
+
+def text_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows of text as such a table."""
+    if not rows:
+        return "<p>No front has a point.</p>"
+    return table(list(rows[0]), [row([cell(x, css="wrap") for x in r.values()]) for r in rows])
 
 
 def row(cells: Sequence[str], css: str = "") -> str:

@@ -7,6 +7,7 @@ so a name cannot refer to one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -14,11 +15,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hft_ray.pareto import picture
+from hft_ray.pareto.arms import arm_fronts
 from hft_ray.pareto.front import Front, minimised
+from hft_ray.pareto.look import look
 from hft_ray.pareto.page import page
 from hft_ray.pareto.picture import Mark
 from hft_ray.pareto.plotting import Section, plots_html, style
 from hft_ray.pareto.points import Point
+from hft_ray.pareto.several_html import draw_front
 from hft_ray.pareto.table import format_setting, objective_text
 
 _SYMBOLS = {"category": "circle", "layer": "square", "model": "diamond", "other": "triangle-up"}
@@ -63,7 +67,7 @@ def hover(front: Front, point: Point) -> str:
         lines.append("outside the constraints")
     settings = sorted(point.params, key=lambda key: not key.startswith("selection."))
     for key in settings[:_LONGEST_SETTINGS]:
-        value = format_setting(point.params[key])
+        value = format_setting(point.setting(key))
         shown = value if len(value) <= 60 else value[:57] + "..."
         lines.append(f"{escape(key)} = {escape(shown)}")
     if len(settings) > _LONGEST_SETTINGS:
@@ -74,23 +78,46 @@ def hover(front: Front, point: Point) -> str:
 
 def _scatter(front: Front) -> Any:
     found = picture.marks(front)
+    arms = arm_fronts(front)
     figure = go.Figure()
     xs, ys = picture.staircase(front, found)
     if xs:
-        line = {"color": picture.LINE, "width": 1.8}
-        figure.add_scatter(x=xs, y=ys, mode="lines", name="front", line=line, hoverinfo="skip")
+        wide = (
+            {"color": picture.GRID, "width": 9} if arms else {"color": picture.LINE, "width": 1.8}
+        )
+        figure.add_scatter(x=xs, y=ys, mode="lines", name="front", line=wide, hoverinfo="skip")
     if beyond := [mark for mark in found if mark.role == "infeasible"]:
         figure.add_trace(_points(front, beyond, "x-thin"))
+    if arms:
+        _draw_arms(figure, front, arms)
+    else:
+        _draw_trials(figure, front, found)
+    _references(figure, front, found)
+    _layout(figure, front)
+    return figure
+
+
+def _draw_trials(figure: Any, front: Front, found: Sequence[Mark]) -> None:
+    """Draw the points by what was trained: colour for the ratio, symbol for the granularity."""
     for role in ("unfinished", "dominated", "front"):
         plain = [m for m in found if m.role == role and not m.point.full_fine_tuning]
         for granularity in _SYMBOLS:
             group = [mark for mark in plain if mark.granularity == granularity]
             if group:
                 figure.add_trace(_points(front, group, _SYMBOLS[granularity]))
+    full = [mark for mark in found if mark.point.full_fine_tuning and mark.role != "infeasible"]
+    for mark in full:
+        cross = {"size": 15, "color": picture.FULL, "coloraxis": None, "opacity": 0.95}
+        figure.add_trace(_points(front, [mark], "cross", **cross))
     _legend_keys(figure, found)
-    _references(figure, front, found)
-    _layout(figure, front)
-    return figure
+
+
+def _draw_arms(figure: Any, front: Front, arms: Mapping[str, Front]) -> None:
+    """Draw each arm in its colour and symbol, with its own front."""
+    if cut := [mark for mark in picture.marks(front) if mark.role == "unfinished"]:
+        figure.add_trace(_points(front, cut, "circle"))
+    for index, (name, own) in enumerate(arms.items()):
+        draw_front(figure, own, look(name, index), functools.partial(hover, front))
 
 
 def _points(front: Front, group: Sequence[Mark], symbol: str, **marker: Any) -> Any:
@@ -143,10 +170,6 @@ def _legend_keys(figure: Any, found: Sequence[Mark]) -> None:
 
 def _references(figure: Any, front: Front, found: Sequence[Mark]) -> None:
     above = picture.better_is_up(front)
-    full = [mark for mark in found if mark.point.full_fine_tuning and mark.role != "infeasible"]
-    for mark in full:
-        look = {"size": 15, "color": picture.FULL, "coloraxis": None, "opacity": 0.95}
-        figure.add_trace(_points(front, [mark], "cross", **look))
     labelled = picture.full_label(front, found)
     if labelled is not None:
         _label(figure, labelled.x, labelled.y, "full fine-tuning", picture.FULL, above=not above)

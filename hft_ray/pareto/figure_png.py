@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hft_ray.pareto import picture
+from hft_ray.pareto.arms import arm_fronts
 from hft_ray.pareto.front import Front
+from hft_ray.pareto.look import look
 from hft_ray.pareto.picture import Mark
+from hft_ray.pareto.several_png import draw_front
 
 _SYMBOLS = {"category": "o", "layer": "s", "model": "D", "other": "^"}
 _RATIO = LinearSegmentedColormap.from_list("ratio", picture.RATIO_COLOURS)
@@ -30,14 +33,17 @@ def render_png(front: Front, path: Path | str) -> None:
     axes = figure.add_subplot()
     found = picture.marks(front)
     _frame(axes, front)
-    xs, ys = picture.staircase(front, found)
-    axes.plot(xs, ys, color=picture.LINE, linewidth=1.4, zorder=2)
-    for mark in found:
-        _draw(axes, mark)
+    if arms := arm_fronts(front):
+        _draw_arms(axes, front, arms)
+    else:
+        _draw_trials(axes, front, found)
     _references(axes, front, found)
     axes.margins(0.09)
-    _colour_bar(figure, axes)
-    _legend(figure, front, found)
+    if arms:
+        axes.legend(frameon=False, fontsize=10, labelcolor=picture.INK)
+    else:
+        _colour_bar(figure, axes)
+        _legend(figure, front, found)
     figure.savefig(path, format="png")
 
 
@@ -60,6 +66,24 @@ def _frame(axes: Axes, front: Front) -> None:
     axes.tick_params(labelsize=11, colors=picture.INK, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def _draw_trials(axes: Axes, front: Front, found: Sequence[Mark]) -> None:
+    """Draw the points by what was trained: colour for the ratio, symbol for the granularity."""
+    axes.plot(*picture.staircase(front, found), color=picture.LINE, linewidth=1.4, zorder=2)
+    for mark in found:
+        _draw(axes, mark)
+
+
+def _draw_arms(axes: Axes, front: Front, arms: Mapping[str, Front]) -> None:
+    """Draw each arm in its colour and marker, with its own front; the front of all lies below."""
+    wide: dict[str, Any] = {"color": picture.GRID, "linewidth": 7, "zorder": 1}
+    axes.plot(*picture.staircase(front, picture.marks(front)), label="front of all", **wide)
+    for mark in picture.marks(front):
+        if mark.role in ("infeasible", "unfinished"):
+            _draw(axes, mark)
+    for index, (name, own) in enumerate(arms.items()):
+        draw_front(axes, own, look(name, index))
 
 
 def _draw(axes: Axes, mark: Mark) -> None:

@@ -93,11 +93,14 @@ class Front:
 
     def to_json(self) -> str:
         """Return the content of ``front.json``; a value that is not finite is written as null."""
+        from hft_ray.pareto.arms import arm_table  # an arm has a front itself
+
+        table = arm_table(self)
         points = []
         for point, on_front in zip(self.points, self.on_front, strict=True):
             record = asdict(point)
             record["values"], record["errors"] = _nulls(point.values), _nulls(point.errors)
-            points.append({**record, "on_front": on_front})
+            points.append({**record, "arm": point.arm, "on_front": on_front})
         content = {
             "sweep": self.sweep,
             "objectives": self.objectives,
@@ -106,6 +109,7 @@ class Front:
             "knee": self.knee,
             "knee_variant": self.knee_variant,
             "base": _nulls(self.base),
+            "arms": table.to_json() if table else [],
             "constraints": [asdict(limit) for limit in self.limits],
             "preference": None if self.preferred is None else asdict(self.preferred),
             "points": points,
@@ -118,7 +122,7 @@ class Front:
         content = json.loads(text)
         points = []
         for record in content["points"]:
-            fields = {key: value for key, value in record.items() if key != "on_front"}
+            fields = {key: x for key, x in record.items() if key not in ("arm", "on_front")}
             fields["values"] = _nans(fields["values"])
             fields["errors"] = _nans(fields.get("errors", {}))
             points.append(Point(**fields))

@@ -29,10 +29,16 @@ class Match:
     cells: tuple[tuple[Point | None, ...], ...]
 
 
-def matches(fronts: Sequence[Front]) -> list[Match]:
-    """Return a table per objective but the first; none when there is one objective only."""
+def matches(fronts: Sequence[Front], levels: Sequence[float] | None = None) -> list[Match]:
+    """Return a table per objective but the first; none when there is one objective only.
+
+    Args:
+        fronts: Fronts with the same objectives.
+        levels: Values of the first objective, best first; by default the fronts' own, thinned.
+    """
     at, *others = fronts[0].objectives
-    levels = _levels(fronts, at)
+    if levels is None:
+        levels = _levels(fronts, at)
     return [
         Match(
             at=at,
@@ -49,10 +55,15 @@ def _levels(fronts: Sequence[Front], at: str) -> list[float]:
     values = sorted({point.values[at] for front in fronts for point in front.members})
     if fronts[0].objectives[at] == "max":
         values.reverse()
-    if len(values) <= _MOST_LEVELS:
-        return values
+    return thinned(values, _MOST_LEVELS)
+
+
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """Return at most ``most`` of the values, evenly spread, the first and the last among them."""
+    if len(values) <= most:
+        return list(values)
     last = len(values) - 1
-    chosen = {round(i * last / (_MOST_LEVELS - 1)) for i in range(_MOST_LEVELS)}
+    chosen = {round(i * last / (most - 1)) for i in range(most)}
     return [values[index] for index in sorted(chosen)]
 
 

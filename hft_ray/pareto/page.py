@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from hft_ray.pareto import picture
+from hft_ray.pareto.arms import arm_rows, arm_table, with_interval
 from hft_ray.pareto.certainty import Certainty, certainty
-from hft_ray.pareto.document import cell, document, row, table
+from hft_ray.pareto.document import cell, document, row, table, text_table
 from hft_ray.pareto.front import Front
 from hft_ray.pareto.points import Point
 from hft_ray.pareto.table import (
@@ -50,6 +51,7 @@ def page(
         "front of the true values, of which those here are noisy measurements. Click a column's "
         "head to sort.</p>"
     )
+    cards += _arm_cards(front)
     cards += analysis
     cards.append(
         f"<details><summary>All {len(front.points)} points</summary>"
@@ -72,6 +74,21 @@ def _knee_rule(front: Front) -> str:
 
 def _pairs(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _arm_cards(front: Front) -> list[str]:
+    """Return one table per objective but the first: at the same value of the first, each arm."""
+    found = arm_table(front)
+    if found is None:
+        return []
+    return [
+        f"<h2>{escape(match.objective)} at the same {escape(match.at)}</h2>"
+        f"{text_table(arm_rows(found, match, with_interval))}"
+        "<p>Each arm's best point among those at least as good as the level; the levels are the "
+        "arms' own best. In brackets the 95 % interval of that point's measurement; that it was "
+        "chosen as the best is not in it.</p>"
+        for match in found.matches
+    ]
 
 
 def _front_table(front: Front, sure: Certainty | None) -> str:
@@ -113,7 +130,7 @@ def _row(
     if probabilities:
         chance = probabilities.get(point.label)
         cells.append(cell("") if chance is None else cell(f"{chance:.0%}", chance))
-    cells += [_setting_cell(point.params.get(key, "")) for key in settings]
+    cells += [_setting_cell(point.setting(key)) for key in settings]
     cells.append(cell(point.state))
     cells.append(f'<td data-sort=""><code>{escape(point.run_id or "–")}</code></td>')
     kind = "knee" if is_knee else "full" if point.full_fine_tuning else ""

@@ -106,7 +106,12 @@ def base_mark(front: Front) -> tuple[float, float] | None:
 
 
 def full_label(front: Front, found: Sequence[Mark]) -> Mark | None:
-    """Return the full fine-tuning that gets the label: the best one in the first objective."""
+    """Return the full fine-tuning that gets the label: the best one in the first objective.
+
+    None where arms have names of their own.
+    """
+    if any(point.arm is not None for point in front.points):
+        return None
     full = [mark for mark in found if mark.point.full_fine_tuning]
     finished = [mark for mark in full if mark.role != "unfinished"] or full
     name, direction = next(iter(front.objectives.items()))

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Direction = Literal["max", "min"]
+
+
+_ARMS_OF_VARIANTS = {"alpha": "averaging", "reset": "half_reset"}
+
+
+def arm_of(params: Mapping[str, Any], variant: str | None) -> str | None:
+    """Return the arm of a trial with these settings, or of a variant of it; None without arms.
+
+    Averages and half-resets are arms of their own.
+    """
+    arm = params.get("arm")
+    kind = variant.split("-")[0] if variant else ""
+    return None if arm is None else _ARMS_OF_VARIANTS.get(kind, str(arm))
 
 
 @dataclass(frozen=True)
@@ -44,8 +57,19 @@ class Point:
         return self.trial if self.variant is None else f"{self.trial} {self.variant}"
 
     @property
+    def arm(self) -> str | None:
+        """The arm that the point belongs to, None in a sweep without arms."""
+        return arm_of(self.params, self.variant)
+
+    def setting(self, key: str) -> Any:
+        """Return a setting as it is shown: the arm is the point's own, nothing is ``""``."""
+        return self.arm if key == "arm" else self.params.get(key, "")
+
+    @property
     def full_fine_tuning(self) -> bool:
-        """Whether every parameter was trained (``selection.ratio`` 1)."""
+        """Whether it is the baseline: ``selection.ratio`` 1, or the arm ``full``."""
+        if self.arm is not None:
+            return self.arm == "full"
         ratio = self.params.get("selection.ratio")
         return isinstance(ratio, int | float) and ratio == 1
 

@@ -46,11 +46,12 @@ def format_setting(value: Any) -> str:
 def varied_params(points: Sequence[Point], longest: int = 8) -> list[str]:
     """Return the settings that differ between the points, at most ``longest``.
 
-    ``selection.*`` comes first: it is what a sweep is about.
+    The arm comes first, then ``selection.*``: it is what a sweep is about.
     """
     keys = dict.fromkeys(key for point in points for key in point.params)
-    varied = [k for k in keys if len({format_setting(p.params.get(k)) for p in points}) > 1]
-    return sorted(varied, key=lambda key: not key.startswith("selection."))[:longest]
+    varied = [k for k in keys if len({format_setting(p.setting(k)) for p in points}) > 1]
+    order = sorted(varied, key=lambda key: (key != "arm", not key.startswith("selection.")))
+    return order[:longest]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -79,6 +80,6 @@ def front_rows(front: Front) -> list[dict[str, str]]:
     for point in front.members:
         row = {"trial": f"{point.label} (knee)" if point is knee else point.label}
         row |= {name: objective_text(front, point, name) for name in front.objectives}
-        row |= {name: format_setting(point.params.get(k, "")) for k, name in settings.items()}
+        row |= {name: format_setting(point.setting(k)) for k, name in settings.items()}
         rows.append(row)
     return rows

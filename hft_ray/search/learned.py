@@ -12,7 +12,7 @@ from hft_ray.search.fidelity import Extrapolation, Values
 
 
 class Learned:
-    """Takes note of every trial; tells of estimated ends, means over seeds, and whom to hide.
+    """Takes note of every trial; tells of estimated ends and means over seeds.
 
     Args:
         objectives: Their metrics.
@@ -21,12 +21,7 @@ class Learned:
     def __init__(self, objectives: Sequence[str]) -> None:
         self._objectives = list(objectives)
         self._extrapolation = Extrapolation()
-        self._hidden: set[int] = set()
         self._seeds: dict[int, list[Values]] = defaultdict(list)
-
-    def hide(self, number: int) -> None:
-        """Leave a trial out: it lies outside the space, or is a further seed of another."""
-        self._hidden.add(number)
 
     def saw(self, number: int, rung: int, values: Mapping[str, float]) -> None:
         """Take a trial's values on a rung; each trial's rungs in ascending order."""
@@ -50,8 +45,3 @@ class Learned:
             if len(ends) > 1:
                 found[configuration] = np.mean(ends, axis=0).tolist()
         return found
-
-    @property
-    def hidden(self) -> set[int]:
-        """The trials that are left out."""
-        return self._hidden

@@ -35,13 +35,21 @@ class Space:
     Args:
         entries: Dotted key -> what may be tried.
         trials: The study's trials.
+        prefix: What Optuna's name of a setting has before the key.
     """
 
-    def __init__(self, entries: Mapping[str, Entry], trials: Iterable[FrozenTrial] = ()) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        trials: Iterable[FrozenTrial] = (),
+        prefix: str = "",
+    ) -> None:
         self._entries = dict(entries)
         stored = {name: each for trial in trials for name, each in trial.distributions.items()}
         self._now = {key: _distribution(entry) for key, entry in entries.items()}
-        self._names = {key: _name(key, each, stored) for key, each in self._now.items()}
+        self._names = {
+            key: _name(f"{prefix}{key}", each, stored) for key, each in self._now.items()
+        }
 
     def suggest(
         self, trial: optuna.Trial, asked: Mapping[str, Any], config: Config
@@ -117,12 +125,12 @@ def _distribution(entry: Entry) -> BaseDistribution:
             return FloatDistribution(float(entry.low), float(entry.high), log=entry.log)
 
 
-def _name(key: str, now: BaseDistribution, stored: Mapping[str, BaseDistribution]) -> str:
+def _name(first: str, now: BaseDistribution, stored: Mapping[str, BaseDistribution]) -> str:
     """Return the first name under which Optuna has nothing else."""
-    name, number = key, 1
+    name, number = first, 1
     while isinstance(now, CategoricalDistribution) and stored.get(name, now) != now:
         number += 1
-        name = f"{key}~{number}"
+        name = f"{first}~{number}"
     return name
 
 

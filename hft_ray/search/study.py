@@ -22,13 +22,10 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.search.ending import Ending
 from hft_ray.search.journal import Journal
 from hft_ray.search.known import Known, configuration_of, finite, known_of, trial_id
-from hft_ray.search.learned import Learned
+from hft_ray.search.lanes import Lane, LaneSampler, make_lanes
 from hft_ray.search.race import further_seed
-from hft_ray.search.rungs import Verdict, make_rungs
-from hft_ray.search.samplers import make_sampler
-from hft_ray.search.space import Space
-from hft_ray.search.view import SamplerOnView, View
-from hft_ray.search.warm import FRESH, Warm, as_trials
+from hft_ray.search.rungs import Verdict
+from hft_ray.search.warm import Warm
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"
@@ -69,19 +66,13 @@ class Study:
         self._lock = threading.RLock()
         self._base: dict[str, float] = {}
         trials = self._trials()
-        self._space = Space(self.search.space, trials)
-        self._learned = Learned(self.objectives)
-        self._rungs = make_rungs(config)
+        warm = warm or Warm()
+        self._lanes = make_lanes(config, trials, warm)
+        self._study.sampler = LaneSampler(lambda number: self._lane(number).sampler)
         before = self._study.user_attrs.get(SECONDS, 0.0)
         self._ending = Ending(self.search, config.cluster.workers, before)
         self._steps: dict[str, int | None] = {}
         self._recall(trials)
-        finished = sum(trial.state.is_finished() for trial in trials)
-        warm = warm or Warm()
-        self._earlier = as_trials(warm.known, self._space)
-        sampler = make_sampler(self.search, finished)
-        fresh, seed = FRESH if warm else None, self.search.seed + finished
-        self._study.sampler = SamplerOnView(sampler, self._look, fresh, seed)
         asked, first = self._first_trials(), len(trials)
         # A driver may have died while it queued them.
         for params in asked[first:]:
@@ -128,42 +119,37 @@ class Study:
         trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         return trials
 
+    def _lane(self, number: int) -> Lane:
+        return self._lanes[number % len(self._lanes)]
+
     def _recall(self, trials: Iterable[FrozenTrial]) -> None:
         """Bring back what the rungs and the sampler know of trials that have begun."""
-        verdicts = []
+        verdicts: list[list[dict[str, Any]]] = [[] for _ in self._lanes]
         for trial in trials:
-            attributes = trial.user_attrs
-            self._see(trial)
+            attributes, lane = trial.user_attrs, self._lane(trial.number)
+            lane.see(trial)
             mine = [each for key, each in attributes.items() if key.startswith(RUNG)]
             for each in sorted(mine, key=lambda each: each["rung"]):
-                self._learned.saw(trial.number, each["rung"], each["values"])
-            verdicts += mine
+                lane.learned.saw(trial.number, each["rung"], each["values"])
+            verdicts[trial.number % len(self._lanes)] += mine
             if trial.state.is_finished():
                 result = attributes.get("result", {})
-                self._learned.ended(trial.number, configuration_of(trial), result)
-        if self._rungs is not None:
-            self._rungs.restore(verdicts)
-
-    def _see(self, trial: FrozenTrial) -> None:
-        """Take note of a trial that has begun."""
-        attributes = trial.user_attrs
-        inside = all(self._space.fits(attributes.get(kind, {})) for kind in ("asked", "params"))
-        if not inside or configuration_of(trial) != trial.number:
-            self._learned.hide(trial.number)
-
-    def _look(self, study: optuna.Study) -> View:
-        """Return the study as the sampler is to see it."""
-        learned = self._learned
-        return View(study, learned.estimates(), learned.hidden, self._space, self._earlier)
+                lane.learned.ended(trial.number, configuration_of(trial), result)
+        for lane, decided in zip(self._lanes, verdicts, strict=True):
+            if lane.rungs is not None:
+                lane.rungs.restore(decided)
 
     def _first_trials(self) -> list[dict[str, Any]]:
+        if self.search.arms:
+            return []
         asked = [dict(assignments) for assignments in self.search.first]
         known = any(each.get("selection.ratio") == 1.0 for each in asked)
         return asked if known else [dict(FULL), *asked]
 
     def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         """Queue a trial; Optuna is told of what lies inside the space."""
-        self._study.enqueue_trial(self._space.parameters(params), user_attrs=dict(attributes))
+        space = self._lanes[0].space  # with arms nothing is queued
+        self._study.enqueue_trial(space.parameters(params), user_attrs=dict(attributes))
 
     def next_trial(self) -> Known | None:
         """Return the next trial to run; None when there is none, or none before others end."""
@@ -182,11 +168,12 @@ class Study:
                 return None
             trial, known = self._study.ask(), None
         asked = trial.user_attrs.get("asked", {})
-        params = known or self._space.suggest(trial, asked, self.config)
+        lane = self._lane(trial.number)
+        params = known or lane.suggest(trial, asked)
         trial.set_user_attr("params", params)
         frozen = self._frozen(trial_id(trial.number))
-        self._see(frozen)
-        if self._rungs is not None:
+        lane.see(frozen)
+        if lane.rungs is not None:
             self._steps[trial_id(trial.number)] = with_settings(self.config, params).training.steps
         return known_of(frozen)
 
@@ -264,7 +251,8 @@ class Study:
             (baselines, ``search.first``) are never stopped, nor is anyone after its last step;
             further seeds of a configuration are not compared.
         """
-        if self._rungs is None:
+        lane = self._lane(int(trial[1:]))
+        if lane.rungs is None:
             return None
         with self._lock:
             frozen = self._frozen(trial)
@@ -273,7 +261,7 @@ class Study:
                 return None
             last = step == self._steps.get(trial) if last is None else last
             exempt = "asked" in frozen.user_attrs
-            verdict = self._rungs.report(
+            verdict = lane.rungs.report(
                 trial, step, values, last=last, exempt=exempt, violation=self._violation(values)
             )
             if verdict is None or frozen.state.is_finished():
@@ -281,7 +269,7 @@ class Study:
             key = f"{RUNG}{verdict.rung}"
             if key not in frozen.user_attrs:
                 log.info("%s", verdict)
-                self._learned.saw(frozen.number, verdict.rung, verdict.values)
+                lane.learned.saw(frozen.number, verdict.rung, verdict.values)
                 self._study._storage.set_trial_user_attr(frozen._trial_id, key, asdict(verdict))
         return verdict
 
@@ -337,11 +325,12 @@ class Study:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():
                 return known_of(frozen).result
-            if result["state"] == "stopped" and self._rungs is not None:
-                decisive = [str(verdict) for verdict in self._rungs.of(trial) if verdict.stop]
+            lane = self._lane(number)
+            if result["state"] == "stopped" and lane.rungs is not None:
+                decisive = [str(verdict) for verdict in lane.rungs.of(trial) if verdict.stop]
                 if decisive:
                     result |= {"state": "pruned", "reason": decisive[-1]}
-            self._learned.ended(number, configuration_of(frozen), result)
+            lane.learned.ended(number, configuration_of(frozen), result)
             storage, place = self._study._storage, frozen._trial_id
             for text, violation in self.violations(result["values"]).items():
                 storage.set_trial_system_attr(place, f"constraints:{text}", violation)

@@ -140,6 +140,10 @@ class Tracker:
         """Tag the run of a trial, or variant, with what became of its weights."""
         self.set_trial_tags(key, {names.WEIGHTS: what})
 
+    def set_arm(self, key: str, arm: str) -> None:
+        """Tag the run of a trial, or variant, with its arm."""
+        self.set_trial_tags(key, {names.ARM: arm})
+
     def log_artifact(
         self, content: Path | str, artifact_path: str, trial: str | None = None
     ) -> None:

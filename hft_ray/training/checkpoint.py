@@ -27,9 +27,11 @@ from hft_ray.config import Config
 from hft_ray.config.keys import settings
 from hft_ray.selection import Draw
 
-VERSION = 1
+VERSION = 2
 RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
+STAGE = "stage/"
+"""Prefix of the tensors that a stage's objective keeps."""
 _FREE = (
     "selection.audit",
     "training.log_every",
@@ -64,7 +66,8 @@ class Manifest:
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
         variants: Models scored on the way, as in ``result.json``.
-        losses: Losses of the steps since the last report.
+        sequence: What was scored before and after the tasks so far.
+        losses: Losses of the steps since the last report, by name.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
     """
@@ -81,7 +84,8 @@ class Manifest:
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
     variants: list[dict[str, Any]]
-    losses: list[float]
+    sequence: list[dict[str, Any]]
+    losses: list[dict[str, float]]
     seconds: float
     ranks: int
     version: int = VERSION
@@ -195,9 +199,9 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def tensors_of(files: Iterable[Path], random: bool) -> Iterator[tuple[str, Tensor]]:
-    """Yield a checkpoint's tensors one at a time: the random states alone, or all others."""
-    yield from read_tensors(files, lambda name: name.startswith(RANDOM) == random)
+def tensors_of(files: Iterable[Path], beside: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield a checkpoint's tensors one at a time: those of the engine, or all beside them."""
+    yield from read_tensors(files, lambda name: name.startswith((RANDOM, STAGE)) == beside)
 
 
 def read_tensors(

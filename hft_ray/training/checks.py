@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
-from hft_ray.data import locate, read_examples
-from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
+from hft_ray.config.split import by_arm
+from hft_ray.data import locate, read_examples, read_pairs
+from hft_ray.evaluation import check_evaluation, files_of, known_harness
+from hft_ray.training.dpo import SUMS
+from hft_ray.training.scoring import score_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -22,13 +25,17 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, beside those of its evaluations."""
 
-BOUNDED = ("task/", "general/", "forgetting/")
+BOUNDED = ("task/", "general/", "forgetting/", "continual/")
 """Objectives whose worst value is known, so that the hypervolume has a reference point."""
 
 
 def check_settings(config: Config) -> list[Problem]:
     """Return what is wrong with the settings taken together."""
-    return [*_batch_problems(config), *_objective_problems(config), *_strategy_problems(config)]
+    problems = _objective_problems(config)
+    for arm in by_arm(config).values():
+        problems += [*_batch_problems(arm), *_strategy_problems(arm)]
+    # Arms share most of their settings, and so what is wrong with them.
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def _strategy_problems(config: Config) -> list[Problem]:
@@ -57,7 +64,9 @@ def _batch_problems(config: Config) -> list[Problem]:
 def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
-    known = [*metric_names(config.evaluation), *TRAINING_METRICS]
+    known = [*score_names(config), *TRAINING_METRICS]
+    if config.pair_data:
+        known += [f"train/{name}" for name in SUMS]
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
@@ -93,10 +102,11 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations = config.model, list(config.evaluation.places())
+    model, evaluations = config.model, list(config.scored.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
-    places = {"model.name": model.name, "data.train": config.data.train}
+    sets = _data_sets(config, workspace)
+    places = {"model.name": model.name, **{path: name for path, (name, *_) in sets.items()}}
     places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
     trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
     known = len(problems)
@@ -104,14 +114,9 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         problems += _problems_of(lambda: workspace.tokenizer(model))
     # With a tokenizer everything is encoded; without one the files are still read.
     tokenizer = model.name not in trusted and len(problems) == known
-    if config.data.train not in trusted:
-        problems += _problems_of(
-            lambda: (
-                workspace.training_set(model, config.data)
-                if tokenizer
-                else read_examples(config.data)
-            )
-        )
+    for name, encode, read in sets.values():
+        if name not in trusted:
+            problems += _problems_of(encode if tokenizer else read)
     for path, item in evaluations:
         if isinstance(item, LmEval) and trust_hub:
             problems += _problems_of(functools.partial(known_harness, item, path))
@@ -122,6 +127,23 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         # One file may be used in several places. What was given need not be hashable.
         raise ConfigError({str(problem): problem for problem in problems}.values(), source)
     return trusted
+
+
+Step = Callable[[], object]
+
+
+def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Step, Step]]:
+    """Return setting -> name of the data set there, how to encode it, and how to read it alone."""
+    model, part = config.model, functools.partial
+    found: dict[str, tuple[str, Step, Step]] = {}
+    for path, data in config.training_data.items():
+        encode: Step = part(workspace.training_sets, model, {path: data})
+        found[path] = (data.train, encode, part(read_examples, data, path))
+    for path, data in config.pair_data.items():
+        encode = part(workspace.pair_set, model, path, data)
+        read: Step = part(read_pairs, data, path)
+        found[path] = (data.train, encode, read)
+    return found
 
 
 def _on_hub(name: str, path: str) -> bool:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
+from hft_ray.config.split import by_arm
 from hft_ray.selection import Catalog, draw
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import memory_per_worker
 from hft_ray.training.models import load_shape
-from hft_ray.training.schedule import total_steps
 from hft_ray.training.workspace import Workspace
 
-DEVICE_FLOPS = {"cuda": 2e14, "cpu": 1e10}
+DEVICE_FLOPS = {"cuda": 2e14, "cpu": 5e10}
 """Sustained floating point operations per second of one worker that the time estimate assumes.
 
-An H100-class GPU at a quarter of its bf16 peak; one laptop core. An order of magnitude, no promise.
+An H100-class GPU at a fifth of its bf16 peak; one core of a processor with AVX2, of which
+``benchmarks/step_time.py`` saw 60e9. An order of magnitude, no promise.
 """
 
 
-def plan(config: Config, workspace: Workspace, examples: int | None) -> dict[str, Any]:
+def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[str, Any]:
     """Return what ``hft-ray plan --json`` prints.
 
     Args:
         config: FILE; checked.
         workspace: Where to find the model's shape.
-        examples: Training examples; None when the data lies on a hub.
+        sequences: Sequences that a run trains on; None when only data on a hub can tell.
     """
     catalog = workspace.catalog(config.model)
     trials = config.search.trials if config.search else 1
@@ -42,28 +44,32 @@ def plan(config: Config, workspace: Workspace, examples: int | None) -> dict[str
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
         "memory_per_worker_bytes": asdict(_memory(config, workspace, catalog, share)),
-        "seconds_estimate": _seconds(config, catalog, share, trials, examples),
+        "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
         "problems": [],
     }
 
 
 def corner_fractions(config: Config, catalog: Catalog) -> list[dict[str, Any]]:
-    """Return the realised fractions of every granularity in the space at its corner ratios."""
+    """Return the realised fractions of every granularity in the space at its corner ratios.
+
+    Of each arm in turn, where the sweep has arms.
+    """
+    return [row for arm in by_arm(config).values() for row in _corners(arm, catalog)]
+
+
+def _corners(config: Config, catalog: Catalog) -> Iterator[dict[str, Any]]:
     keys = ("selection.granularity", "selection.ratio", "selection.budget", "selection.embeddings")
-    rows = []
     for values in itertools.product(*(searched_values(config, key) for key in keys)):
         one = with_settings(config, dict(zip(keys, values, strict=True)))
         granularity, ratio, budget, embeddings = values
-        rows.append(
-            {
-                "granularity": granularity,
-                "ratio": float(ratio),
-                "budget": budget,
-                "embeddings": embeddings,
-                "fractions": asdict(draw(catalog, one.selection, 0).fractions),
-            }
-        )
-    return rows
+        yield {
+            "arm": config.arm,
+            "granularity": granularity,
+            "ratio": float(ratio),
+            "budget": budget,
+            "embeddings": embeddings,
+            "fractions": asdict(draw(catalog, one.selection, 0).fractions),
+        }
 
 
 def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float) -> Any:
@@ -76,7 +82,9 @@ def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float
         trainable=round(share * catalog.parameters),
         bf16=_bf16(config),
         workers=config.cluster.workers,
-        micro_batch=micro_batch_size(config.training, config.cluster.workers),
+        # A pair is two sequences.
+        micro_batch=(1 + bool(config.pair_data))
+        * micro_batch_size(config.training, config.cluster.workers),
         length=config.data.max_length,
     )
 
@@ -88,24 +96,18 @@ def _bf16(config: Config) -> bool:
 
 
 def _seconds(
-    config: Config, catalog: Catalog, share: float, trials: int, examples: int | None
+    config: Config, catalog: Catalog, share: float, trials: int, sequences: int | None
 ) -> float | None:
     """Estimate the wall time of all trials, without their evaluations; None if steps are unknown.
+
+    As if every sequence had ``data.max_length`` tokens.
 
     A token costs 2 floating point operations per parameter forward, 2 for the gradients of the
     activations and 2 for those of the trained weights (hence 4 + 2 * share).
     """
-    steps = _steps(config, examples)
-    if steps is None:
+    if sequences is None:
         return None
-    tokens = steps * config.training.batch_size * config.data.max_length
-    work = tokens * catalog.parameters * (4 + 2 * share)
+    work = sequences * config.data.max_length * catalog.parameters * (4 + 2 * share)
     kind = "cuda" if config.cluster.gpus_per_worker else "cpu"
     rate = DEVICE_FLOPS[kind] * config.cluster.workers
     return work / rate * trials / config.cluster.groups
-
-
-def _steps(config: Config, examples: int | None) -> int | None:
-    if config.training.steps is None and examples is None:
-        return None
-    return total_steps(config, examples or 0)

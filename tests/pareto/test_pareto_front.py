@@ -125,6 +125,7 @@ def test_json_is_the_contract_and_comes_back_equal():
             "knee",
             "knee_variant",
             "base",
+            "arms",
             "constraints",
             "preference",
             "points",
@@ -141,6 +142,7 @@ def test_json_is_the_contract_and_comes_back_equal():
         "errors": {"task/score": 0.01},
         "feasible": True,
         "configuration": None,
+        "arm": None,
         "on_front": True,
     }
     assert content["points"][1]["values"]["task/score"] is None

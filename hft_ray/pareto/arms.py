@@ -1,0 +1,142 @@
+"""The arms of a sweep, each with a front of its own: at the same task score, what is forgotten?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hft_ray.pareto.front import Front, build_front
+from hft_ray.pareto.matching import Match, matches, thinned
+from hft_ray.pareto.points import Point
+from hft_ray.pareto.replicates import merged
+from hft_ray.pareto.table import estimate_text, format_value
+from hft_ray.pareto.uncertainty import Estimate
+
+_MOST_LEVELS = 4
+
+
+def arm_fronts(front: Front) -> dict[str, Front]:
+    """Return arm -> the front of its points alone; empty for a sweep without arms.
+
+    Trained arms come first, in the order in which trials were dealt to them, then those that are
+    made of trained models.
+    """
+    by_arm: dict[str, list[Point]] = {}
+    for point in sorted(front.points, key=lambda point: point.variant is not None):
+        if point.arm is not None:
+            by_arm.setdefault(point.arm, []).append(point)
+    return {name: _front(name, points, front) for name, points in by_arm.items()}
+
+
+def _front(name: str, points: Sequence[Point], whole: Front) -> Front:
+    return build_front(
+        name,
+        whole.objectives,
+        points,
+        whole.base,
+        whole.reference_point,
+        whole.limits,
+        whole.preferred,
+    )
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """The arms side by side.
+
+    Attributes:
+        fronts: Their fronts, several seeds of one configuration as one point.
+        matches: One per objective but the first; the levels are the arms' own best values of the
+            first, so that each level is one that some arm just reaches.
+    """
+
+    fronts: tuple[Front, ...]
+    matches: tuple[Match, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return what front.json holds of each arm."""
+        return [self._record(index, front) for index, front in enumerate(self.fronts)]
+
+    def _record(self, index: int, front: Front) -> dict[str, Any]:
+        cells = [
+            {"at": match.at, "level": level, "objective": match.objective}
+            | _cell_record(row[index], match.objective)
+            for match in self.matches
+            for level, row in zip(match.levels, match.cells, strict=True)
+        ]
+        return {
+            "arm": front.sweep,
+            "points": len(front.points),
+            "front_size": len(front.members),
+            "hypervolume": front.hypervolume,
+            "matched": cells,
+        }
+
+
+def arm_table(front: Front) -> ArmTable | None:
+    """Return the arms of a sweep side by side, None for a sweep without arms."""
+    fronts = [_front(name, merged(each.points), front) for name, each in arm_fronts(front).items()]
+    if not fronts:
+        return None
+    return ArmTable(tuple(fronts), tuple(matches(fronts, _levels(fronts))))
+
+
+def _levels(fronts: Sequence[Front]) -> list[float]:
+    """Return the arms' best values of the first objective, best first."""
+    name, direction = next(iter(fronts[0].objectives.items()))
+    best = {front.members[0].values[name] for front in fronts if front.members}
+    return thinned(sorted(best, reverse=direction == "max"), _MOST_LEVELS)
+
+
+def arm_rows(
+    table: ArmTable, match: Match, text: Callable[[Point, str], str]
+) -> list[dict[str, str]]:
+    """Return one row per arm: its points, its hypervolume, and its best value at each level.
+
+    Args:
+        table: The arms.
+        match: The objective that is read.
+        text: Says a point's value of a metric.
+    """
+    sign = "≥" if table.fronts[0].objectives[match.at] == "max" else "≤"
+    rows = []
+    for index, front in enumerate(table.fronts):
+        row = {"arm": front.sweep, "points": str(len(front.points))}
+        row["hypervolume"] = f"{front.hypervolume:.4g}"
+        for level, cells in zip(match.levels, match.cells, strict=True):
+            point = cells[index]
+            shown = "not reached" if point is None else text(point, match.objective)
+            row[f"{match.at} {sign} {level:.4g}"] = shown
+        rows.append(row)
+    return rows
+
+
+def with_error(point: Point, name: str) -> str:
+    """Return ``0.21 ± 0.03``, short enough for a terminal."""
+    return format_value(point.values[name], point.errors.get(name))
+
+
+def with_interval(point: Point, name: str) -> str:
+    """Return ``0.21 [0.15, 0.27] (t0007)``, without the interval where no error is known."""
+    estimate = _estimate(point, name)
+    value = format_value(point.values[name]) if estimate is None else estimate_text(estimate)
+    return f"{value} ({point.label})"
+
+
+def _estimate(point: Point, name: str) -> Estimate | None:
+    error = point.errors.get(name)
+    return None if error is None else Estimate(point.values[name], error)
+
+
+def _cell_record(point: Point | None, name: str) -> dict[str, Any]:
+    if point is None:
+        return {"trial": None, "variant": None, "value": None, "error": None, "interval": None}
+    estimate = _estimate(point, name)
+    return {
+        "trial": point.trial,
+        "variant": point.variant,
+        "value": point.values[name],
+        "error": estimate.error if estimate else None,
+        "interval": list(estimate.interval()) if estimate else None,
+    }
