@@ -48,7 +48,7 @@ class Lane:
         self.fixed = dict(fixed)
         self.rungs = make_rungs(config)
         self.learned = Learned(list(config.search.objectives))
-        self._hidden = Hidden(place, places)
+        self.hidden = Hidden(place, places)
         # Optuna wants one meaning for each name, and arms may search the same key otherwise.
         prefix = f"{config.arm}/" if fixed else ""
         self.space = Space(config.search.space, trials, prefix)
@@ -61,7 +61,7 @@ class Lane:
 
     def _look(self, study: optuna.Study) -> View:
         """Return the study as the sampler is to see it."""
-        return View(study, self.learned.estimates(), self._hidden, self.space, self._earlier)
+        return View(study, self.learned.estimates(), self.hidden, self.space, self._earlier)
 
     def suggest(self, trial: optuna.Trial, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a trial: what the arm fixes, what is asked for, the rest drawn."""
@@ -73,7 +73,7 @@ class Lane:
         attributes = trial.user_attrs
         inside = all(self.space.fits(attributes.get(kind, {})) for kind in ("asked", "params"))
         if not inside or configuration_of(trial) != trial.number:
-            self._hidden.add(trial.number)
+            self.hidden.add(trial.number)
 
 
 class Hidden:
