@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
@@ -17,8 +18,10 @@ from hft_ray.pareto import Front, Limit, Point, Preferred, arm_of, build_front, 
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
+    DRIVER,
     SHOWN,
     State,
+    StopRequests,
     SweepRecord,
     Tracker,
     artifact_location,
@@ -42,7 +45,10 @@ class Recorder:
         assert config.search is not None
         self._config, self._search, self._folder = config, config.search, folder
         self._tags = dict(tags)
-        uri = tracking_uri(config.tracking.uri, folder.root)
+        uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
+        # Another at every start, so that a request to stop has the right reader.
+        self._driver = uuid4().hex
+        self._tags |= {DRIVER: self._driver}
         self._tracker = Tracker(
             uri,
             config.tracking.experiment,
@@ -78,6 +84,10 @@ class Recorder:
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
             self._tag(known.trial, None, resolved)
             self._variants(known.trial, known.params, known.result)
+
+    def stop_requests(self) -> StopRequests:
+        """Return where requests to end this sweep arrive, once it is open."""
+        return StopRequests(self._uri, self._tracker.run_id, self._driver)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
