@@ -208,11 +208,3 @@ def test_stop_without_a_cluster_says_so(tmp_path):
     done = run([str(SCRIPT), "stop"], environment)
     assert done.returncode == 0
     assert "No cluster" in done.stdout
-
-
-@pytest.mark.parametrize("script", ["clusters/local.sh", ".ci/run"])
-def test_scripts_are_sound(script):
-    assert run(["bash", "-n", script], dict(os.environ)).returncode == 0
-    if shutil.which("shellcheck"):
-        done = run(["shellcheck", script], dict(os.environ))
-        assert done.returncode == 0, done.stdout

@@ -9,14 +9,16 @@ import pytest
 from sweep_driver import SweepDriver, write_file
 from sweep_runs import Runs, command
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+LONG = 600
+"""Seconds: a loaded machine takes minutes to start Ray."""
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2000)]
 
 
 @pytest.fixture(scope="module")
 def file(tiny_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopping")
     content = copy.deepcopy(tiny_file) | {"name": "stopped"}
-    content["training"] |= {"steps": 60, "log_every": 1}
+    content["training"] |= {"steps": 40, "log_every": 1}
     content["search"] = {
         "trials": 4,
         "variants": {"averages": 0, "half_reset": False},
@@ -43,17 +45,17 @@ def ask(monkeypatch, capsys, tmp_path, file):
 def test_status_shows_it_and_stop_lets_running_trials_end(file, ask):
     driver = SweepDriver(file, file.parent / "home")
     try:
-        driver.wait_for_event("report", "t0001")
-        code, out, err = ask("stop", "--finish-running", "--timeout", "120", "--json")
+        driver.wait_for_event("report", "t0000", LONG)
+        code, out, err = ask("stop", "--finish-running", "--timeout", str(LONG), "--json")
         assert code == 0, err
         assert json.loads(out)["taken"] is True
-        assert driver.wait() == 130, driver.said()
+        assert driver.wait(LONG) == 130, driver.said()
     finally:
         driver.close()
     runs = Runs(file.parent / "home", "stopped")
     # A trial that began before the driver heard of it has ended too.
     assert set(runs.states().values()) == {"complete"}
-    assert 2 <= len(runs.trials) <= 3
+    assert 1 <= len(runs.trials) <= 2
     assert runs.parent.data.tags["hft_ray.state"] == "stopped"
     code, out, _ = ask("status", "--json")
     status = json.loads(out)
@@ -69,15 +71,15 @@ def test_an_old_request_is_not_followed_and_a_new_one_at_once(file, ask):
     begun = len(Runs(file.parent / "home", "stopped").trials)
     driver = SweepDriver(file, file.parent / "home")
     try:
-        driver.wait_for_event("report", f"t{begun:04d}")
+        driver.wait_for_event("report", f"t{begun:04d}", LONG)
         status = json.loads(ask("status", "--json")[1])
         assert status["state"] == "running"
         assert status["eta_seconds"] > 0
         assert f"t{begun:04d} at step" in ask("status")[1]
-        code, out, err = ask("stop", "--timeout", "120")
+        code, out, err = ask("stop", "--timeout", str(LONG))
         assert code == 0, err
         assert "has ended: it is stopped" in out
-        assert driver.wait(60) == 130, driver.said()
+        assert driver.wait(LONG) == 130, driver.said()
         assert "the same command goes on" in driver.error_output
     finally:
         driver.close()
