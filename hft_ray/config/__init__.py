@@ -1,6 +1,7 @@
 """FILE: its schema, its errors, and how it is read."""
 
 from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
     Divergence,
@@ -12,10 +13,12 @@ from hft_ray.config.evaluation import (
     OnRecords,
     Perplexity,
 )
-from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
+from hft_ray.config.method import Method, Replay
+from hft_ray.config.schema import Cluster, Config, Model, Tracking
 from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
 from hft_ray.config.space import Choices, Interval
+from hft_ray.config.tasks import Task, TaskData
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
@@ -32,15 +35,19 @@ __all__ = [
     "Generation",
     "Interval",
     "LmEval",
+    "Method",
     "Model",
     "MultipleChoice",
     "OnRecords",
     "Perplexity",
     "Preference",
     "Problem",
+    "Replay",
     "Scheduler",
     "Search",
     "Selection",
+    "Task",
+    "TaskData",
     "Tracking",
     "Training",
     "Variants",

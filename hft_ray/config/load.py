@@ -220,6 +220,8 @@ def _tag_places(location: tuple[Any, ...]) -> tuple[int, ...]:
     """Return where in a path the tag of a union may stand."""
     if location[:2] == ("search", "arms"):
         return (5,)
+    if location[0] == "tasks":
+        return (4,)
     return (3,) if location[0] in ("evaluation", "search") else ()
 
 
