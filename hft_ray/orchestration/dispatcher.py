@@ -58,9 +58,10 @@ class DispatcherActor:
         """See :meth:`Board.lose`."""
         await self._change(lambda: self.board.lose(group, reason))
 
-    async def join(self, group: int, incarnation: str, size: int) -> None:
+    async def join(self, group: int, incarnation: str, size: int, node: str) -> None:
         """See :meth:`Board.join`."""
-        await self._change(lambda: self.board.join(group, incarnation, size))
+        living = await asyncio.to_thread(_living)
+        await self._change(lambda: self.board.join(group, incarnation, size, node, living))
 
     async def report(self, *arguments: Any) -> bool:
         """See :meth:`Board.report`."""
@@ -110,6 +111,11 @@ class DispatcherActor:
             # Handing out an order is a change too: events wait for it.
             self._changed.notify_all()
         return found
+
+
+def _living() -> set[str]:
+    """Return the ids of the cluster's living nodes."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:

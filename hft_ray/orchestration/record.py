@@ -19,6 +19,7 @@ from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
     DRIVER,
+    FAULT,
     SHOWN,
     State,
     StopRequests,
@@ -83,6 +84,7 @@ class Recorder:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
             self._tag(known.trial, None, resolved)
+            self._tag_fault(known.trial, known.result)
             self._variants(known.trial, known.params, known.result)
 
     def stop_requests(self) -> StopRequests:
@@ -105,6 +107,7 @@ class Recorder:
                 self._open.discard(trial)
                 self._picture(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
+                self._tag_fault(trial, event)
                 self._variants(trial, self._params.pop(trial, {}), event)
 
     def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
@@ -130,6 +133,10 @@ class Recorder:
         arm = arm_of(resolved, variant)
         if arm is not None:
             self._tracker.set_arm(run_key(trial, variant), arm)
+
+    def _tag_fault(self, trial: str, result: Mapping[str, Any]) -> None:
+        if fault := result.get("fault"):
+            self._tracker.set_trial_tags(trial, {FAULT: fault})
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""

@@ -19,6 +19,7 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
+from hft_ray.orchestration.job import job_tags
 from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.stopping import StopListener
 from hft_ray.orchestration.trial import ThinTrial
@@ -28,7 +29,7 @@ from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
-from hft_ray.tracking import JOB, State, StopMode
+from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
 BASE = "base"
@@ -91,7 +92,7 @@ class _Sweep:
         for known in self.ended:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
-        self.recorder = Recorder(config, folder, _job_tags())
+        self.recorder = Recorder(config, folder, job_tags())
         # Every trial under way writes its last weights, and those of steps before.
         spare = config.cluster.groups + (config.evaluation.every is not None)
         self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
@@ -261,9 +262,3 @@ def _trial_id(trial: Any) -> str:
     """Return our own id of a Tune trial, which the Ray dashboard then shows."""
     name: str = trial.config["trial"]
     return name
-
-
-def _job_tags() -> dict[str, str]:
-    """Return the submission id when this is a Ray job's entrypoint."""
-    job = os.environ.get("RAY_JOB_SUBMISSION_ID")
-    return {JOB: job} if job else {}

@@ -5,7 +5,7 @@ Importing this package does not import MLflow, which takes seconds.
 
 from hft_ray.tracking.comparison import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
-from hft_ray.tracking.names import COST, DRIVER, JOB, SHOWN, error_metrics, run_key
+from hft_ray.tracking.names import COST, DRIVER, FAULT, JOB, SHOWN, error_metrics, run_key
 from hft_ray.tracking.reader import (
     PointRecord,
     SweepRecord,
@@ -21,6 +21,7 @@ from hft_ray.tracking.writer import State, Tracker
 __all__ = [
     "COST",
     "DRIVER",
+    "FAULT",
     "JOB",
     "SHOWN",
     "NotLoggedError",

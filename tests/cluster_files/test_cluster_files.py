@@ -217,6 +217,13 @@ def test_ray_asks_for_its_token(path):
         assert TOKEN[path.name] in path.read_text()
 
 
+def test_a_job_that_is_stopped_has_time_to_close_its_books():
+    for path in FILES:
+        if path.name in TOKEN and path.name not in ("Dockerfile", "slurm.sh"):
+            text = path.read_text().replace('S, value: "30"', "S=30")
+            assert "RAY_JOB_STOP_WAIT_TIME_S=30" in text, path
+
+
 def test_nothing_has_a_public_address():
     assert {each["spec"]["type"] for each in kinds("Service")} == {"ClusterIP"}
     for path in FILES:
