@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NAMED = "names are letters, digits and . _ - (at most 100), a letter or digit first"
@@ -18,3 +18,20 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are not coerced from other types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, content: Any) -> Any:
+        # Python takes true for the number 1, and pydantic follows.
+        if not isinstance(content, dict):
+            return content
+        for name, field in cls.model_fields.items():
+            if isinstance(content.get(name), bool) and not _takes(field.annotation, bool):
+                given = str(content[name]).lower()
+                raise ValueError(f"{name} is {given}, which only a switch can be")
+        return content
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Whether a field of this annotation takes values of ``kind``."""
+    return annotation in (kind, Any) or any(_takes(each, kind) for each in get_args(annotation))
