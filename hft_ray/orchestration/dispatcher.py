@@ -36,10 +36,19 @@ def find(sweep: str) -> Any:
 
 
 class DispatcherActor:
-    """A :class:`Board` behind remote calls; every change wakes whoever waits."""
+    """A :class:`Board` behind remote calls; every change wakes whoever waits.
 
-    def __init__(self, groups: int, retries: int) -> None:
+    Args:
+        groups: Number of worker groups.
+        retries: How often a trial whose worker died is started again.
+        living: Returns the ids of the cluster's living nodes; may block.
+    """
+
+    def __init__(
+        self, groups: int, retries: int, living: Callable[[], set[str]] | None = None
+    ) -> None:
         self.board = Board(groups, retries)
+        self._living = living or _living
         self._changed = asyncio.Condition()
 
     async def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
@@ -60,7 +69,7 @@ class DispatcherActor:
 
     async def join(self, group: int, incarnation: str, size: int, node: str) -> None:
         """See :meth:`Board.join`."""
-        living = await asyncio.to_thread(_living)
+        living = await asyncio.to_thread(self._living)
         await self._change(lambda: self.board.join(group, incarnation, size, node, living))
 
     async def report(self, *arguments: Any) -> bool:
