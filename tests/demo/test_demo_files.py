@@ -107,7 +107,9 @@ def test_the_tables_of_facts_are_consistent():
     assert len({row["code"] for row in states}) == len({row["capital"] for row in states}) == 50
 
 
-@pytest.mark.parametrize("name", ["continual", "demo", "smollm2", "hft_paper_sft", "trace_llama2_7b"])
+@pytest.mark.parametrize(
+    "name", ["continual", "demo", "smollm2", "hft_paper_sft", "trace_llama2_7b"]
+)
 def test_search_spaces_are_valid(name):
     text = (ROOT / "search_spaces" / f"{name}.yaml").read_text(encoding="utf-8")
     config = Config.model_validate(yaml.safe_load(text))
