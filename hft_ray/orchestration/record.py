@@ -14,7 +14,17 @@ from hft_ray.config.split import fixed_settings
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
-from hft_ray.pareto import Front, Limit, Point, Preferred, arm_of, build_front, render_selection
+from hft_ray.pareto import (
+    Front,
+    Limit,
+    Point,
+    Preferred,
+    arm_of,
+    build_front,
+    render_selection,
+    render_sequence,
+    sequence_csv,
+)
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
@@ -106,6 +116,7 @@ class Recorder:
             case "finished":
                 self._open.discard(trial)
                 self._picture(trial, event)
+                self._sequence(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
                 self._tag_fault(trial, event)
                 self._variants(trial, self._params.pop(trial, {}), event)
@@ -119,6 +130,18 @@ class Recorder:
         title = f"{trial} of {self._config.name}"
         render_selection(event["selection"], event["steps"], title, path)
         self._tracker.log_artifact(path, "selection.png", trial)
+
+    def _sequence(self, trial: str, event: Mapping[str, Any]) -> None:
+        """Write what a trial of tasks in turn scored after each: a table and its picture."""
+        if not event.get("continual"):
+            return
+        self._folder.pictures.mkdir(parents=True, exist_ok=True)
+        path = self._folder.pictures / f"{trial}-tasks"
+        table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
+        table.write_text(sequence_csv(event["continual"]), encoding="utf-8")
+        render_sequence(event["continual"], f"{trial} of {self._config.name}", picture)
+        self._tracker.log_artifact(table, "tasks.csv", trial)
+        self._tracker.log_artifact(picture, "tasks.png", trial)
 
     def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write what was made of a trained model, each as a run below the trial's."""

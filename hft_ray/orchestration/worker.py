@@ -103,6 +103,7 @@ class _Worker:
             "steps": outcome.steps,
             "selection": told["selection"],
             "variants": told["variants"],
+            "continual": outcome.continual,
         }
 
     def _extras(self, trial: str, arm: str | None) -> Extras:
