@@ -11,6 +11,7 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import SPACE, settings
 from hft_ray.config.load import parse
 from hft_ray.config.narrowing import widening_problems
+from hft_ray.config.section import NAME, NAMED
 
 FREE = ("search.trials", "search.seeds", "search.budget", "search.plateau", "cluster.")
 """Settings that may change when a sweep goes on: they extend or end it, or say where it runs."""
@@ -25,9 +26,14 @@ class SweepFolder:
         root: Storage root.
         name: Name of the sweep.
         simulated: Whether nothing is trained: neither goes on with the other's trials.
+
+    Raises:
+        ConfigError: The name is none that a sweep may have: it could lead out of the root.
     """
 
     def __init__(self, root: Path, name: str, simulated: bool = False) -> None:
+        if not NAME.fullmatch(name):
+            raise ConfigError(Problem("NAME", f"no sweep can be called so; {NAMED}", name))
         self.root = root
         self.path = root / ("simulated" if simulated else "sweeps") / name
 
