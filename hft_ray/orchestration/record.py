@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
@@ -27,8 +28,11 @@ from hft_ray.pareto import (
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
+    DRIVER,
+    FAULT,
     SHOWN,
     State,
+    StopRequests,
     SweepRecord,
     Tracker,
     artifact_location,
@@ -52,7 +56,10 @@ class Recorder:
         assert config.search is not None
         self._config, self._search, self._folder = config, config.search, folder
         self._tags = dict(tags)
-        uri = tracking_uri(config.tracking.uri, folder.root)
+        uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
+        # Another at every start, so that a request to stop has the right reader.
+        self._driver = uuid4().hex
+        self._tags |= {DRIVER: self._driver}
         self._tracker = Tracker(
             uri,
             config.tracking.experiment,
@@ -87,7 +94,12 @@ class Recorder:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
             self._tag(known.trial, None, resolved)
+            self._tag_fault(known.trial, known.result)
             self._variants(known.trial, known.params, known.result)
+
+    def stop_requests(self) -> StopRequests:
+        """Return where requests to end this sweep arrive, once it is open."""
+        return StopRequests(self._uri, self._tracker.run_id, self._driver)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
@@ -106,6 +118,7 @@ class Recorder:
                 self._picture(trial, event)
                 self._sequence(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
+                self._tag_fault(trial, event)
                 self._variants(trial, self._params.pop(trial, {}), event)
 
     def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
@@ -143,6 +156,10 @@ class Recorder:
         arm = arm_of(resolved, variant)
         if arm is not None:
             self._tracker.set_arm(run_key(trial, variant), arm)
+
+    def _tag_fault(self, trial: str, result: Mapping[str, Any]) -> None:
+        if fault := result.get("fault"):
+            self._tracker.set_trial_tags(trial, {FAULT: fault})
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""
