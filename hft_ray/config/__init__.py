@@ -12,6 +12,7 @@ from hft_ray.config.evaluation import (
     OnRecords,
     Perplexity,
 )
+from hft_ray.config.method import Method
 from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
 from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
@@ -32,6 +33,7 @@ __all__ = [
     "Generation",
     "Interval",
     "LmEval",
+    "Method",
     "Model",
     "MultipleChoice",
     "OnRecords",

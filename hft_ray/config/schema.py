@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from hft_ray.config.evaluation import EvaluationSection
+from hft_ray.config.method import Method
 from hft_ray.config.search import Search
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
@@ -82,8 +83,7 @@ class Config(Section):
     """Method of this run, where several are compared; search.arms gives each trial its own."""
     model: Model
     data: Data
-    method: Literal["sft"] = "sft"
-    """sft: supervised fine-tuning, loss on the answers only."""
+    method: Method = Field(default_factory=Method)
     selection: Selection = Field(default_factory=Selection)
     training: Training = Field(default_factory=Training)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
@@ -95,3 +95,8 @@ class Config(Section):
     @classmethod
     def _model_name(cls, model: Any) -> Any:
         return {"name": model} if isinstance(model, str) else model
+
+    @field_validator("method", mode="before", json_schema_input_type=Method | str)
+    @classmethod
+    def _method_kind(cls, method: Any) -> Any:
+        return {"kind": method} if isinstance(method, str) else method

@@ -27,7 +27,7 @@ from hft_ray.config import Config
 from hft_ray.config.keys import settings
 from hft_ray.selection import Draw
 
-VERSION = 1
+VERSION = 2
 RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
 _FREE = (
@@ -64,7 +64,7 @@ class Manifest:
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
         variants: Models scored on the way, as in ``result.json``.
-        losses: Losses of the steps since the last report.
+        losses: Losses of the steps since the last report, by name.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
     """
@@ -81,7 +81,7 @@ class Manifest:
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
     variants: list[dict[str, Any]]
-    losses: list[float]
+    losses: list[dict[str, float]]
     seconds: float
     ranks: int
     version: int = VERSION

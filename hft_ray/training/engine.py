@@ -22,8 +22,8 @@ from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
 from hft_ray.training.leftovers import destroy
-from hft_ray.training.loss import answer_loss
 from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
+from hft_ray.training.objective import Batch, LossFunction
 
 
 @dataclass(frozen=True)
@@ -184,31 +184,36 @@ class Engine:
             engine.backward(engine(input_ids=ids, use_cache=False).logits.float().sum() * 0.0)
             engine.step()
 
-    def step(self, batches: Sequence[dict[str, Tensor]], tokens: int, rate: float) -> Tensor:
+    def step(
+        self, batches: Sequence[Batch], loss: LossFunction, units: int, rate: float
+    ) -> dict[str, Tensor]:
         """Make one optimizer step from this rank's micro-batches (a collective).
 
         Args:
             batches: One micro-batch per accumulation step, on the device.
-            tokens: Trained tokens of the whole step, over all ranks and micro-batches.
+            loss: What is minimised.
+            units: What the sums of the whole step are divided by, over all ranks and micro-batches.
             rate: Learning rate.
 
         Returns:
-            Scalar on the device: mean cross-entropy per trained token over all ranks, in nats; NaN
-            when the gradients are not finite.
+            Scalars on the device, the same on every rank: ``loss``, per unit, and further sums of
+            the loss by name, also per unit; NaN when the gradients are not finite.
         """
         engine = self._deepspeed
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
-        total = torch.zeros((), device=self._numerics.device)
+        totals: dict[str, Tensor] = {}
         # DeepSpeed averages over ranks and accumulation steps; what is wanted is the sum over them
-        # divided by the tokens of all, whichever micro-batch they stand in.
-        scale = self._ranks.size * len(batches) / tokens
+        # divided by the units of all, whichever micro-batch they stand in.
+        scale = self._ranks.size * len(batches) / units
         skipped = engine.skipped_steps
         for batch in batches:
-            loss = answer_loss(engine, batch)
-            self._backward(loss * scale)
+            found = loss(engine, batch)
+            self._backward(found.value * scale)
             engine.step()
-            total += loss.detach()
+            for name, x in {"loss": found.value, **found.sums}.items():
+                totals[name] = totals.get(name, 0) + x.detach()
+        total = torch.stack([x.float() for x in totals.values()])
         if engine.skipped_steps > skipped:
             # ZeRO leaves out a step whose gradients are not finite, and says so nowhere else: the
             # run would go on without learning.
@@ -217,7 +222,7 @@ class Engine:
             self._steps[name] += 1
         if self._ranks.size > 1:
             dist.all_reduce(total)
-        return total / tokens
+        return dict(zip(totals, total / units, strict=True))
 
     def _backward(self, loss: Tensor) -> None:
         if self._ranks.size > 1 or self._training.zero_stage > 0:

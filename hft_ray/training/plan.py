@@ -114,4 +114,4 @@ def _seconds(
 def _steps(config: Config, examples: int | None) -> int | None:
     if config.training.steps is None and examples is None:
         return None
-    return total_steps(config, examples or 0)
+    return total_steps(config.training, examples or 0)

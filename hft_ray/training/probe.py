@@ -8,7 +8,7 @@ comes out depends neither on their number nor on the batch size.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,40 +17,37 @@ from torch import Tensor, nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Unit
-from hft_ray.training.loss import IGNORED, answer_loss
 
-Batch = dict[str, Tensor]
+MeanLoss = Callable[[nn.Module], Tensor]
 
 
 def gradient_norms(
-    model: nn.Module, units: Sequence[Unit], sequences: Sequence[Batch], ranks: Ranks
+    model: nn.Module, units: Sequence[Unit], losses: Sequence[MeanLoss], ranks: Ranks
 ) -> dict[str, float]:
     """Return unit name -> L2 norm of its gradient, the root mean square over the sequences.
 
-    The gradient is that of a sequence's mean cross-entropy. Its mean square, summed over a unit, is
-    the trace of the empirical Fisher information. A collective; no engine may be on the model, and
-    ZeRO-3 may not have partitioned it.
+    The gradient is that of a sequence's mean loss. Of a cross-entropy its mean square, summed over
+    a unit, is the trace of the empirical Fisher information. A collective; no engine may be on the
+    model, and ZeRO-3 may not have partitioned it.
 
     Args:
         model: The model.
         units: The units to measure.
-        sequences: Batches of one sequence on the device, the same on every rank; at least one.
+        losses: The mean loss of each sequence, the same on every rank; at least one.
         ranks: The processes that share the work.
     """
     names = {name for unit in units for name in unit.parameters}
     found: dict[int, dict[str, float]] = {}
     with _all_trainable(model, names) as squares:
-        for index in range(ranks.rank, len(sequences), ranks.size):
+        for index in range(ranks.rank, len(losses), ranks.size):
             squares.clear()
-            batch = sequences[index]
-            tokens = int((batch["labels"][:, 1:] != IGNORED).sum())
-            (answer_loss(model, batch) / max(1, tokens)).backward()
+            losses[index](model).backward()
             found[index] = dict(squares)
     everywhere = [each for part in ranks.gather(found) for each in part.values()]
 
     def norm(unit: Unit) -> float:
         terms = (each.get(name, 0.0) for each in everywhere for name in unit.parameters)
-        return math.sqrt(math.fsum(terms) / len(sequences))
+        return math.sqrt(math.fsum(terms) / len(losses))
 
     return {unit.name: norm(unit) for unit in units}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hft_ray.config import Config, Training
+from hft_ray.config import Training
 
 
 def learning_rate(step: int, total: int, training: Training, round_start: int = 0) -> float:
@@ -34,8 +34,8 @@ def _scheduled(step: int, total: int, training: Training) -> float:
     return training.learning_rate * share
 
 
-def total_steps(config: Config, examples: int) -> int:
-    """Return the optimizer steps of a run over ``examples`` training examples."""
-    if config.training.steps is not None:
-        return config.training.steps
-    return max(1, math.ceil((config.training.epochs or 1) * examples / config.training.batch_size))
+def total_steps(training: Training, examples: int) -> int:
+    """Return the optimizer steps of training on ``examples`` examples."""
+    if training.steps is not None:
+        return training.steps
+    return max(1, math.ceil((training.epochs or 1) * examples / training.batch_size))

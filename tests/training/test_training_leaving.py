@@ -1,6 +1,7 @@
 """What leaves the choice, what is measured of what moved, and draws that depend on it."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -104,7 +105,8 @@ def test_the_gradient_strategy_trains_what_has_the_largest_gradient(one_rank, ca
     one, other = (collate([data[index]], 0) for index in batch_indices(0, len(data), 2, 0))
     expected = [square_norms(model, catalog.block, batch) for batch in (one, other)]
     model.train()
-    found = gradient_norms(model, catalog.block, [one, other], Ranks())
+    losses = [partial(mean_loss, batch) for batch in (one, other)]
+    found = gradient_norms(model, catalog.block, losses, Ranks())
     for name, norm in found.items():
         mean = (expected[0][name] + expected[1][name]) / 2
         assert norm == pytest.approx(math.sqrt(mean), rel=1e-5), name
@@ -112,11 +114,14 @@ def test_the_gradient_strategy_trains_what_has_the_largest_gradient(one_rank, ca
     assert all(each.grad is None and each.requires_grad for each in model.parameters())
 
 
-def square_norms(model, units, batch):
+def mean_loss(batch, model):
     from hft_ray.training.loss import answer_loss
 
-    tokens = int((batch["labels"][:, 1:] != -100).sum())
-    (answer_loss(model, batch) / tokens).backward()
+    return answer_loss(model, batch) / int((batch["labels"][:, 1:] != -100).sum())
+
+
+def square_norms(model, units, batch):
+    mean_loss(batch, model).backward()
     squares = {
         unit.name: sum(float(model.get_parameter(n).grad.norm()) ** 2 for n in unit.parameters)
         for unit in units

@@ -96,4 +96,4 @@ def test_losses_are_means_since_the_last_report(one_rank):
 )
 def test_epochs_become_steps_that_see_every_example(training, examples, steps):
     raw = {"name": "x", "model": "m", "data": {"train": "t"}, "training": training}
-    assert total_steps(Config.model_validate(raw), examples) == steps
+    assert total_steps(Config.model_validate(raw).training, examples) == steps

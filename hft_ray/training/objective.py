@@ -1,0 +1,83 @@
+"""What a stage of training minimises: a loss that is summed, over data that is addressed by index.
+
+The engine divides the sums by the units of the whole step, so that the result does not depend on
+how the step was cut into micro-batches and ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from hft_ray.data import TrainingSet, collate
+from hft_ray.training.loss import answer_loss
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one forward pass gives.
+
+    Attributes:
+        value: Scalar, the summed loss of the batch; its gradient is what trains.
+        sums: Further sums over the batch, scalars without a gradient: name -> sum. Divided by the
+            step's units they are logged as ``train/NAME``.
+    """
+
+    value: Tensor
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+
+LossFunction = Callable[[nn.Module, Batch], Loss]
+
+
+class Objective(Protocol):
+    """A loss and the examples that it is taken of."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the data, by which a checkpoint knows its run."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def units(self, indices: Sequence[int]) -> int:
+        """Return what the summed loss of these examples is divided by, at least 1."""
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Return these examples as one batch, on the CPU; ``input_ids`` is among its tensors."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        """Return the loss of a batch, which is on the model's device."""
+
+
+class SupervisedFineTuning:
+    """Cross-entropy of the answers' tokens.
+
+    Args:
+        data: The tokenised examples.
+        pad_id: Token id of padding.
+    """
+
+    def __init__(self, data: TrainingSet, pad_id: int) -> None:
+        self._data, self._pad_id = data, pad_id
+        self.identity = data.identity
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def units(self, indices: Sequence[int]) -> int:
+        """Return the trained tokens of these examples."""
+        return int(self._data.answer_tokens[list(indices)].sum())
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Return these examples, padded to the longest."""
+        return collate([self._data[index] for index in indices], self._pad_id)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        """Return the summed cross-entropy of the trained tokens, in nats."""
+        return Loss(answer_loss(model, batch))

@@ -1,0 +1,106 @@
+"""What a run trains from round to round: drawn, handed to the engine, the rest proved still."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from torch import nn
+
+from hft_ray.config import Selection
+from hft_ray.ranks import Ranks
+from hft_ray.selection import Catalog, Draw, History, Touched, draw, needs, pool
+from hft_ray.training.audit import Audit
+from hft_ray.training.engine import Engine
+from hft_ray.training.feed import Feed
+from hft_ray.training.origin import Origin
+from hft_ray.training.outcome import Round
+from hft_ray.training.probe import gradient_norms
+from hft_ray.training.stages import Rounds
+
+
+class Selector:
+    """The selection of a run as it goes. Methods are collectives.
+
+    Args:
+        selection: The section of FILE.
+        model: The model.
+        catalog: Its units.
+        engine: Trains what is drawn.
+        ranks: The processes that train together.
+
+    Attributes:
+        draw: What is trained now; None before the first round.
+        rounds: The draws so far, as in ``result.json``.
+        history: What the draw depended on.
+        touched: What any draw so far has trained.
+        origin: The base's values of that.
+    """
+
+    def __init__(
+        self, selection: Selection, model: nn.Module, catalog: Catalog, engine: Engine, ranks: Ranks
+    ) -> None:
+        self._selection, self._model, self._catalog = selection, model, catalog
+        self._engine, self._ranks = engine, ranks
+        self._audit = Audit(model, ranks) if selection.audit else None
+        self.draw: Draw | None = None
+        self.rounds: list[Round] = []
+        self.history = History()
+        self.touched = Touched(catalog)
+        self.origin = Origin(model, catalog, ranks)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """How much is trained now, and was in any round, as metrics."""
+        assert self.draw is not None
+        return {
+            "selection/trainable_fraction": self.draw.fractions.model_parameters,
+            "selection/touched_fraction": self.touched.fraction,
+        }
+
+    def begin(self, step: int, rounds: Rounds, feed: Feed) -> None:
+        """Draw for the round that starts at ``step`` and train that draw from now on."""
+        self._engine.detach()
+        before = self.draw
+        past = self.history.after(before.units) if before else History()
+        self.history = replace(past, measures=self._measures(step, feed))
+        drawn = draw(self._catalog, self._selection, rounds.number(step), self.history)
+        if before and self._selection.leaving == "reset":
+            left = sorted(set(before.parameters) - set(drawn.parameters))
+            self.origin.put_back(left)
+            self._engine.forget(left)
+        self.touched.add(drawn)
+        fractions = asdict(drawn.fractions)
+        touched = self.touched.fraction
+        self.rounds.append(
+            Round(drawn.round, step, drawn.hash, fractions, touched_fraction=touched)
+        )
+        self.origin.remember(drawn.parameters)
+        self.train_only(drawn)
+
+    def train_only(self, drawn: Draw) -> None:
+        """Train ``drawn`` from now on, and watch the rest."""
+        self.draw = drawn
+        if self._audit:
+            self._audit.start(drawn.parameters)
+        self._engine.select(drawn)
+
+    def _measures(self, step: int, feed: Feed) -> dict[str, float]:
+        """Return what the strategy draws by, for a round that starts at ``step``."""
+        match needs(self._selection):
+            case "gradient":
+                units = pool(self._catalog, self._selection)
+                coming = feed.coming(step, self._selection.probe)
+                return gradient_norms(self._model, units, coming, self._ranks)
+            case "drift":
+                return self.origin.drifts()
+            case "nothing":
+                return {}
+
+    def end(self) -> dict[str, float]:
+        """Prove that what was frozen has not changed; return how far the rest has moved."""
+        if self._audit is None:
+            return {}
+        self._audit.prove()
+        distances = self.origin.distances()
+        self.rounds[-1] = replace(self.rounds[-1], distances=distances)
+        return {f"distance/{category}": x for category, x in distances.items()}
