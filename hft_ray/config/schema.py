@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from hft_ray.config.adapter import Adapter
 from hft_ray.config.evaluation import EvaluationSection
 from hft_ray.config.method import Method
 from hft_ray.config.search import Search
@@ -85,6 +86,7 @@ class Config(Section):
     data: Data
     method: Method = Field(default_factory=Method)
     selection: Selection = Field(default_factory=Selection)
+    adapter: Adapter = Field(default_factory=Adapter)
     training: Training = Field(default_factory=Training)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     search: Search | None = None
@@ -96,7 +98,24 @@ class Config(Section):
     def _model_name(cls, model: Any) -> Any:
         return {"name": model} if isinstance(model, str) else model
 
+    @field_validator("adapter", mode="before", json_schema_input_type=Adapter | str)
+    @classmethod
+    def _adapter_kind(cls, adapter: Any) -> Any:
+        return {"kind": adapter} if isinstance(adapter, str) else adapter
+
     @field_validator("method", mode="before", json_schema_input_type=Method | str)
     @classmethod
     def _method_kind(cls, method: Any) -> Any:
         return {"kind": method} if isinstance(method, str) else method
+
+    @model_validator(mode="after")
+    def _adapters_are_not_drawn(self) -> Config:
+        if self.adapter.kind == "none":
+            return self
+        if self.training.zero_stage == 3:
+            raise ValueError("adapter needs training.zero_stage 0, 1 or 2: it is merged in place")
+        if self.training.l2_to_base:
+            raise ValueError("adapter: its matrices have no base for training.l2_to_base")
+        if self.selection.reselect not in ("never", "task"):
+            raise ValueError("adapter: nothing is drawn with one; set selection.reselect to never")
+        return self

@@ -15,7 +15,7 @@ from torch import nn
 from hft_ray.config import Config
 from hft_ray.data import require_isolation
 from hft_ray.evaluation import Scores, metric_errors, metric_values
-from hft_ray.selection import Draw, History, draw
+from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
@@ -78,7 +78,8 @@ def run(
             start = one.resume(checkpoints) if checkpoints is not None else 0
             outcome = one.train(start, checkpoints)
             if save_to is not None:
-                save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
+                with one.selector.plain():
+                    save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
             if extras is not None and outcome.state == "complete":
                 one.add_variants(outcome, extras)
         finally:
@@ -109,9 +110,8 @@ class _Run:
         self.feed = Feed(self.stages, config.training, self.ranks, workspace.device)
         self.suite = workspace.suite(config.model, config.evaluation)
         self.catalog = workspace.catalog(config.model)
-        selection = config.selection
-        self.rounds = Rounds(selection.reselect, self.stages, config.training.batch_size)
-        self.selector = Selector(selection, model, self.catalog, self.engine, self.ranks)
+        self.rounds = Rounds(config.selection.reselect, self.stages, config.training.batch_size)
+        self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
         self.progress = Progress(workspace.device, self.ranks.size)
         self.base: Scores | None = None
         if config.training.gradient_checkpointing:
@@ -135,7 +135,7 @@ class _Run:
         model = self.workspace.weights_hash(config.model)
         refuse_other(path, manifest, model, identity(self.stages), decisive(config))
         selector.history = History(**manifest.history)
-        drawn = draw(self.catalog, config.selection, manifest.round, selector.history)
+        drawn = selector.drawn(manifest.round)
         refuse_other_draw(path, manifest, drawn)
         log.info("going on from %s, step %d of %d", path, manifest.step, self.steps)
         # The model is still the base.
@@ -157,9 +157,11 @@ class _Run:
 
     def _know_base(self) -> None:
         """Take the base's scores from the store, or score the model, which must be the base."""
-        self.base = known_base(self.config, self.workspace) or score_base(
-            self.config, self.workspace, self.engine.forward_model, self.ranks
-        )
+        self.base = known_base(self.config, self.workspace)
+        if self.base is None:
+            with self.selector.plain():
+                model = self.engine.forward_model
+                self.base = score_base(self.config, self.workspace, model, self.ranks)
 
     def _save(self, done: int, folder: Path) -> None:
         """Write a checkpoint after ``done`` steps (a collective)."""
@@ -167,7 +169,7 @@ class _Run:
         manifest = self._manifest(done, self.selector.draw)
         states = self.ranks.gather(random_state(self.workspace.device))
         tensors = itertools.chain(
-            self.engine.state(self.selector.touched.parameters),
+            self.engine.state(self.selector.trained),
             ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
         )
         if self.ranks.main:
@@ -224,8 +226,9 @@ class _Run:
                 if round_ends:
                     values |= self.selector.end()
                 if scored:
-                    values |= self._score()
-                    self._offer(done, values)
+                    with self.selector.plain():
+                        values |= self._score()
+                        self._offer(done, values)
                 self.progress.open_window()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
@@ -278,10 +281,9 @@ class _Run:
     def add_variants(self, outcome: Outcome, extras: Extras) -> None:
         """Score what can be made of the trained model without training; restores it."""
         selector = self.selector
-        assert selector.draw is not None
         assert self.base is not None
-        touched = selector.touched.parameters
-        maker = Maker(self.engine, selector.origin, self.catalog, selector.draw, touched)
+        touched, last = selector.touched.parameters, selector.finish()
+        maker = Maker(self.engine, selector.origin, self.catalog, last, touched)
         base = metric_values(self.base, self.base)
         selection, size = self.config.selection, self.ranks.size
         outcome.variants += score_variants(

@@ -82,7 +82,9 @@ def searching(tiny_file, **more):
 def test_fractions_at_every_corner_of_the_space(tiny_file, workspace):
     config = searching(tiny_file)
     catalog = workspace.catalog(config.model)
-    rows = corner_fractions(config, catalog)
+    rows = corner_fractions(
+        config, catalog, lambda: load_shape(config.model, workspace.source(config.model))
+    )
     assert [(row["granularity"], row["ratio"]) for row in rows] == [
         ("layer", 0.25),
         ("layer", 1.0),
