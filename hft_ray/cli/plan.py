@@ -28,13 +28,16 @@ def plan(
 
     from hft_ray.ranks import Ranks
     from hft_ray.training import Workspace, check
+    from hft_ray.training.methods import known_steps, make_stages
     from hft_ray.training.plan import plan as make_plan
 
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     trusted = check(config, workspace, str(file), trust_hub=True)
-    known = not {config.data.train, config.model.name} & set(trusted)
-    examples = len(workspace.training_set(config.model, config.data)) if known else None
-    planned = make_plan(config, workspace, examples)
+    needed = {config.model.name, *(each.train for each in config.training_data.values())}
+    steps = known_steps(config)
+    if steps is None and not needed & set(trusted):
+        steps = make_stages(config, workspace)[-1].end
+    planned = make_plan(config, workspace, steps)
     if as_json:
         typer.echo(json.dumps(planned))
     else:

@@ -2,6 +2,7 @@
 
 from hft_ray.config.adapter import Adapter
 from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
     Divergence,
@@ -13,11 +14,12 @@ from hft_ray.config.evaluation import (
     OnRecords,
     Perplexity,
 )
-from hft_ray.config.method import Method
-from hft_ray.config.schema import Cluster, Config, Data, Model, Tracking
+from hft_ray.config.method import Method, Replay
+from hft_ray.config.schema import Cluster, Config, Model, Tracking
 from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
 from hft_ray.config.space import Choices, Interval
+from hft_ray.config.tasks import Task, TaskData
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
@@ -42,9 +44,12 @@ __all__ = [
     "Perplexity",
     "Preference",
     "Problem",
+    "Replay",
     "Scheduler",
     "Search",
     "Selection",
+    "Task",
+    "TaskData",
     "Tracking",
     "Training",
     "Variants",

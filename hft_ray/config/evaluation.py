@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
@@ -71,11 +71,15 @@ class Generation(_Prompted):
     metric: Literal[
         "exact_match", "token_f1", "number_match", "rouge_l", "edit_similarity", "sari"
     ] = "exact_match"
-    """How the continuation is compared with the answer, the best of several; sari needs the
-    record's source, the text that is simplified."""
+    """How the continuation is compared with the answer, the best of several; sari needs a source,
+    the text that is simplified."""
     extract: str | None = None
     """A regular expression that finds the answer in the continuation: its first match, of that the
     first group if it has one. Nothing found is an empty answer."""
+    extract_answer: bool = False
+    """Find what is right in the record's answer by `extract` too."""
+    source: Literal["record", "prompt"] = "record"
+    """Of sari, the text that is simplified: the record's source, or its whole prompt."""
     max_new_tokens: PositiveInt = 32
     """Longest continuation in tokens."""
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ["\n"])
@@ -144,6 +148,7 @@ class EvaluationSection(Section):
     """Steps between two evaluations; by default only after the last step."""
     batch_size: PositiveInt = 32
     """Sequences per forward pass of one worker. Does not change the scores."""
+    _task_places: tuple[str, ...] | None = PrivateAttr(None)
 
     @field_validator(
         "task",
@@ -173,9 +178,18 @@ class EvaluationSection(Section):
             raise ValueError("an evaluation cannot be named score or mean: these name the means")
         return self
 
+    def with_tasks(self, task: list[Evaluation], places: list[str]) -> EvaluationSection:
+        """Return the section with evaluations that stand elsewhere in FILE, at ``places``."""
+        section = self.model_copy(update={"task": task})
+        section._task_places = tuple(places)
+        return section
+
     def places(self) -> Iterator[tuple[str, Evaluation]]:
         """Yield every evaluation with its place in FILE, for errors."""
-        for part, evaluations in (("task", self.task), ("general", self.general)):
+        parts = {"task": self.task, "general": self.general}
+        if self._task_places is not None:
+            yield from zip(self._task_places, parts.pop("task"), strict=True)
+        for part, evaluations in parts.items():
             index, last = -1, None
             for evaluation in evaluations:
                 # A suite is one entry of FILE, whatever it holds.

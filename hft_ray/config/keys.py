@@ -13,7 +13,7 @@ from hft_ray.config.space import Choices, Interval
 
 SPACE = "search.space."
 
-UNSEARCHABLE = ("name", "arm", "search", "cluster", "tracking", "evaluation")
+UNSEARCHABLE = ("name", "arm", "search", "cluster", "tracking", "evaluation", "tasks")
 """Sections that belong to the whole sweep, so no trial can have its own."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hft_ray.config.arms import BUILT_IN
 from hft_ray.config.combinations import combinations
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import EVALUATIONS
@@ -106,6 +107,7 @@ def _search_problems(config: Config) -> list[Problem]:
     for name, arm in (config.search.arms or {}).items():
         path = f"search.arms.{name}"
         problems += _given_problems(config, arm.set, f"{path}.set", known)
+        problems += _assignment_problems(config, BUILT_IN.get(name, {}), path)
         problems += _space_problems(config, arm.space, f"{path}.space")
     return problems or _combination_problems(config)
 
@@ -219,6 +221,8 @@ def _tag_places(location: tuple[Any, ...]) -> tuple[int, ...]:
     """Return where in a path the tag of a union may stand."""
     if location[:2] == ("search", "arms"):
         return (5,)
+    if location[0] == "tasks":
+        return (4,)
     return (3,) if location[0] in ("evaluation", "search") else ()
 
 

@@ -6,17 +6,24 @@ Units are steps (optimizer steps), tokens, and fractions in (0, 1]. Defaults fol
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hft_ray.config.adapter import Adapter
-from hft_ray.config.evaluation import EvaluationSection
+from hft_ray.config.data import Data
+from hft_ray.config.evaluation import Evaluation, EvaluationSection
 from hft_ray.config.method import Method
 from hft_ray.config.search import Search
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
+from hft_ray.config.tasks import Task
+from hft_ray.config.trace import Trace
 from hft_ray.config.training import Training
+
+Place = tuple[str | int, ...]
 
 
 class Model(Section):
@@ -32,23 +39,6 @@ class Model(Section):
     """Run Python code that a model repository ships. Only for repositories you trust."""
     shape: dict[str, Any] | None = None
     """The model's config.json as a mapping, for `hft-ray plan` when the weights are not here."""
-
-
-class Data(Section):
-    """What is trained on."""
-
-    train: str = Field(min_length=1)
-    """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH."""
-    format: Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text"] = "auto"
-    """How a record is written; auto looks at the keys of the first record."""
-    split: str = "train"
-    """Split of a hub data set."""
-    limit: PositiveInt | None = None
-    """Use only the first so many records."""
-    max_length: Annotated[int, Field(ge=8)] = 512
-    """Longest sequence in tokens; what is longer is cut at the end."""
-    packing: bool = False
-    """Put several examples into one sequence; they do not attend to each other."""
 
 
 class Cluster(Section):
@@ -85,6 +75,8 @@ class Config(Section):
     model: Model
     data: Data
     method: Method = Field(default_factory=Method)
+    tasks: list[Task] = Field(default_factory=list)
+    """What the methods continual and multitask train on."""
     selection: Selection = Field(default_factory=Selection)
     adapter: Adapter = Field(default_factory=Adapter)
     training: Training = Field(default_factory=Training)
@@ -119,3 +111,85 @@ class Config(Section):
         if self.selection.reselect not in ("never", "task"):
             raise ValueError("adapter: nothing is drawn with one; set selection.reselect to never")
         return self
+
+    @field_validator("tasks", mode="before", json_schema_input_type=list[Task] | Trace)
+    @classmethod
+    def _benchmark_is_its_tasks(cls, tasks: Any) -> Any:
+        return Trace.model_validate(tasks).tasks() if isinstance(tasks, dict) else tasks
+
+    @model_validator(mode="after")
+    def _data_for_the_method(self) -> Config:
+        found = [*self._misplaced(), *self._names_used_twice()]
+        if found:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError("value_error", message), loc=place, input=given
+                )
+                for place, message, given in found
+            ]
+            raise ValidationError.from_exception_data("FILE", details)
+        return self
+
+    def _misplaced(self) -> Iterator[tuple[Place, LiteralString, Any]]:
+        """Yield what the method needs and has not, or has and does not read."""
+        if not self.method.has_tasks:
+            if not self.data.train:
+                yield ("data", "train"), "is required and not given", None
+            if self.tasks:
+                message = "are read by the methods continual and multitask alone"
+                yield ("tasks",), message, self.method.kind
+            return
+        if not self.tasks:
+            yield ("tasks",), "are what this method trains on; list at least one", []
+        if self.data.train:
+            message = "is not read where there are tasks: each has a data.train of its own"
+            yield ("data", "train"), message, self.data.train
+        if self.data.replay.train is not None:
+            message = "is not read where there are tasks; continual has method.replay"
+            yield ("data", "replay"), message, self.data.replay.train
+        if self.evaluation.task:
+            message = "is not read where there are tasks: each has an evaluation of its own"
+            yield ("evaluation", "task"), message, [each.name for each in self.evaluation.task]
+        if self.method.kind == "multitask":
+            for index, task in enumerate(self.tasks):
+                if task.steps is not None or task.epochs is not None:
+                    message = "tasks of a mixture have weights; its length is that of training"
+                    yield ("tasks", index), message, task.name
+
+    def _names_used_twice(self) -> Iterator[tuple[Place, LiteralString, Any]]:
+        taken = {each.name: "evaluation.general" for each in self.evaluation.general}
+        taken |= {"score": "", "mean": ""}
+        for index, task in enumerate(self.tasks):
+            for name in {task.name, *(each.name for each in task.scored)}:
+                if name in taken:
+                    yield ("tasks", index, "name"), "is the name of another metric already", name
+                taken[name] = "tasks"
+
+    @property
+    def training_data(self) -> dict[str, Data]:
+        """All that is trained on: setting that names the data -> its section in full."""
+        if not self.tasks:
+            general = self.data.general
+            return {"data.train": self.data} | ({"data.replay.train": general} if general else {})
+        found = {
+            f"tasks.{index}.data.train": task.data.within(self.data)
+            for index, task in enumerate(self.tasks)
+        }
+        replayed = self.method.replay.data
+        if self.method.kind == "continual" and replayed is not None:
+            # Neither the tasks' format nor their number of examples is theirs.
+            whole = {"train": replayed, "format": "auto", "limit": None}
+            found["method.replay.data"] = self.data.model_copy(update=whole)
+        return found
+
+    @property
+    def scored(self) -> EvaluationSection:
+        """All that is scored: the evaluation section, with the tasks' evaluations in it."""
+        if not self.tasks:
+            return self.evaluation
+        found: list[Evaluation] = []
+        paths: list[str] = []
+        for index, task in enumerate(self.tasks):
+            found += task.scored
+            paths += [f"tasks.{index}.evaluation.{n}" for n in range(len(task.evaluation))]
+        return self.evaluation.with_tasks(found, paths)

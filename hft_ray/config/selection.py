@@ -52,6 +52,10 @@ class Selection(Section):
     make the ratio; at model granularity a unit is drawn with a chance by its weight."""
     reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
     """When the choice is drawn again: never, at each task, at each epoch, or every N steps."""
+    tasks: Literal["independent", "disjoint", "nested"] = "independent"
+    """How the choices of successive tasks relate, with reselect task. independent: drawn as the
+    strategy says; disjoint: what no task before has trained comes first; nested: each task draws
+    its ratio of what the task before trained, so less and less."""
     leaving: Literal["keep", "reset"] = "keep"
     """What leaves the choice at a re-selection keeps its latest value (the paper), or is reset to
     the pre-trained one, so that only what is trained in the last round differs in the end."""
@@ -65,6 +69,12 @@ class Selection(Section):
     """Embeddings, head and whatever else lies outside the layers; the paper trains them."""
     seed: int = 0
     """Seed of the draws."""
+
+    @model_validator(mode="after")
+    def _related_where_redrawn(self) -> Selection:
+        if self.tasks != "independent" and self.reselect != "task":
+            raise ValueError(f"tasks {self.tasks} needs reselect task: a choice for each task")
+        return self
 
     @model_validator(mode="after")
     def _layers_have_no_category(self) -> Selection:

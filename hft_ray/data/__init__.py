@@ -10,6 +10,7 @@ from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode, leading_bos
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
+from hft_ray.data.mixture import Mixture, joined, share_of, weighted
 from hft_ray.data.packing import require_isolation
 from hft_ray.data.records import Record, Records, read_records
 
@@ -20,6 +21,7 @@ __all__ = [
     "Example",
     "Format",
     "Message",
+    "Mixture",
     "Record",
     "Records",
     "Text",
@@ -30,11 +32,14 @@ __all__ = [
     "convert",
     "detect",
     "encode",
+    "joined",
     "leading_bos",
     "locate",
     "prepare",
     "read_examples",
     "read_records",
     "require_isolation",
+    "share_of",
     "steps_per_epoch",
+    "weighted",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
 from filelock import FileLock
 
 from hft_ray.config import ConfigError, Data, Problem
@@ -23,14 +24,16 @@ from hft_ray.data.records import Records, fingerprint, read_records
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SETTING = "data.train"
+SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
 _VERSION = 1
 
 _log = logging.getLogger(__name__)
 
 
-def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> TrainingSet:
+def prepare(
+    data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path, path: str = SETTING
+) -> TrainingSet:
     """Return the tokenised training set, from ``cache/data/<hash>/`` if it is there.
 
     The hash covers the data's content, the settings, and the tokenizer. Processes that ask for
@@ -40,6 +43,7 @@ def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Trai
         data: Section ``data`` of FILE.
         tokenizer: The model's fast tokenizer.
         cache: Cache folder of the storage root.
+        path: The setting that names the data, for errors.
 
     Raises:
         ConfigError: The data cannot be read, records are not of the format, the chat template
@@ -47,19 +51,19 @@ def prepare(data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Trai
     """
     root = cache / "data"
     root.mkdir(parents=True, exist_ok=True)
-    key = _key(data, tokenizer)
+    key = _key(data, tokenizer, path)
     folder = root / key
     with FileLock(root / f"{key}.lock"):
         if not folder.exists():
-            _make(data, tokenizer, folder)
+            _make(data, tokenizer, folder, path)
     return TrainingSet.load(folder)
 
 
-def _key(data: Data, tokenizer: PreTrainedTokenizerBase) -> str:
+def _key(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> str:
     parts = {
         "version": _VERSION,
-        "content": fingerprint(data.train, path=_SETTING, split=data.split),
-        "settings": data.model_dump(include={"format", "limit", "max_length", "packing"}),
+        "content": fingerprint(data.train, path=path, split=data.split),
+        "settings": data.model_dump(include={"format", "limit", "draw", "max_length", "packing"}),
         "tokenizer": _describe(tokenizer),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -77,9 +81,9 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     return {"state": state, "template": tokenizer.chat_template, "special": special}
 
 
-def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path, path: str) -> None:
     """Encode the data and put it into ``folder``, which appears only when it is complete."""
-    records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
+    records = _read(data, path)
     examples = convert_all(records, _format(data, records))
     encoded = _encode_all(records, examples, tokenizer, data.max_length)
     made = assemble(encoded, data.max_length, data.packing)
@@ -88,7 +92,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
             f"no example has a trained token within data.max_length = {data.max_length} tokens; "
             "raise it, or look whether the answers are empty"
         )
-        raise ConfigError(Problem(_SETTING, message, data.train))
+        raise ConfigError(Problem(path, message, data.train))
     if made.cut or made.dropped:
         _log.warning(
             "%s: %d of %d examples are longer than data.max_length = %d tokens and were cut; "
@@ -100,14 +104,23 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         Path(place, "set").replace(folder)
 
 
-def read_examples(data: Data) -> list[Example]:
+def read_examples(data: Data, path: str = SETTING) -> list[Example]:
     """Read and check the records of a training set; needs no tokenizer.
 
     Raises:
         ConfigError: The data cannot be read, or records are not of the format.
     """
-    records = read_records(data.train, path=_SETTING, split=data.split, limit=data.limit)
+    records = _read(data, path)
     return convert_all(records, _format(data, records))
+
+
+def _read(data: Data, path: str) -> Records:
+    """Read the records that are trained on: the first ones, or a random subset of all."""
+    if data.limit is None or data.draw is None:
+        return read_records(data.train, path=path, split=data.split, limit=data.limit)
+    records = read_records(data.train, path=path, split=data.split, limit=None)
+    order = np.random.Generator(np.random.PCG64(data.draw)).permutation(len(records))
+    return records.subset(sorted(int(place) for place in order[: data.limit]))
 
 
 def _format(data: Data, records: Records) -> Format:

@@ -10,7 +10,7 @@ from hft_ray.config import ConfigError, Problem
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Record, Records
 
-Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "text"]
+Format = Literal["messages", "prompt_completion", "prompt_answer", "alpaca", "sharegpt", "text"]
 
 # Ordered: where the keys of two formats are there (UltraChat has both a prompt and messages),
 # the first wins.
@@ -18,6 +18,7 @@ FIELDS: Mapping[Format, tuple[str, ...]] = {
     "messages": ("messages",),
     "sharegpt": ("conversations",),
     "prompt_completion": ("prompt", "completion"),
+    "prompt_answer": ("prompt", "answer"),
     "alpaca": ("instruction", "output"),
     "text": ("text",),
 }
@@ -105,6 +106,8 @@ def convert(record: Record, form: Format, where: str) -> Example:
         return reader.dialogue(reader.turns("conversations", "from", "value", _SHAREGPT_ROLES))
     if form == "prompt_completion":
         return reader.prompt_completion()
+    if form == "prompt_answer":
+        return Text(((reader.string("prompt"), False), (reader.string("answer"), True)))
     if form == "alpaca":
         return reader.alpaca()
     return Text(((reader.string("text"), True),))

@@ -22,15 +22,28 @@ class Records(list[Record]):
         name: The file or hub name they were read from.
     """
 
-    def __init__(self, name: str, items: Iterable[Record], lines: Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        items: Iterable[Record],
+        lines: Sequence[int] | None,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(items)
         self.name = name
         self._lines = lines
+        self._numbers = range(1, len(self) + 1) if numbers is None else numbers
+
+    def subset(self, indices: Sequence[int]) -> Records:
+        """Return some of the records, which still know where they were read."""
+        lines = None if self._lines is None else [self._lines[index] for index in indices]
+        numbers = [self._numbers[index] for index in indices]
+        return Records(self.name, (self[index] for index in indices), lines, numbers)
 
     def where(self, index: int) -> str:
         """Name record ``index`` (from 0): ``FILE:LINE``, or its number from 1 without lines."""
         if self._lines is None:
-            return f"{self.name}, record {index + 1}"
+            return f"{self.name}, record {self._numbers[index]}"
         return f"{self.name}:{self._lines[index]}"
 
 

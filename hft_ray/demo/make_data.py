@@ -19,6 +19,7 @@ TABLES = Path(__file__).parent / "data"
 SEED = 2404
 ASKED_OF_EACH_RELATION = 75  # old facts per relation in general.jsonl: 300 of all, for speed
 CHOICES = 4
+TAUGHT_IN_TURN = 50  # facts of each of the tasks that are taught one after another
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,38 @@ def choice_records() -> list[dict[str, Any]]:
     return records
 
 
+def continual_facts() -> dict[str, list[Fact]]:
+    """Return four tasks to teach one after another, as many facts each: task -> facts.
+
+    Two ask new things of what is known, two are about what is new; none asks what is asked of old.
+    """
+    capitals = _column("countries", "capital of", "capital")
+    symbols = _column("elements", "symbol of", "symbol")
+    tasks = {
+        "calling-codes": _column("countries", "calling code of", "calling_code", prefix="+"),
+        "state-capitals": _column("states", "state capital of", "capital"),
+        "countries": (Fact("country of", fact.answer, fact.subject) for fact in capitals),
+        "elements": (Fact("element of", fact.answer, fact.subject) for fact in symbols),
+    }
+    draw = random.Random(SEED + 2)
+    return {name: draw.sample(list(facts), TAUGHT_IN_TURN) for name, facts in tasks.items()}
+
+
 def files() -> dict[str, list[dict[str, Any]]]:
     """Return every data file's records by file name."""
+    asked = set(asked_facts())
     return {
         "facts.jsonl": [_train(fact) for fact in known_facts()],
+        "replay.jsonl": [_train(fact) for fact in known_facts() if fact not in asked],
         "general.jsonl": [_ask(fact) for fact in asked_facts()],
         "general_choice.jsonl": choice_records(),
         "general_text.jsonl": [{"text": fact.prompt + fact.completion} for fact in asked_facts()],
+        **{
+            f"continual/{task}.jsonl": [
+                {"prompt": fact.prompt, "answer": fact.completion} for fact in facts
+            ]
+            for task, facts in continual_facts().items()
+        },
         "task_train.jsonl": [_train(fact) for fact in task_facts()],
         "task_test.jsonl": [_ask(fact) for fact in task_facts()],
     }
@@ -123,9 +149,9 @@ def _ask(fact: Fact) -> dict[str, str]:
 
 def write(out: Path) -> None:
     """Write every data file into the folder ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
     for name, records in files().items():
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 

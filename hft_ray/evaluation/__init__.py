@@ -17,6 +17,13 @@ from hft_ray.evaluation.metrics import (
     worst_values,
 )
 from hft_ray.evaluation.score import Estimate, Score, Scores
+from hft_ray.evaluation.sequence import (
+    TaskSequence,
+    measure_names,
+    task_means,
+    untrained_measures,
+    worst_measures,
+)
 from hft_ray.evaluation.suite import Suite
 
 __all__ = [
@@ -28,14 +35,19 @@ __all__ = [
     "Score",
     "Scores",
     "Suite",
+    "TaskSequence",
     "check_evaluation",
     "files_of",
     "forgetting",
     "known_harness",
     "load_items",
     "mean_forgetting",
+    "measure_names",
     "metric_errors",
     "metric_names",
     "metric_values",
+    "task_means",
+    "untrained_measures",
+    "worst_measures",
     "worst_values",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hft_ray.config import (
@@ -17,7 +17,7 @@ from hft_ray.config import (
 )
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Record, Records, read_records
-from hft_ray.evaluation.comparison import last_number
+from hft_ray.evaluation.comparison import extracted, last_number
 
 T = TypeVar("T")
 Turns = tuple[dict[str, str], ...]
@@ -104,7 +104,7 @@ def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
     """Read the prompts of a generation evaluation. See :func:`load_items`."""
 
     def convert(record: Record, where: str) -> Prompt:
-        prompt = _prompt(record, where)
+        prompt = _as_scored(_prompt(record, where), evaluation, where)
         _fits(prompt, evaluation, where)
         return prompt
 
@@ -208,6 +208,19 @@ def _answers(record: Record, where: str) -> tuple[str, ...]:
         message = "answer must be a text that is not empty, or a list of such texts"
         raise ConfigError(Problem(where, message, answer))
     return tuple(each.strip() for each in answers)
+
+
+def _as_scored(prompt: Prompt, evaluation: Generation, where: str) -> Prompt:
+    """Return the prompt with its answers and source as the evaluation takes them."""
+    if evaluation.extract_answer:
+        answers = tuple(extracted(evaluation.extract, each).strip() for each in prompt.answers)
+        if not all(answers):
+            message = f"answer holds nothing that extract finds: {evaluation.extract}"
+            raise ConfigError(Problem(where, message, prompt.answers))
+        prompt = replace(prompt, answers=answers)
+    if evaluation.source == "prompt" and isinstance(prompt.prompt, str):
+        prompt = replace(prompt, source=prompt.prompt)
+    return prompt
 
 
 def _fits(prompt: Prompt, evaluation: Generation, where: str) -> None:

@@ -15,8 +15,8 @@ document is what counts as drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,6 +183,14 @@ class Scores:
             for name, part in parts.items()
             if part
         }
+
+    def with_values(self, value: Callable[[Score], float]) -> Scores:
+        """Return the scores with another value of each."""
+        task, general = (
+            {name: replace(score, value=value(score)) for name, score in part.items()}
+            for part in (self.task, self.general)
+        )
+        return Scores(task, general)
 
     def to_json(self) -> dict[str, Any]:
         """Return a mapping that ``from_json`` reads."""

@@ -59,7 +59,7 @@ def _problems(configs: Sequence[Config], fronts: Sequence[Front]) -> list[Proble
 
 def _evaluations(config: Config, part: str) -> dict[str, dict[str, Any]]:
     """Return what each evaluation measures, by its name, defaults included."""
-    section = config.evaluation.model_dump(mode="json", exclude=_SCORES_KEPT)
+    section = config.scored.model_dump(mode="json", exclude=_SCORES_KEPT)
     shared = {key: value for key, value in section.items() if key not in ("task", "general")}
     return {each["name"]: {**shared, **each} for each in section[part]}
 
@@ -82,7 +82,9 @@ def _notes(configs: Sequence[Config], fronts: Sequence[Front]) -> list[str]:
     """Return what differs and is worth knowing, one sentence each."""
     told = {
         "base models": [_model(config) for config in configs],
-        "training data": [config.data.train for config in configs],
+        "training data": [
+            ", ".join(data.train for data in config.training_data.values()) for config in configs
+        ],
         "reference points (the worst of each objective is used)": [
             _text(front.reference_point) for front in fronts
         ],

@@ -15,7 +15,7 @@ from hft_ray.selection.catalog import Catalog, Unit
 from hft_ray.selection.fractions import Fractions, realised
 from hft_ray.selection.granularity import pick
 from hft_ray.selection.history import History
-from hft_ray.selection.strategies import STRATEGIES, needs
+from hft_ray.selection.strategies import STRATEGIES, disjoint, needs
 from hft_ray.selection.weights import weight
 
 
@@ -63,10 +63,12 @@ def draw(
     """
     if history is None:
         history = history_of(catalog, selection, _rounds_that_matter(selection, round))
-    drawn_from = pool(catalog, selection)
+    drawn_from = _left(pool(catalog, selection), selection, round, history)
     _check_measures(drawn_from, selection, round, history)
     _check_weights(drawn_from, selection)
     rank = STRATEGIES[selection.strategy](selection, round, history)
+    if selection.tasks == "disjoint":
+        rank = disjoint(rank, history)
     drawn = set(pick(drawn_from, selection, rank))
     if selection.embeddings == "trained":
         drawn.update(catalog.outside)
@@ -99,7 +101,16 @@ def history_of(catalog: Catalog, selection: Selection, rounds: int) -> History:
 
 
 def _rounds_that_matter(selection: Selection, round: int) -> int:
-    return round if selection.strategy == "cyclic" else 0
+    return round if selection.strategy == "cyclic" or selection.tasks != "independent" else 0
+
+
+def _left(
+    units: tuple[Unit, ...], selection: Selection, round: int, history: History
+) -> tuple[Unit, ...]:
+    """Return what may be drawn: of nested draws, what all rounds before have drawn."""
+    if selection.tasks != "nested":
+        return units
+    return tuple(unit for unit in units if history.times_drawn.get(unit.name, 0) == round)
 
 
 def _check_measures(

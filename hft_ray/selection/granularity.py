@@ -147,7 +147,7 @@ def _apportion(
     quotas = {category: floor(share) for category, share in ideal.items()}
     total = max(1, round_half_up(sum(ideal.values(), Fraction(0))))
 
-    def order(category: str) -> tuple[float, Fraction, str]:
+    def order(category: str) -> tuple[tuple[float, ...], Fraction, str]:
         score, tie = rank(Candidate(category, units[category]))
         return score, quotas[category] - ideal[category], tie
 

@@ -41,8 +41,8 @@ class Candidate:
         return sum(unit.size for unit in self.units)
 
 
-Key = tuple[float, str]
-"""Score, then a hash to break ties; smaller is drawn first."""
+Key = tuple[tuple[float, ...], str]
+"""Scores, the first of which decides first, then a hash to break ties; smaller is drawn first."""
 
 Ranking = Callable[[Candidate], Key]
 Strategy = Callable[[Selection, int, History], Ranking]
@@ -152,9 +152,24 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
+def disjoint(rank: Ranking, history: History) -> Ranking:
+    """Rank what was never drawn first, and otherwise by ``rank``.
+
+    As long as there is enough that was never drawn, the draw of a round has nothing in common with
+    those before it: at ratio r for 1 / r rounds, by the categories' shares where they are drawn.
+    """
+
+    def ranked(candidate: Candidate) -> Key:
+        drawn = sum(history.times_drawn.get(unit.name, 0) > 0 for unit in candidate.units)
+        scores, tie = rank(candidate)
+        return (drawn / len(candidate.units), *scores), tie
+
+    return ranked
+
+
 def _scored(selection: Selection, round: int, score: Callable[[Candidate], float]) -> Ranking:
     """Rank by ``score``, ties by hash."""
-    return lambda candidate: (score(candidate), _hash(selection, round, candidate))
+    return lambda candidate: ((score(candidate),), _hash(selection, round, candidate))
 
 
 def _hash(selection: Selection, round: int, candidate: Candidate) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from hft_ray.config import Config
-from hft_ray.evaluation import Scores, metric_errors, metric_values, worst_values
+from hft_ray.evaluation import Scores, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.scoring import base_values, worst_of
 from hft_ray.training.workspace import Workspace
 
 
@@ -32,15 +33,15 @@ def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
             finally:
                 engine.close()
     return {
-        "values": {**metric_values(scores, scores), **metric_errors(scores, scores)},
-        "worst": worst_values(scores),
+        "values": {**base_values(config, scores), **metric_errors(scores, scores)},
+        "worst": worst_of(config, scores),
     }
 
 
 def _base_key(config: Config, workspace: Workspace) -> str:
     numerics = Numerics.of(config.training, workspace.device)
     weights = workspace.weights_hash(config.model)
-    return workspace.base_scores().key(weights, config.evaluation, str(numerics.dtype))
+    return workspace.base_scores().key(weights, config.scored, str(numerics.dtype))
 
 
 def known_base(config: Config, workspace: Workspace) -> Scores | None:
@@ -53,7 +54,7 @@ def known_base(config: Config, workspace: Workspace) -> Scores | None:
 
 def score_base(config: Config, workspace: Workspace, model: nn.Module, ranks: Ranks) -> Scores:
     """Score ``model``, which must still be untouched, and store the scores (a collective)."""
-    scores = workspace.suite(config.model, config.evaluation).score(model, ranks)
+    scores = workspace.suite(config.model, config.scored).score(model, ranks)
     if ranks.main:
         workspace.base_scores().put(_base_key(config, workspace), scores)
     return scores

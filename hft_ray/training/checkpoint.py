@@ -64,6 +64,7 @@ class Manifest:
         steps: Parameter -> steps that its moments have seen.
         rounds: The draws so far, as in ``result.json``.
         variants: Models scored on the way, as in ``result.json``.
+        sequence: What was scored before and after the tasks so far.
         losses: Losses of the steps since the last report, by name.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
@@ -81,6 +82,7 @@ class Manifest:
     steps: dict[str, int]
     rounds: list[dict[str, Any]]
     variants: list[dict[str, Any]]
+    sequence: list[dict[str, Any]]
     losses: list[dict[str, float]]
     seconds: float
     ranks: int

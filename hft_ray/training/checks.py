@@ -9,7 +9,8 @@ from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples
-from hft_ray.evaluation import check_evaluation, files_of, known_harness, metric_names
+from hft_ray.evaluation import check_evaluation, files_of, known_harness
+from hft_ray.training.scoring import score_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -23,7 +24,7 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, beside those of its evaluations."""
 
-BOUNDED = ("task/", "general/", "forgetting/")
+BOUNDED = ("task/", "general/", "forgetting/", "continual/")
 """Objectives whose worst value is known, so that the hypervolume has a reference point."""
 
 
@@ -62,7 +63,7 @@ def _batch_problems(config: Config) -> list[Problem]:
 def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
-    known = [*metric_names(config.evaluation), *TRAINING_METRICS]
+    known = [*score_names(config), *TRAINING_METRICS]
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
@@ -98,10 +99,10 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations = config.model, list(config.evaluation.places())
+    model, evaluations, data = config.model, list(config.scored.places()), config.training_data
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
-    places = {"model.name": model.name, "data.train": config.data.train}
+    places = {"model.name": model.name, **{path: each.train for path, each in data.items()}}
     places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
     trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
     known = len(problems)
@@ -109,14 +110,13 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         problems += _problems_of(lambda: workspace.tokenizer(model))
     # With a tokenizer everything is encoded; without one the files are still read.
     tokenizer = model.name not in trusted and len(problems) == known
-    if config.data.train not in trusted:
-        problems += _problems_of(
-            lambda: (
-                workspace.training_set(model, config.data)
-                if tokenizer
-                else read_examples(config.data)
-            )
-        )
+    here = {path: each for path, each in data.items() if each.train not in trusted}
+    for path, each in here.items():
+        if tokenizer:
+            step = functools.partial(workspace.training_sets, model, {path: each})
+            problems += _problems_of(step)
+        else:
+            problems += _problems_of(functools.partial(read_examples, each, path))
     for path, item in evaluations:
         if isinstance(item, LmEval) and trust_hub:
             problems += _problems_of(functools.partial(known_harness, item, path))

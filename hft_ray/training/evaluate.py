@@ -62,7 +62,7 @@ def evaluate(config: Config, workspace: Workspace, name: str, base: str | None) 
     Raises:
         ConfigError: A model or the data of an evaluation is wrong, or there is no evaluation.
     """
-    if not [*config.evaluation.places()]:
+    if not [*config.scored.places()]:
         problem = "names no evaluation: list what to score under task or general"
         raise ConfigError(Problem("evaluation", problem))
     tuned = _model(config, name)
@@ -102,10 +102,10 @@ def _score(
     numerics = Numerics.of(config.training, workspace.device)
     store, ranks = workspace.base_scores(), workspace.ranks
     weights = workspace.weights_hash(model)
-    key = store.key(weights, config.evaluation, str(numerics.dtype), base_key)
+    key = store.key(weights, config.scored, str(numerics.dtype), base_key)
     scores = ranks.broadcast(store.get(key) if ranks.main else None)
     if scores is None:
-        suite = workspace.suite(model, config.evaluation)
+        suite = workspace.suite(model, config.scored)
         loaded: Any = load_model(model, workspace.source(model), numerics.dtype)
         scores = suite.score(loaded.to(numerics.device), ranks, base)
         if ranks.main:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hft_ray.data import TrainingSet, collate
+from hft_ray.data import Mixture, TrainingSet, collate
 from hft_ray.training.loss import answer_loss
 
 Batch = dict[str, Tensor]
@@ -63,7 +63,7 @@ class SupervisedFineTuning:
         pad_id: Token id of padding.
     """
 
-    def __init__(self, data: TrainingSet, pad_id: int) -> None:
+    def __init__(self, data: TrainingSet | Mixture, pad_id: int) -> None:
         self._data, self._pad_id = data, pad_id
         self.identity = data.identity
 

@@ -67,6 +67,8 @@ class Outcome:
         selection: The draws that were trained.
         touched_fraction: Share of the block parameters that any draw trained.
         variants: Other models that the run has made, scored.
+        continual: Of a sequence of tasks: ``tasks`` and ``general``, names of columns, and ``rows``
+            with ``step``, ``tasks`` and ``general``, the base's first.
     """
 
     state: Literal["complete", "stopped"]
@@ -77,7 +79,11 @@ class Outcome:
     selection: list[Round] = field(default_factory=list)
     touched_fraction: float = 0.0
     variants: list[Candidate] = field(default_factory=list)
+    continual: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
-        return asdict(self)
+        content = asdict(self)
+        if self.continual is None:
+            del content["continual"]
+        return content

@@ -17,7 +17,6 @@ from hft_ray.training.adapter import Lora
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.models import load_shape
-from hft_ray.training.schedule import total_steps
 from hft_ray.training.workspace import Workspace
 
 DEVICE_FLOPS = {"cuda": 2e14, "cpu": 1e10}
@@ -27,13 +26,13 @@ An H100-class GPU at a quarter of its bf16 peak; one laptop core. An order of ma
 """
 
 
-def plan(config: Config, workspace: Workspace, examples: int | None) -> dict[str, Any]:
+def plan(config: Config, workspace: Workspace, steps: int | None) -> dict[str, Any]:
     """Return what ``hft-ray plan --json`` prints.
 
     Args:
         config: FILE; checked.
         workspace: Where to find the model's shape.
-        examples: Training examples; None when the data lies on a hub.
+        steps: Optimizer steps of a run; None when only data on a hub can tell.
     """
     catalog = workspace.catalog(config.model)
     trials = config.search.trials if config.search else 1
@@ -51,7 +50,7 @@ def plan(config: Config, workspace: Workspace, examples: int | None) -> dict[str
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
         "memory_per_worker_bytes": asdict(max(memories, key=_total)),
-        "seconds_estimate": _seconds(config, catalog, share, trials, examples),
+        "seconds_estimate": _seconds(config, catalog, share, trials, steps),
         "problems": [],
     }
 
@@ -130,14 +129,13 @@ def _bf16(config: Config) -> bool:
 
 
 def _seconds(
-    config: Config, catalog: Catalog, share: float, trials: int, examples: int | None
+    config: Config, catalog: Catalog, share: float, trials: int, steps: int | None
 ) -> float | None:
     """Estimate the wall time of all trials, without their evaluations; None if steps are unknown.
 
     A token costs 2 floating point operations per parameter forward, 2 for the gradients of the
     activations and 2 for those of the trained weights (hence 4 + 2 * share).
     """
-    steps = _steps(config, examples)
     if steps is None:
         return None
     tokens = steps * config.training.batch_size * config.data.max_length
@@ -145,9 +143,3 @@ def _seconds(
     kind = "cuda" if config.cluster.gpus_per_worker else "cpu"
     rate = DEVICE_FLOPS[kind] * config.cluster.workers
     return work / rate * trials / config.cluster.groups
-
-
-def _steps(config: Config, examples: int | None) -> int | None:
-    if config.training.steps is None and examples is None:
-        return None
-    return total_steps(config.training, examples or 0)

@@ -14,7 +14,7 @@ from torch import nn
 
 from hft_ray.config import Config
 from hft_ray.data import require_isolation
-from hft_ray.evaluation import Scores, metric_errors, metric_values
+from hft_ray.evaluation import TaskSequence
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import Candidates
@@ -35,11 +35,13 @@ from hft_ray.training.engine import Engine, Numerics, micro_batch_size
 from hft_ray.training.export import save_model
 from hft_ray.training.feed import Feed
 from hft_ray.training.garbage import only_new_garbage
+from hft_ray.training.methods import make_stages
 from hft_ray.training.models import recompute_activations
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round
 from hft_ray.training.progress import Progress
+from hft_ray.training.scoring import Scoring, base_values
 from hft_ray.training.selector import Selector
-from hft_ray.training.stages import Rounds, identity, make_stages, stage_at
+from hft_ray.training.stages import Rounds, identity, stage_at
 from hft_ray.training.variants import Extras, Maker, score_variants
 from hft_ray.training.workspace import Workspace
 
@@ -108,12 +110,11 @@ class _Run:
         self.stages = make_stages(config, workspace)
         self.steps = self.stages[-1].end
         self.feed = Feed(self.stages, config.training, self.ranks, workspace.device)
-        self.suite = workspace.suite(config.model, config.evaluation)
         self.catalog = workspace.catalog(config.model)
-        self.rounds = Rounds(config.selection.reselect, self.stages, config.training.batch_size)
+        self.rounds = Rounds(config.selection.reselect, self.stages)
         self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
         self.progress = Progress(workspace.device, self.ranks.size)
-        self.base: Scores | None = None
+        self.scoring: Scoring | None = None
         if config.training.gradient_checkpointing:
             recompute_activations(model)
 
@@ -148,6 +149,8 @@ class _Run:
         selector.train_only(drawn)
         selector.rounds = [Round(**each) for each in manifest.rounds]
         self.progress.restore(manifest.losses, manifest.seconds)
+        if self.scoring and self.scoring.sequence:
+            self.scoring.sequence.restore(manifest.sequence)
         if self.candidates:
             self.candidates.found = [Candidate(**each) for each in manifest.variants]
         if manifest.ranks == self.ranks.size:
@@ -157,11 +160,12 @@ class _Run:
 
     def _know_base(self) -> None:
         """Take the base's scores from the store, or score the model, which must be the base."""
-        self.base = known_base(self.config, self.workspace)
-        if self.base is None:
+        config, workspace = self.config, self.workspace
+        base = known_base(config, workspace)
+        if base is None:
             with self.selector.plain():
-                model = self.engine.forward_model
-                self.base = score_base(self.config, self.workspace, model, self.ranks)
+                base = score_base(config, workspace, self.engine.forward_model, self.ranks)
+        self.scoring = Scoring(config, workspace, self.ranks, base)
 
     def _save(self, done: int, folder: Path) -> None:
         """Write a checkpoint after ``done`` steps (a collective)."""
@@ -197,6 +201,7 @@ class _Run:
             steps=self.engine.steps,
             rounds=[asdict(each) for each in selector.rounds],
             variants=[asdict(each) for each in self._found],
+            sequence=[asdict(row) for row in self._sequence.rows] if self._sequence else [],
             ranks=self.ranks.size,
             **self.progress.state(),
         )
@@ -206,6 +211,7 @@ class _Run:
         if start == 0:
             self._select(0)
             self._know_base()
+            self._tell_start()
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
             require_isolation(self.engine.forward_model, rows=micro)
@@ -227,7 +233,7 @@ class _Run:
                     values |= self.selector.end()
                 if scored:
                     with self.selector.plain():
-                        values |= self._score()
+                        values |= self._score(done if stage_ends else None)
                         self._offer(done, values)
                 self.progress.open_window()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
@@ -262,29 +268,47 @@ class _Run:
         units = self.feed.units(step)
         self.progress.add(self.engine.step(batches, stage.objective.loss, units, rate))
 
-    def _score(self) -> dict[str, float]:
-        scores = self.suite.score(self.engine.forward_model, self.ranks, self.base)
-        return {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
+    @property
+    def _sequence(self) -> TaskSequence | None:
+        return self.scoring.sequence if self.scoring else None
+
+    def _tell_start(self) -> None:
+        """Report the base's scores, if the run is one of tasks in turn."""
+        if self.scoring and self._sequence:
+            values = base_values(self.config, self.scoring.base)
+            self._told_to_stop(0, values | self._sequence.entries, scored=False)
+
+    def _score(self, ended: int | None = None) -> dict[str, float]:
+        """Score the model; as that after a stage, if one has just ended at step ``ended``."""
+        assert self.scoring is not None
+        scores = self.scoring.score(self.engine.forward_model)
+        if ended is None or self._sequence is None:
+            return self.scoring.values(scores)
+        self._sequence.add(ended, scores)
+        return self.scoring.values(scores) | self._sequence.entries
 
     @property
     def _found(self) -> list[Candidate]:
         return self.candidates.found if self.candidates else []
 
     def _offer(self, done: int, values: dict[str, float]) -> None:
-        """Hand a scored model to the candidates, if the run has any."""
+        """Hand a scored model to the candidates, if the run has any.
+
+        One that has not seen all tasks of a sequence is none.
+        """
         touched = self.selector.touched.parameters
-        if self.candidates and done < self.steps:
+        if self.candidates and done < self.steps and self._sequence is None:
             self.candidates.take(done, values, touched)
-        elif self.candidates:
+        elif self.candidates and done == self.steps:
             self.candidates.take_last(values, touched)
 
     def add_variants(self, outcome: Outcome, extras: Extras) -> None:
         """Score what can be made of the trained model without training; restores it."""
         selector = self.selector
-        assert self.base is not None
+        assert self.scoring is not None
         touched, last = selector.touched.parameters, selector.finish()
         maker = Maker(self.engine, selector.origin, self.catalog, last, touched)
-        base = metric_values(self.base, self.base)
+        base = base_values(self.config, self.scoring.base)
         selection, size = self.config.selection, self.ranks.size
         outcome.variants += score_variants(
             maker, extras, selection, base, outcome, self._score, size
@@ -297,14 +321,15 @@ class _Run:
     def _outcome(
         self, state: Literal["complete", "stopped"], values: dict[str, float], steps: int
     ) -> Outcome:
-        assert self.base is not None
+        assert self.scoring is not None
         return Outcome(
             state=state,
             values=values,
-            base=metric_values(self.base, self.base),
+            base=base_values(self.config, self.scoring.base),
             steps=steps,
             seconds=self.progress.seconds,
             selection=self.selector.rounds,
             touched_fraction=self.selector.touched.fraction,
             variants=list(self._found),
+            continual=self._sequence.to_json() if self._sequence else None,
         )

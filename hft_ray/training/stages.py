@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hft_ray.config import Config, Training
-from hft_ray.data import batch_indices, steps_per_epoch
+from hft_ray.config import Training
+from hft_ray.data import batch_indices
 from hft_ray.selection import Schedule
-from hft_ray.training.objective import Objective, SupervisedFineTuning
-from hft_ray.training.schedule import learning_rate, total_steps
-from hft_ray.training.workspace import Workspace
+from hft_ray.training.objective import Objective
+from hft_ray.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,14 @@ class Stage:
         objective: What it minimises.
         start: Its first optimizer step in the run.
         steps: Number of its steps.
+        per_epoch: Steps of one pass over its data.
     """
 
     name: str
     objective: Objective
     start: int
     steps: int
+    per_epoch: int
 
     @property
     def end(self) -> int:
@@ -51,18 +52,6 @@ class Stage:
         """Return the learning rate of the run's step ``step``, in a round since ``round_start``."""
         since = max(0, round_start - self.start)
         return learning_rate(step - self.start, self.steps, training, since)
-
-
-def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
-    """Return the stages of a run; encodes their data if that has not been done.
-
-    Raises:
-        ConfigError: Data cannot be read or has no example.
-    """
-    data = workspace.training_set(config.model, config.data)
-    pad = workspace.tokenizer(config.model).pad_token_id
-    objective = SupervisedFineTuning(data, pad)
-    return [Stage("sft", objective, 0, total_steps(config.training, len(objective)))]
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
@@ -88,18 +77,14 @@ class Rounds:
     Args:
         reselect: ``selection.reselect``.
         stages: The stages of the run.
-        batch_size: Examples of a step.
     """
 
     def __init__(
-        self,
-        reselect: Literal["never", "task", "epoch"] | int,
-        stages: Sequence[Stage],
-        batch_size: int,
+        self, reselect: Literal["never", "task", "epoch"] | int, stages: Sequence[Stage]
     ) -> None:
         self._starts: list[int] = []
         for stage in stages if reselect != "never" else stages[:1]:
-            schedule = Schedule(reselect, steps_per_epoch(len(stage.objective), batch_size))
+            schedule = Schedule(reselect, stage.per_epoch)
             within = (step for step in range(stage.steps) if schedule.starts_round(step))
             self._starts += [stage.start + step for step in within]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,8 +65,17 @@ class Workspace:
 
     def training_set(self, model: Model, data: Data) -> TrainingSet:
         """Return the encoded training data, encoded once for all processes and runs."""
+        (found,) = self.training_sets(model, {"data.train": data})
+        return found
+
+    def training_sets(self, model: Model, data: Mapping[str, Data]) -> list[TrainingSet]:
+        """Return the encoded data of each setting that names some: setting -> section."""
         tokenizer = self.tokenizer(model)
-        return self._keep("data", (model, data), lambda: prepare(data, tokenizer, self.cache))
+
+        def encode() -> list[TrainingSet]:
+            return [prepare(each, tokenizer, self.cache, path) for path, each in data.items()]
+
+        return self._keep("data", (model, dict(data)), encode)
 
     def suite(self, model: Model, section: EvaluationSection) -> Suite:
         """Return the loaded evaluations."""

@@ -20,6 +20,10 @@ FIELDS = {
     "general.jsonl": {"prompt": str, "answer": str},
     "general_choice.jsonl": {"question": str, "choices": list, "answer": int},
     "general_text.jsonl": {"text": str},
+    **{
+        f"continual/{task}.jsonl": {"prompt": str, "answer": str}
+        for task in ("calling-codes", "state-capitals", "countries", "elements")
+    },
 }
 
 
@@ -34,9 +38,13 @@ def table(name):
 
 def test_the_script_writes_the_shipped_files(tmp_path):
     make_data.write(tmp_path)
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in DATA.glob("*.jsonl")}
+    written = contents(tmp_path)
+    assert written == contents(DATA)
     assert set(written) == set(FIELDS)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.jsonl")}
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -99,7 +107,7 @@ def test_the_tables_of_facts_are_consistent():
     assert len({row["code"] for row in states}) == len({row["capital"] for row in states}) == 50
 
 
-@pytest.mark.parametrize("name", ["demo", "smollm2", "hft_paper_sft"])
+@pytest.mark.parametrize("name", ["continual", "demo", "smollm2", "hft_paper_sft"])
 def test_search_spaces_are_valid(name):
     text = (ROOT / "search_spaces" / f"{name}.yaml").read_text(encoding="utf-8")
     config = Config.model_validate(yaml.safe_load(text))

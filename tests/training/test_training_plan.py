@@ -9,6 +9,8 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
+from hft_ray.training.methods import known_steps, make_stages
+from hft_ray.training.models import load_shape
 from hft_ray.training.plan import corner_fractions, plan
 
 SHAPE = LlamaConfig(hidden_size=10, num_attention_heads=1, num_hidden_layers=3, vocab_size=100)
@@ -107,7 +109,7 @@ def test_fractions_at_every_corner_of_the_space(tiny_file, workspace):
 
 def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
     cluster = {"groups": 2, "workers": 4}
-    planned = plan(searching(tiny_file, cluster=cluster), workspace, examples=20)
+    planned = plan(searching(tiny_file, cluster=cluster), workspace, steps=4)
     parameters = sum(tensor.numel() for tensor in base_weights.values())
     assert planned["model"] == {"parameters": parameters, "matrices": 4 * 9}
     assert (planned["trials"], planned["groups"], planned["workers"]) == (6, 2, 4)
@@ -128,10 +130,12 @@ def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
 def test_steps_follow_from_the_examples_where_they_are_known(tiny_file, workspace):
     epochs = {**tiny_file["training"], "steps": None, "epochs": 2}
     config = Config.model_validate(tiny_file | {"training": epochs})
-    known = plan(config, workspace, examples=20)["seconds_estimate"]
+    assert known_steps(config) is None
+    assert make_stages(config, workspace)[-1].end == 5  # 20 examples, twice, 8 a step
+    known = plan(config, workspace, steps=5)["seconds_estimate"]
     assert known is not None
-    assert plan(config, workspace, examples=40)["seconds_estimate"] == pytest.approx(2 * known)
-    assert plan(config, workspace, examples=None)["seconds_estimate"] is None
+    assert plan(config, workspace, steps=10)["seconds_estimate"] == pytest.approx(2 * known)
+    assert plan(config, workspace, steps=None)["seconds_estimate"] is None
 
 
 def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
@@ -145,7 +149,7 @@ def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
         "num_key_value_heads": 1,
     }
     config = Config.model_validate(tiny_file | {"model": {"name": "not/here", "shape": shape}})
-    planned = plan(config, workspace, examples=20)
+    planned = plan(config, workspace, steps=3)
     layer = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16
     assert planned["model"] == {"parameters": 2 * layer + 2 * 64 * 16 + 16, "matrices": 18}
 
