@@ -33,10 +33,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import MISSING, fields
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 import psutil
 import torch
@@ -255,21 +257,10 @@ def rounds_part(setup: Setup, times: int) -> None:
 
 
 def _manifest() -> Manifest:
-    return Manifest(
-        step=1,
-        model="",
-        meaning="",
-        selection="",
-        parameters=[],
-        round=0,
-        history={},
-        touched=[],
-        steps={},
-        rounds=[],
-        variants=[],
-        seconds=0.0,
-        ranks=1,
-    )
+    """Return a manifest in which every field is empty or 0."""
+    kinds = get_type_hints(Manifest)
+    names = [each.name for each in fields(Manifest) if each.default is MISSING]
+    return Manifest(**{name: (get_origin(kinds[name]) or kinds[name])() for name in names})
 
 
 def memory_part(setup: Setup) -> None:

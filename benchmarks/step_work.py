@@ -194,6 +194,7 @@ def with_trainer(setup: Setup, drawn: Case, pairs: int, here: Here | None) -> _A
     chosen = set(drawn.draw(catalog).parameters)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     items = here.items if here else setup.items(1.0)
     steps = pairs + WARM_UP + 1
     arguments = TrainingArguments(
@@ -205,7 +206,7 @@ def with_trainer(setup: Setup, drawn: Case, pairs: int, here: Here | None) -> _A
         weight_decay=0.0,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
-        deepspeed=deepspeed_config(setup.training, setup.numerics, 1),
+        deepspeed=deepspeed_config(setup.training, setup.numerics, 1, trained),
         bf16=setup.numerics.dtype == torch.bfloat16,
         use_cpu=setup.device == "cpu",
         report_to=[],

@@ -24,6 +24,11 @@ def destroy(engine: Any, module: nn.Module) -> None:
     engine.module_forward_post_hook.remove()
     for parameter in module.parameters():
         parameter.grad = None
+    for each in module.modules():
+        # ZeRO-3 gives these to a module once: every later engine's backward pass would run through
+        # the first one.
+        for name in ("pre_bwd_fn", "post_bwd_fn", "applied_pre_backward_ref_cnt"):
+            each.__dict__.pop(name, None)
     # ZeRO-3 enters the module into a list of the process, once for each engine.
     stack = parameter_offload.FWD_MODULE_STACK
     stack[:] = [each for each in stack if each is not module]

@@ -10,7 +10,7 @@ from training_cases import STAGES, merged
 
 PRECISIONS = ("fp32", "bf16")
 POLICIES = ("carry", "store", "reset")
-SHORT = {1: 30, 2: 10}
+SHORT = {1: 16, 2: 6}
 """Ranks -> re-selections in the tests that always run."""
 RATIOS = (1.0, 0.5, 0.25, 0.1)
 

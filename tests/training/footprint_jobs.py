@@ -80,12 +80,15 @@ def reselections(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, A
 @contextmanager
 def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
     """Note after every step, on every rank, what is held and resident."""
-    found: dict[str, list[Any]] = {"counts": [], "resident": []}
+    found: dict[str, list[Any]] = {"counts": [], "alive": [], "resident": []}
     step = Engine.step
 
     def watched(engine: Engine, *arguments: Any) -> Tensor:
         loss = step(engine, *arguments)
         found["counts"].append(held(workspace.seen))
+        if len(found["counts"]) % 10 == 5:
+            gc.collect()
+            found["alive"].append(engines())
         found["resident"].append(psutil.Process().memory_info().rss)
         return loss
 

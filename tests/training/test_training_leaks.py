@@ -15,6 +15,10 @@ def nothing_left(found, rounds):
     # The first steps start what stays: threads of the backward pass, connections.
     assert all(each == counts[3] for each in counts[3:])
     assert found["after"] == counts[3] | {"hooks": 0}
+    assert len(found["alive"]) > 0
+    # The model, and one engine with its parts.
+    assert len(set(found["alive"])) == 1, found["alive"]
+    assert found["alive"][0] <= 4
     # The model and its last engine are gone with the run.
     assert found["engines"] == 0
 
