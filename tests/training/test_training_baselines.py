@@ -262,8 +262,8 @@ def full_objective(runs, case, steps):
         (loss + penalty).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
         optimizer.step()
-        losses.append(float(loss))
-        penalties.append(float(penalty))
+        losses.append(loss.item())
+        penalties.append(penalty.item())
     return model, losses, penalties
 
 
