@@ -67,7 +67,10 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         f"memory per worker at the largest ratio: {_bytes(sum(memory.values()))} ({parts})"
     )
     seconds = planned["seconds_estimate"]
-    console.print(f"training time, by arithmetic and without evaluations: about {clock(seconds)}")
+    console.print(
+        "training time by arithmetic, for sequences of data.max_length and without evaluations: "
+        f"about {clock(seconds)}"
+    )
     for name in trusted:
         console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
 

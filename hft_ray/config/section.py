@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -15,3 +15,20 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are not coerced from other types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, content: Any) -> Any:
+        # Python takes true for the number 1, and pydantic follows.
+        if not isinstance(content, dict):
+            return content
+        for name, field in cls.model_fields.items():
+            if isinstance(content.get(name), bool) and not _takes(field.annotation, bool):
+                given = str(content[name]).lower()
+                raise ValueError(f"{name} is {given}, which only a switch can be")
+        return content
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Whether a field of this annotation takes values of ``kind``."""
+    return annotation in (kind, Any) or any(_takes(each, kind) for each in get_args(annotation))

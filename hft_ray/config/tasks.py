@@ -45,23 +45,13 @@ class Task(Section):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Multitask: how many of the trained examples are of this task, beside the others' weights."""
     evaluation: list[Evaluation] = Field(min_length=1)
-    """How it is scored; of several the mean is task/NAME and each is task/NAME.ITS-NAME. A single
-    one needs no name."""
+    """How it is scored: one is the metric task/NAME, whatever its own name; of several that is the
+    mean, and each is task/NAME.ITS-NAME."""
 
     @field_validator("data", mode="before", json_schema_input_type=TaskData | str)
     @classmethod
     def _short(cls, data: Any) -> Any:
         return {"train": data} if isinstance(data, str) else data
-
-    @model_validator(mode="before")
-    @classmethod
-    def _single_evaluation_has_the_name(cls, task: Any) -> Any:
-        """Give the only evaluation the task's name."""
-        if not isinstance(task, dict) or not isinstance(entries := task.get("evaluation"), list):
-            return task
-        if len(entries) != 1 or not isinstance(entries[0], dict) or "name" in entries[0]:
-            return task
-        return {**task, "evaluation": [{"name": task.get("name"), **entries[0]}]}
 
     @model_validator(mode="after")
     def _steps_or_epochs(self) -> Task:

@@ -21,19 +21,18 @@ from pydantic import Field
 
 from hft_ray.config.section import PositiveInt, Section
 
-_EXACT = {"metric": "exact_match"}
+_EXACT: dict[str, Any] = {"kind": "generation", "metric": "exact_match", "max_new_tokens": 16}
+_LONG: dict[str, Any] = {"kind": "generation", "max_new_tokens": 512, "stop": []}
+_LETTER = {"max_new_tokens": 8, "stop": [], "extract": r"\S", "extract_answer": True}
 TASKS: dict[str, tuple[int, dict[str, Any]]] = {
-    "C-STANCE": (5, {**_EXACT, "max_new_tokens": 16}),
-    "FOMC": (3, {**_EXACT, "max_new_tokens": 16}),
-    "MeetingBank": (7, {"metric": "rouge_l", "max_new_tokens": 512, "stop": []}),
-    "Py150": (5, {"metric": "edit_similarity", "max_new_tokens": 128}),
-    "ScienceQA": (
-        3,
-        {**_EXACT, "max_new_tokens": 8, "stop": [], "extract": r"\S", "extract_answer": True},
-    ),
-    "NumGLUE-cm": (5, {**_EXACT, "max_new_tokens": 16}),
-    "NumGLUE-ds": (5, {**_EXACT, "max_new_tokens": 16}),
-    "20Minuten": (7, {"metric": "sari", "source": "prompt", "max_new_tokens": 512, "stop": []}),
+    "C-STANCE": (5, _EXACT),
+    "FOMC": (3, _EXACT),
+    "MeetingBank": (7, {**_LONG, "metric": "rouge_l"}),
+    "Py150": (5, {**_LONG, "metric": "edit_similarity"}),
+    "ScienceQA": (3, {**_EXACT, **_LETTER}),
+    "NumGLUE-cm": (5, _EXACT),
+    "NumGLUE-ds": (5, _EXACT),
+    "20Minuten": (7, {**_LONG, "metric": "sari", "source": "prompt"}),
 }
 """In TRACE's order: epochs, and the settings of the evaluation."""
 
@@ -56,9 +55,7 @@ class Trace(Section):
                 "name": name,
                 "data": {"train": self._file(name, "train"), "format": "prompt_answer", **few},
                 "epochs": epochs,
-                "evaluation": [
-                    {"kind": "generation", "data": self._file(name, "test"), **scored, **few}
-                ],
+                "evaluation": [{"name": name, "data": self._file(name, "test"), **scored, **few}],
             }
             for name, (epochs, scored) in TASKS.items()
         ]

@@ -19,10 +19,11 @@ from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.models import load_shape
 from hft_ray.training.workspace import Workspace
 
-DEVICE_FLOPS = {"cuda": 2e14, "cpu": 1e10}
+DEVICE_FLOPS = {"cuda": 2e14, "cpu": 5e10}
 """Sustained floating point operations per second of one worker that the time estimate assumes.
 
-An H100-class GPU at a quarter of its bf16 peak; one laptop core. An order of magnitude, no promise.
+An H100-class GPU at a fifth of its bf16 peak; one core of a processor with AVX2, of which
+``benchmarks/step_time.py`` saw 60e9. An order of magnitude, no promise.
 """
 
 
@@ -132,6 +133,8 @@ def _seconds(
     config: Config, catalog: Catalog, share: float, trials: int, steps: int | None
 ) -> float | None:
     """Estimate the wall time of all trials, without their evaluations; None if steps are unknown.
+
+    As if every sequence had ``data.max_length`` tokens.
 
     A token costs 2 floating point operations per parameter forward, 2 for the gradients of the
     activations and 2 for those of the trained weights (hence 4 + 2 * share).

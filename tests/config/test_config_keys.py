@@ -157,3 +157,11 @@ def test_the_schema_is_json_schema_and_describes_every_setting():
         assert section["additionalProperties"] is False, name
         for key, described in section["properties"].items():
             assert described.get("description") or key == "kind", f"{name}.{key}"
+
+
+@pytest.mark.parametrize("key", ["training.steps", "training.learning_rate", "selection.reselect"])
+def test_true_is_no_number(key):
+    section, name = key.split(".")
+    content = {"name": "x", "model": "m", "data": {"train": "d"}, section: {name: True}}
+    with pytest.raises(ValueError, match=f"{name} is true"):
+        Config.model_validate(content)

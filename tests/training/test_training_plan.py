@@ -121,8 +121,8 @@ def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
         8 * parameters,
     )
     # 4 steps of 8 sequences of 48 tokens, 6 operations per token and parameter, 6 trials on 2
-    # groups of 4 workers of 10 GFLOP/s.
-    expected = 4 * 8 * 48 * parameters * 6 / (4 * 1e10) * 6 / 2
+    # groups of 4 workers of 50 GFLOP/s.
+    expected = 4 * 8 * 48 * parameters * 6 / (4 * 5e10) * 6 / 2
     assert planned["seconds_estimate"] == pytest.approx(expected)
     assert planned["problems"] == []
 
