@@ -25,6 +25,7 @@ from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import load_model, load_shape
 from hft_ray.training.penalty import half_square
 from hft_ray.training.plan import plan
+from hft_ray.weights.export import export
 
 LORA = {"adapter.kind": "lora", "adapter.rank": 2, "adapter.alpha": 8.0, "training.steps": 6}
 L2 = {
@@ -128,6 +129,23 @@ def test_a_merged_model_loads_in_transformers_and_has_the_scores_of_its_trial(ru
     scores = workspace.suite(config.model, config.evaluation).score(model, Ranks())
     for name, value in metric_values(scores, None).items():
         assert lora["values"][name] == value, name
+
+
+def test_an_exported_adapter_is_a_plain_model_with_the_scores_of_its_trial(runs, tmp_path):
+    case, config = "lora-variants", config_of(runs, "lora-variants")
+    root, kept = runs.folder / "root", runs.folder / f"{case}-kept"
+    scores = {}
+    for variant in (None, "alpha-0.5"):
+        out = tmp_path / f"model-{variant}"
+        export(config, kept / "final", variant, out, root, delta=False)
+        model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+        suite = workspace_of(runs).suite(config.model, config.evaluation)
+        scores[variant] = metric_values(suite.score(model, Ranks()), None)
+    outcome = runs.outcome(case)
+    trained = {None: outcome["values"]}
+    trained |= {each["variant"]: each["values"] for each in outcome["variants"]}
+    for variant, found in scores.items():
+        assert found == {name: trained[variant][name] for name in found}
 
 
 def test_kept_weights_and_variants_of_lora_are_of_the_merged_model(runs):
