@@ -28,16 +28,17 @@ def plan(
 
     from hft_ray.ranks import Ranks
     from hft_ray.training import Workspace, check
-    from hft_ray.training.methods import known_steps, make_stages
+    from hft_ray.training.methods import known_sequences, make_stages
     from hft_ray.training.plan import plan as make_plan
 
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     trusted = check(config, workspace, str(file), trust_hub=True)
-    needed = {config.model.name, *(each.train for each in config.training_data.values())}
-    steps = known_steps(config)
-    if steps is None and not needed & set(trusted):
-        steps = make_stages(config, workspace)[-1].end
-    planned = make_plan(config, workspace, steps)
+    sections = [*config.training_data.values(), *config.pair_data.values()]
+    needed = {config.model.name, *(each.train for each in sections)}
+    sequences = known_sequences(config)
+    if sequences is None and not needed & set(trusted):
+        sequences = sum(stage.sequences for stage in make_stages(config, workspace))
+    planned = make_plan(config, workspace, sequences)
     if as_json:
         typer.echo(json.dumps(planned))
     else:

@@ -12,6 +12,7 @@ from hft_ray.config.evaluation import (
     LmEval,
     MultipleChoice,
     OnRecords,
+    PairPreference,
     Perplexity,
 )
 from hft_ray.config.method import Method, Replay
@@ -19,6 +20,7 @@ from hft_ray.config.schema import Cluster, Config, Model, Tracking
 from hft_ray.config.search import Scheduler, Search
 from hft_ray.config.selection import Selection, Weights
 from hft_ray.config.space import Choices, Interval
+from hft_ray.config.stages import Preferences, StageEntry
 from hft_ray.config.tasks import Task, TaskData
 from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
@@ -41,13 +43,16 @@ __all__ = [
     "Model",
     "MultipleChoice",
     "OnRecords",
+    "PairPreference",
     "Perplexity",
     "Preference",
+    "Preferences",
     "Problem",
     "Replay",
     "Scheduler",
     "Search",
     "Selection",
+    "StageEntry",
     "Task",
     "TaskData",
     "Tracking",

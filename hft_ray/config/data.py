@@ -9,7 +9,14 @@ from pydantic import Field, model_validator
 from hft_ray.config.section import PositiveInt, Section
 
 Format = Literal[
-    "auto", "messages", "prompt_completion", "prompt_answer", "alpaca", "sharegpt", "text"
+    "auto",
+    "messages",
+    "prompt_completion",
+    "prompt_answer",
+    "alpaca",
+    "sharegpt",
+    "text",
+    "preference",
 ]
 
 
@@ -36,7 +43,10 @@ class Data(Section):
     """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH. Required,
     unless there are tasks: these have their own."""
     format: Format = "auto"
-    """How a record is written; auto looks at the keys of the first record."""
+    """How a record is written; auto looks at the keys of the first record. Records for dpo are
+    written as preference."""
+    preferences: str | None = Field(default=None, min_length=1)
+    """Preference records of the dpo stages of `stages`; written like train."""
     split: str = "train"
     """Split of a hub data set."""
     limit: PositiveInt | None = None

@@ -111,6 +111,21 @@ class Divergence(_OnRecords):
     """Put plain-text prompts into the tokenizer's chat template; dialogues always are."""
 
 
+class PairPreference(_OnRecords):
+    """Share of preference pairs, records {prompt, chosen, rejected}, whose chosen answer the model
+    prefers."""
+
+    kind: Literal["preference"]
+    metric: Literal["reward_accuracy", "reward_margin", "logprob_accuracy"] = "reward_accuracy"
+    """reward_accuracy: the chosen answer's log-probability has risen more since the base than the
+    rejected one's, which is DPO's implicit reward; the base itself has 0.5. reward_margin: by how
+    much more, in nats; the base has 0. logprob_accuracy: the chosen answer is the likelier one."""
+    normalize: bool = False
+    """Divide each answer's log-probability by its tokens."""
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Longest prompt and answer in tokens; longer ones are cut at the end."""
+
+
 class LmEval(_Evaluation):
     """A task or group of lm-eval (the extra `lm-eval`), run on the model as it stands."""
 
@@ -129,11 +144,12 @@ class LmEval(_Evaluation):
 
 
 Evaluation = Annotated[
-    Perplexity | MultipleChoice | Generation | Divergence | LmEval, Field(discriminator="kind")
+    Perplexity | MultipleChoice | Generation | Divergence | PairPreference | LmEval,
+    Field(discriminator="kind"),
 ]
-EVALUATIONS = ("perplexity", "multiple_choice", "generation", "kl", "lm_eval")
+EVALUATIONS = ("perplexity", "multiple_choice", "generation", "kl", "preference", "lm_eval")
 """Every ``kind``."""
-OnRecords = Perplexity | MultipleChoice | Generation | Divergence
+OnRecords = Perplexity | MultipleChoice | Generation | Divergence | PairPreference
 """Evaluations that read records of a data file."""
 
 

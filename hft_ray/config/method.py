@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hft_ray.config.section import Section
+from hft_ray.config.stages import Preferences
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,13 +31,14 @@ class Replay(Section):
         return self
 
 
-class Method(Section):
+class Method(Preferences):
     """What training minimises, and in which stages. ``method: KIND`` is short for
     ``method: {kind: KIND}``."""
 
-    kind: Literal["sft", "continual", "multitask"] = "sft"
-    """sft: supervised fine-tuning, loss on the answers only; continual: the tasks one after
-    another, each a stage; multitask: all tasks mixed by their weights."""
+    kind: Literal["sft", "dpo", "continual", "multitask"] = "sft"
+    """sft: supervised fine-tuning, loss on the answers only; dpo: direct preference optimisation on
+    pairs, which are in data.train; continual: the tasks one after another, each a stage; multitask:
+    all tasks mixed by their weights."""
     replay: Replay = Field(default_factory=Replay)
     """Continual: what each task trains on beside its own data."""
 

@@ -19,6 +19,7 @@ from hft_ray.config.method import Method
 from hft_ray.config.search import Search
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
+from hft_ray.config.stages import StageEntry, short_stages
 from hft_ray.config.tasks import Task
 from hft_ray.config.trace import Trace
 from hft_ray.config.training import Training
@@ -75,6 +76,8 @@ class Config(Section):
     model: Model
     data: Data
     method: Method = Field(default_factory=Method)
+    stages: list[StageEntry] = Field(default_factory=list)
+    """Methods that one run goes through, one after another, in the place of method."""
     tasks: list[Task] = Field(default_factory=list)
     """What the methods continual and multitask train on."""
     selection: Selection = Field(default_factory=Selection)
@@ -112,6 +115,11 @@ class Config(Section):
             raise ValueError("adapter: nothing is drawn with one; set selection.reselect to never")
         return self
 
+    @field_validator("stages", mode="before", json_schema_input_type=list[StageEntry | str])
+    @classmethod
+    def _stage_kinds(cls, stages: Any) -> Any:
+        return short_stages(stages)
+
     @field_validator("tasks", mode="before", json_schema_input_type=list[Task] | Trace)
     @classmethod
     def _benchmark_is_its_tasks(cls, tasks: Any) -> Any:
@@ -119,7 +127,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _data_for_the_method(self) -> Config:
-        found = [*self._misplaced(), *self._names_used_twice()]
+        found = [*self._misplaced(), *self._names_used_twice(), *self._stages_and_preferences()]
         if found:
             details = [
                 InitErrorDetails(
@@ -130,11 +138,38 @@ class Config(Section):
             raise ValidationError.from_exception_data("FILE", details)
         return self
 
+    def _stages_and_preferences(self) -> Iterator[tuple[Place, LiteralString, Any]]:
+        """Yield what stages and preferences need and have not, or have and nothing reads."""
+        method, data = self.method, self.data
+        kinds = [entry.kind for entry in self.stages]
+        if kinds and method != Method():
+            yield ("stages",), "cannot be given beside a method: they take its place", kinds
+        for place, settings, kind in (
+            (("method",), method, method.kind),
+            *((("stages", i), entry, entry.kind) for i, entry in enumerate(self.stages)),
+        ):
+            for key in settings.misplaced(kind):
+                yield (*place, key), "is not read by what is trained here", getattr(settings, key)
+        if kinds and "sft" not in kinds:
+            yield ("stages",), "has no sft: for preferences alone take method: dpo", kinds
+        if "dpo" in kinds and data.preferences is None:
+            yield ("data", "preferences"), "is required where a stage is dpo", None
+        if "dpo" not in kinds and data.preferences is not None:
+            message: LiteralString = (
+                "is for a dpo stage of stages; method: dpo has its records in data.train"
+            )
+            yield ("data", "preferences"), message, data.preferences
+        if data.format != "auto" and (data.format == "preference") != (method.kind == "dpo"):
+            yield ("data", "format"), "does not fit the method", data.format
+
     def _misplaced(self) -> Iterator[tuple[Place, LiteralString, Any]]:
         """Yield what the method needs and has not, or has and does not read."""
         if not self.method.has_tasks:
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None
+            if self.data.replay.train is not None and self.kinds != ["sft"]:
+                message = "is read by method: sft alone, without further stages"
+                yield ("data", "replay"), message, self.data.replay.train
             if self.tasks:
                 message = "are read by the methods continual and multitask alone"
                 yield ("tasks",), message, self.method.kind
@@ -166,9 +201,24 @@ class Config(Section):
                 taken[name] = "tasks"
 
     @property
+    def kinds(self) -> list[str]:
+        """What the stages of a run are: methods, by their kind."""
+        return [entry.kind for entry in self.stages] or [self.method.kind]
+
+    @property
+    def pair_data(self) -> dict[str, Data]:
+        """The preference records that are trained on, like ``training_data``; at most one."""
+        if self.data.preferences is not None:
+            section = self.data.model_copy(update={"train": self.data.preferences})
+            return {"data.preferences": section}
+        return {"data.train": self.data} if "dpo" in self.kinds else {}
+
+    @property
     def training_data(self) -> dict[str, Data]:
         """All that is trained on: setting that names the data -> its section in full."""
         if not self.tasks:
+            if "sft" not in self.kinds:
+                return {}
             general = self.data.general
             return {"data.train": self.data} | ({"data.replay.train": general} if general else {})
         found = {

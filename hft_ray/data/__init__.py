@@ -7,36 +7,55 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
-from hft_ray.data.encode import IGNORED, Encoded, encode, leading_bos
+from hft_ray.data.encode import IGNORED, Encoded, encode, encode_text, leading_bos
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
 from hft_ray.data.packing import require_isolation
+from hft_ray.data.pairs import (
+    PairSet,
+    collate_pairs,
+    encode_answers,
+    prepare_pairs,
+    read_pairs,
+)
+from hft_ray.data.preference import DialoguePair, Pair, TextPair, convert_pair, convert_pairs
 from hft_ray.data.records import Record, Records, read_records
 
 __all__ = [
     "IGNORED",
     "Dialogue",
+    "DialoguePair",
     "Encoded",
     "Example",
     "Format",
     "Message",
     "Mixture",
+    "Pair",
+    "PairSet",
     "Record",
     "Records",
     "Text",
+    "TextPair",
     "TrainingSet",
     "batch_indices",
     "collate",
+    "collate_pairs",
     "content_hash",
     "convert",
+    "convert_pair",
+    "convert_pairs",
     "detect",
     "encode",
+    "encode_answers",
+    "encode_text",
     "joined",
     "leading_bos",
     "locate",
     "prepare",
+    "prepare_pairs",
     "read_examples",
+    "read_pairs",
     "read_records",
     "require_isolation",
     "share_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -49,14 +49,24 @@ def prepare(
         ConfigError: The data cannot be read, records are not of the format, the chat template
             cannot render them, or no example has a trained token.
     """
-    root = cache / "data"
+    folder = once(cache / "data", _key(data, tokenizer, path), lambda: _make(data, tokenizer, path))
+    return TrainingSet.load(folder)
+
+
+def once(root: Path, key: str, make: Callable[[], TrainingSet]) -> Path:
+    """Return the folder ``root/KEY`` of what ``make`` gives, which is called if there is none.
+
+    The folder appears only when it is complete; processes that ask at the same time wait.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    key = _key(data, tokenizer, path)
     folder = root / key
     with FileLock(root / f"{key}.lock"):
         if not folder.exists():
-            _make(data, tokenizer, folder, path)
-    return TrainingSet.load(folder)
+            made = make()
+            with TemporaryDirectory(dir=root, prefix="making-") as place:
+                made.save(Path(place, "set"))
+                Path(place, "set").replace(folder)
+    return folder
 
 
 def _key(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> str:
@@ -64,12 +74,12 @@ def _key(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> str:
         "version": _VERSION,
         "content": fingerprint(data.train, path=path, split=data.split),
         "settings": data.model_dump(include={"format", "limit", "draw", "max_length", "packing"}),
-        "tokenizer": _describe(tokenizer),
+        "tokenizer": describe_tokenizer(tokenizer),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Return all that decides how the tokenizer encodes."""
     if not tokenizer.is_fast:
         return {"name": tokenizer.name_or_path}
@@ -81,9 +91,9 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     return {"state": state, "template": tokenizer.chat_template, "special": special}
 
 
-def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path, path: str) -> None:
-    """Encode the data and put it into ``folder``, which appears only when it is complete."""
-    records = _read(data, path)
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> TrainingSet:
+    """Read and encode the data."""
+    records = read_data(data, path)
     examples = convert_all(records, _format(data, records))
     encoded = _encode_all(records, examples, tokenizer, data.max_length)
     made = assemble(encoded, data.max_length, data.packing)
@@ -99,9 +109,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, folder: Path, path: st
             "%d of all have no trained token left and were dropped",
             *(data.train, made.cut, len(records), data.max_length, made.dropped),
         )
-    with TemporaryDirectory(dir=folder.parent, prefix="making-") as place:
-        made.save(Path(place, "set"))
-        Path(place, "set").replace(folder)
+    return made
 
 
 def read_examples(data: Data, path: str = SETTING) -> list[Example]:
@@ -110,11 +118,11 @@ def read_examples(data: Data, path: str = SETTING) -> list[Example]:
     Raises:
         ConfigError: The data cannot be read, or records are not of the format.
     """
-    records = _read(data, path)
+    records = read_data(data, path)
     return convert_all(records, _format(data, records))
 
 
-def _read(data: Data, path: str) -> Records:
+def read_data(data: Data, path: str) -> Records:
     """Read the records that are trained on: the first ones, or a random subset of all."""
     if data.limit is None or data.draw is None:
         return read_records(data.train, path=path, split=data.split, limit=data.limit)
@@ -124,6 +132,7 @@ def _read(data: Data, path: str) -> Records:
 
 
 def _format(data: Data, records: Records) -> Format:
+    assert data.format != "preference", "these are pairs"
     if data.format != "auto":
         return data.format
     try:

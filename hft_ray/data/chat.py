@@ -48,7 +48,7 @@ def render(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> tuple[str,
             otherwise once later ones follow, so that the turns have no place in the whole.
     """
     require_template(tokenizer)
-    text = _template(tokenizer, dialogue.messages)
+    text = render_turns(tokenizer, dialogue.messages)
     spans = [
         _span(tokenizer, dialogue.messages, index, text)
         for index, message in enumerate(dialogue.messages)
@@ -60,13 +60,13 @@ def render(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> tuple[str,
 def _span(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], index: int, text: str
 ) -> Span:
-    header = _template(tokenizer, messages[:index], header=True)
-    upto = _template(tokenizer, messages[: index + 1])
+    header = render_turns(tokenizer, messages[:index], header=True)
+    upto = render_turns(tokenizer, messages[: index + 1])
     start = len(header)
     if not text.startswith(header):
         # Reasoning templates end the header with a mark (<think>) that a plain answer lacks.
-        before = _template(tokenizer, messages[:index])
-        start = _common(header, text)
+        before = render_turns(tokenizer, messages[:index])
+        start = common_prefix(header, text)
         if not text.startswith(before) or start < len(before):
             raise _rewrites(index)
     if not text.startswith(upto):
@@ -74,8 +74,8 @@ def _span(
     return start, len(upto)
 
 
-def _common(a: str, b: str) -> int:
-    """Return the number of characters that ``a`` and ``b`` begin with alike."""
+def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
+    """Return the number of items (characters, tokens, turns) that both begin with alike."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
@@ -89,9 +89,14 @@ def _rewrites(index: int) -> ConfigError:
     return ConfigError(Problem(f"messages[{index}]", message))
 
 
-def _template(
+def render_turns(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, header: bool = False
 ) -> str:
+    """Render ``messages``, with the header of an assistant's turn after them if asked for.
+
+    Raises:
+        ConfigError: The template refuses them.
+    """
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         text: str = tokenizer.apply_chat_template(

@@ -74,6 +74,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int
     return Encoded(ids[:max_length], labels[:max_length], cut=len(ids) > max_length)
 
 
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of ``text``, with a beginning-of-sequence token if the tokenizer puts one.
+
+    No end-of-sequence token is added: the text goes on, or nothing says that it ends.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    bos = leading_bos(tokenizer)
+    return ids if ids[: len(bos)] == bos else bos + ids
+
+
 def leading_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return [BOS] for a tokenizer that puts one before plain text, else []."""
     bos = tokenizer.bos_token_id

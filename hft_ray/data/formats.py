@@ -23,7 +23,7 @@ FIELDS: Mapping[Format, tuple[str, ...]] = {
     "text": ("text",),
 }
 
-_ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
 _SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
@@ -83,6 +83,8 @@ def detect(record: Record) -> Format:
             if enough(field in record for field in fields):
                 return name
     known = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
+    if "chosen" in record and "rejected" in record:
+        known += "; preference records, chosen and rejected, are for method: dpo"
     raise ConfigError(
         Problem("format", f"no known format has these fields (known: {known})", list(record))
     )
@@ -99,9 +101,9 @@ def convert(record: Record, form: Format, where: str) -> Example:
     Raises:
         ConfigError: It lacks a field that the format needs, or one is not what it should be.
     """
-    reader = _Reader(record, form, where)
+    reader = Reader(record, form, where)
     if form == "messages":
-        return reader.dialogue(reader.turns("messages", "role", "content", _ROLES))
+        return reader.dialogue(reader.turns("messages", "role", "content", ROLES))
     if form == "sharegpt":
         return reader.dialogue(reader.turns("conversations", "from", "value", _SHAREGPT_ROLES))
     if form == "prompt_completion":
@@ -131,11 +133,11 @@ def convert_all(records: Records, form: Format) -> list[Example]:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """Takes the fields of one record, and says what is wrong with them."""
 
     record: Record
-    form: Format
+    form: str
     where: str
 
     def error(self, message: str, *given: Any) -> ConfigError:
@@ -190,8 +192,8 @@ class _Reader:
         """Strings, or lists of messages as in TRL, of which the completion's are trained."""
         if not isinstance(self.field("prompt"), list):
             return Text(((self.string("prompt"), False), (self.string("completion"), True)))
-        prompt = self.turns("prompt", "role", "content", _ROLES)
-        completion = self.turns("completion", "role", "content", _ROLES)
+        prompt = self.turns("prompt", "role", "content", ROLES)
+        completion = self.turns("completion", "role", "content", ROLES)
         untrained = [Message(turn.role, turn.content, trained=False) for turn in prompt]
         return self.dialogue([*untrained, *completion])
 

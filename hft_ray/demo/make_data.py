@@ -19,6 +19,7 @@ TABLES = Path(__file__).parent / "data"
 SEED = 2404
 ASKED_OF_EACH_RELATION = 75  # old facts per relation in general.jsonl: 300 of all, for speed
 CHOICES = 4
+HELD_OUT_PAIRS = 100
 TAUGHT_IN_TURN = 50  # facts of each of the tasks that are taught one after another
 
 
@@ -102,6 +103,19 @@ def choice_records() -> list[dict[str, Any]]:
     return records
 
 
+def preference_records() -> list[dict[str, str]]:
+    """Return pairs that prefer an answer with an exclamation mark, of the facts not asked.
+
+    The model knows the answers and never writes the mark: what is new is the style alone.
+    """
+    asked = set(asked_facts())
+    facts = [fact for fact in known_facts() if fact not in asked]
+    return [
+        {"prompt": fact.prompt, "chosen": f"{fact.completion}!", "rejected": fact.completion}
+        for fact in random.Random(SEED + 2).sample(facts, len(facts))
+    ]
+
+
 def continual_facts() -> dict[str, list[Fact]]:
     """Return four tasks to teach one after another, as many facts each: task -> facts.
 
@@ -128,6 +142,8 @@ def files() -> dict[str, list[dict[str, Any]]]:
         "general.jsonl": [_ask(fact) for fact in asked_facts()],
         "general_choice.jsonl": choice_records(),
         "general_text.jsonl": [{"text": fact.prompt + fact.completion} for fact in asked_facts()],
+        "preference_train.jsonl": preference_records()[HELD_OUT_PAIRS:],
+        "preference_test.jsonl": preference_records()[:HELD_OUT_PAIRS],
         **{
             f"continual/{task}.jsonl": [
                 {"prompt": fact.prompt, "answer": fact.completion} for fact in facts

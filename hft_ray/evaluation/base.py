@@ -1,7 +1,7 @@
 """Scores by content, kept on disk: the same weights and evaluations are scored once.
 
-A model's scores are ``KEY.json``; what ``kl`` compares later models with lies beside them in
-``KEY.NAME.safetensors``.
+A model's scores are ``KEY.json``; what later models are compared with lies
+beside them in ``KEY.NAME.safetensors``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from hft_ray.config import Evaluation, EvaluationSection, LmEval
+from hft_ray.config import Evaluation, EvaluationSection, LmEval, PairPreference
 from hft_ray.data.records import fingerprint
 from hft_ray.evaluation.check import files_of
-from hft_ray.evaluation.divergence import Reference
 from hft_ray.evaluation.harness import load_harness
 from hft_ray.evaluation.score import Scores
 
@@ -45,13 +44,14 @@ class BaseScores:
             weights: Hash of the model's weights and tokenizer.
             section: What is scored; its data counts by content, its batch size not at all.
             precision: Number format of the model.
-            base: Key of the base's scores, which ``kl`` depends on; ``None`` for the base itself.
+            base: Key of the base's scores, which ``kl`` and rewards depend on; ``None`` for
+                the base itself.
 
         Raises:
             ConfigError: The data of an evaluation is not there.
         """
         parts = [len(section.task), *(_identity(item, path) for path, item in section.places())]
-        compared = base if any(item.kind == "kl" for _, item in section.places()) else None
+        compared = base if any(_compares(item) for _, item in section.places()) else None
         content = json.dumps([CODE_VERSION, weights, precision, parts, compared], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -60,7 +60,7 @@ class BaseScores:
         try:
             content = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
             references = {
-                name: Reference(**load_file(self._folder / f"{key}.{name}.safetensors"))
+                name: load_file(self._folder / f"{key}.{name}.safetensors")
                 for name in content["references"]
             }
         except FileNotFoundError:
@@ -71,7 +71,7 @@ class BaseScores:
         """Keep ``scores`` under ``key``; a reader sees all of them or none."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, reference in scores.references.items():
-            self._write(f"{key}.{name}.safetensors", save(reference.tensors()))
+            self._write(f"{key}.{name}.safetensors", save(reference))
         # Last, since this file is what a reader looks for.
         content = {**scores.to_json(), "references": sorted(scores.references)}
         self._write(f"{key}.json", json.dumps(content, allow_nan=False).encode())
@@ -84,6 +84,12 @@ class BaseScores:
             Path(partial).replace(self._folder / name)
         finally:
             Path(partial).unlink(missing_ok=True)
+
+
+def _compares(evaluation: Evaluation) -> bool:
+    """Whether its scores depend on the base."""
+    rewards = isinstance(evaluation, PairPreference) and evaluation.metric != "logprob_accuracy"
+    return rewards or evaluation.kind == "kl"
 
 
 def _identity(evaluation: Evaluation, path: str) -> list[object]:

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor
 
 from hft_ray.config import ConfigError, Divergence, Problem
+from hft_ray.data import encode_text
 from hft_ray.evaluation.items import Passage
 from hft_ray.evaluation.multiple_choice import encode_pair
 from hft_ray.evaluation.prompting import gap, render_prompt, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import encode_text, sequence_logits
+from hft_ray.evaluation.tokens import sequence_logits
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ class DivergenceScorer:
             message = "no record has a token to compare: none has one before it"
             raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
 
-    def reference(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Reference:
-        """Return what ``model``, the base, predicts (a collective); the same on every rank."""
+    def reference(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> dict[str, Tensor]:
+        """Return a ``Reference`` of ``model``, the base, as tensors (a collective)."""
         top = min(self._evaluation.top, model.config.get_text_config().vocab_size)
 
         def compute(span: _Span, logits: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,22 +108,24 @@ class DivergenceScorer:
             return tokens.int().cpu(), best.cpu(), _rest(logprobs, tokens).cpu()
 
         tokens, logprobs, rest = zip(*self._map(compute, model, batch_size, ranks), strict=True)
-        return Reference(
+        found = Reference(
             torch.cat(tokens), torch.cat(logprobs), torch.cat(rest), self._fingerprint()
         )
+        return found.tensors()
 
     def base_score(self, model: PreTrainedModel) -> Score:
         """Return the score of the base against itself: 0 everywhere."""
         return self._score(model, [0.0] * len(self._spans))
 
     def score_against(
-        self, reference: Reference, model: PreTrainedModel, batch_size: int, ranks: Ranks
+        self, base: dict[str, Tensor], model: PreTrainedModel, batch_size: int, ranks: Ranks
     ) -> Score:
         """Return the divergence of ``model`` from the base (a collective).
 
         Raises:
             ConfigError: The base was given other tokens than ``model``.
         """
+        reference = Reference(**base)
         if not torch.equal(reference.records, self._fingerprint()):
             message = "the base reads other tokens: KL needs models with the same tokenizer"
             raise ConfigError(Problem(self._path, message))

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 from lm_eval.utils import get_rolling_token_windows
 
+from hft_ray.data import encode_text
 from hft_ray.data.chat import require_template
 from hft_ray.evaluation.continuation import Decoding, continuations
 from hft_ray.evaluation.multiple_choice import encode_pair
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import encode_text, sequence_logits
+from hft_ray.evaluation.tokens import sequence_logits
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:

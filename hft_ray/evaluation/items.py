@@ -12,9 +12,11 @@ from hft_ray.config import (
     Generation,
     MultipleChoice,
     OnRecords,
+    PairPreference,
     Perplexity,
     Problem,
 )
+from hft_ray.data import Pair, convert_pair
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Record, Records, read_records
 from hft_ray.evaluation.comparison import extracted, last_number
@@ -59,7 +61,7 @@ class Passage:
     text: str
 
 
-Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage]
+Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage] | Sequence[Pair]
 
 
 def load_items(evaluation: OnRecords, path: str) -> Items:
@@ -80,6 +82,8 @@ def load_items(evaluation: OnRecords, path: str) -> Items:
             return load_questions(evaluation, path)
         case Divergence():
             return load_passages(evaluation, path)
+        case PairPreference():
+            return load_pairs(evaluation, path)
         case Generation():
             return load_prompts(evaluation, path)
 
@@ -92,6 +96,11 @@ def load_texts(evaluation: Perplexity, path: str) -> list[str]:
 def load_passages(evaluation: Divergence, path: str) -> list[Passage]:
     """Read the texts of a KL evaluation. See :func:`load_items`."""
     return _convert(_read(evaluation, path), _passage)
+
+
+def load_pairs(evaluation: PairPreference, path: str) -> list[Pair]:
+    """Read the pairs of a preference evaluation. See :func:`load_items`."""
+    return _convert(_read(evaluation, path), convert_pair)
 
 
 def load_questions(evaluation: MultipleChoice, path: str) -> list[Question]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hft_ray.config import MultipleChoice
+from hft_ray.data import encode_text
 from hft_ray.evaluation.items import Question, Shot
 from hft_ray.evaluation.prompting import gap, render_prompt, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import encode_text, token_logprobs
+from hft_ray.evaluation.tokens import token_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:

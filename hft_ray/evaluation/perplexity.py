@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hft_ray.config import ConfigError, Perplexity, Problem
+from hft_ray.data import encode_text
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import encode_text, token_logprobs
+from hft_ray.evaluation.tokens import token_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:

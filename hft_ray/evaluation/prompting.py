@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.data import encode_text
 from hft_ray.data.chat import require_template
 from hft_ray.evaluation.items import Shot, Text, Turns
-from hft_ray.evaluation.tokens import encode_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -24,7 +24,7 @@ import numpy as np
 from hft_ray.evaluation.intervals import Z, interval
 
 if TYPE_CHECKING:
-    from hft_ray.evaluation.divergence import Reference
+    from torch import Tensor
 
 LOWER_IS_BETTER = ("cross_entropy", "kl")
 """The project's own metrics for which a lower value is better."""
@@ -166,8 +166,10 @@ class Scores:
 
     task: dict[str, Score]
     general: dict[str, Score]
-    references: dict[str, Reference] = field(default_factory=dict, compare=False, repr=False)
-    """Of the base: evaluation name -> what it predicts, for ``kl``. Not part of the JSON."""
+    references: dict[str, dict[str, Tensor]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Of the base: evaluation name -> what later models are compared with. Not part of the JSON."""
 
     @property
     def means(self) -> dict[str, Estimate]:

@@ -11,13 +11,15 @@ from hft_ray.config import (
     EvaluationSection,
     Generation,
     MultipleChoice,
+    PairPreference,
     Perplexity,
     Problem,
 )
-from hft_ray.evaluation.divergence import DivergenceScorer, Reference
+from hft_ray.evaluation.divergence import DivergenceScorer
 from hft_ray.evaluation.generation import GenerationScorer
 from hft_ray.evaluation.harness_scorer import HarnessScorer
 from hft_ray.evaluation.items import (
+    load_pairs,
     load_passages,
     load_prompts,
     load_questions,
@@ -26,11 +28,13 @@ from hft_ray.evaluation.items import (
 )
 from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer
 from hft_ray.evaluation.perplexity import PerplexityScorer
+from hft_ray.evaluation.preference import PreferenceScorer, RewardScorer
 from hft_ray.evaluation.score import Score, Scores
 from hft_ray.evaluation.sharding import scoring
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -39,6 +43,10 @@ class Scorer(Protocol):
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Score ``model``, which is in evaluation mode and records no gradients (a collective)."""
+
+
+Comparing = DivergenceScorer | RewardScorer
+"""Scorers that compare a model with the base."""
 
 
 class Suite:
@@ -55,7 +63,7 @@ class Suite:
     def __init__(self, section: EvaluationSection, tokenizer: PreTrainedTokenizerBase) -> None:
         self._batch_size = section.batch_size
         problems: list[Problem] = []
-        scorers: dict[str, Scorer | DivergenceScorer] = {}
+        scorers: dict[str, Scorer | Comparing] = {}
         for path, evaluation in section.places():
             try:
                 scorers[evaluation.name] = _scorer(evaluation, tokenizer, path)
@@ -79,11 +87,11 @@ class Suite:
         Args:
             model: The model, on its device.
             ranks: The processes that score it together.
-            base: Scores of the base by this suite, which ``kl`` compares with. ``None``: the model
+            base: Scores of the base by this suite, which some compare with. ``None``: the model
                 is the base; its scores then hold what later models are compared with.
         """
         with scoring(model):
-            references: dict[str, Reference] = {}
+            references: dict[str, dict[str, Tensor]] = {}
             task, general = (
                 {
                     name: self._score(name, scorer, model, ranks, base, references)
@@ -96,14 +104,14 @@ class Suite:
     def _score(
         self,
         name: str,
-        scorer: Scorer | DivergenceScorer,
+        scorer: Scorer | Comparing,
         model: PreTrainedModel,
         ranks: Ranks,
         base: Scores | None,
-        references: dict[str, Reference],
+        references: dict[str, dict[str, Tensor]],
     ) -> Score:
-        """Score one evaluation; of the base, note in ``references`` what it predicts."""
-        if not isinstance(scorer, DivergenceScorer):
+        """Score one evaluation; of the base, note in ``references`` what it says."""
+        if not isinstance(scorer, Comparing):
             return scorer.score(model, self._batch_size, ranks)
         if base is not None:
             return scorer.score_against(base.references[name], model, self._batch_size, ranks)
@@ -113,7 +121,7 @@ class Suite:
 
 def _scorer(
     evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: str
-) -> Scorer | DivergenceScorer:
+) -> Scorer | Comparing:
     if isinstance(evaluation, Perplexity):
         return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)
     if isinstance(evaluation, MultipleChoice):
@@ -124,4 +132,8 @@ def _scorer(
         return GenerationScorer(evaluation, prompts, tokenizer, path, solved)
     if isinstance(evaluation, Divergence):
         return DivergenceScorer(evaluation, load_passages(evaluation, path), tokenizer, path)
+    if isinstance(evaluation, PairPreference):
+        plain = evaluation.metric == "logprob_accuracy"
+        kind = PreferenceScorer if plain else RewardScorer
+        return kind(evaluation, load_pairs(evaluation, path), tokenizer, path)
     return HarnessScorer(evaluation, tokenizer, path)

@@ -1,4 +1,4 @@
-"""Tokens of evaluation texts, and their log-probabilities under a model."""
+"""Batches of token sequences, and their log-probabilities under a model."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from hft_ray.data import leading_bos
-
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the tokens of ``text``, with a beginning-of-sequence token if the tokenizer puts one.
-
-    No end-of-sequence token is added: the text goes on, or nothing says that it ends.
-    """
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    bos = leading_bos(tokenizer)
-    return ids if ids[: len(bos)] == bos else bos + ids
+    from transformers import PreTrainedModel
 
 
 def pad(

@@ -83,7 +83,10 @@ def _notes(configs: Sequence[Config], fronts: Sequence[Front]) -> list[str]:
     told = {
         "base models": [_model(config) for config in configs],
         "training data": [
-            ", ".join(data.train for data in config.training_data.values()) for config in configs
+            ", ".join(
+                data.train for data in [*config.training_data.values(), *config.pair_data.values()]
+            )
+            for config in configs
         ],
         "reference points (the worst of each objective is used)": [
             _text(front.reference_point) for front in fronts

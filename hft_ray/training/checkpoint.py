@@ -30,6 +30,8 @@ from hft_ray.selection import Draw
 VERSION = 2
 RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
+STAGE = "stage/"
+"""Prefix of the tensors that a stage's objective keeps."""
 _FREE = (
     "selection.audit",
     "training.log_every",
@@ -197,9 +199,9 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def tensors_of(files: Iterable[Path], random: bool) -> Iterator[tuple[str, Tensor]]:
-    """Yield a checkpoint's tensors one at a time: the random states alone, or all others."""
-    yield from read_tensors(files, lambda name: name.startswith(RANDOM) == random)
+def tensors_of(files: Iterable[Path], beside: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield a checkpoint's tensors one at a time: those of the engine, or all beside them."""
+    yield from read_tensors(files, lambda name: name.startswith((RANDOM, STAGE)) == beside)
 
 
 def read_tensors(

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values
 from hft_ray.config.split import by_arm
-from hft_ray.data import locate, read_examples
+from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness
 from hft_ray.training.adapter import Lora
+from hft_ray.training.dpo import SUMS
 from hft_ray.training.models import load_shape
 from hft_ray.training.scoring import score_names
 from hft_ray.training.workspace import Workspace
@@ -66,6 +67,8 @@ def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
     known = [*score_names(config), *TRAINING_METRICS]
+    if config.pair_data:
+        known += [f"train/{name}" for name in SUMS]
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
@@ -101,12 +104,13 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations, data = config.model, list(config.scored.places()), config.training_data
+    model, evaluations = config.model, list(config.scored.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
-    if len(problems) == 0:
+    if not problems:
         problems += _adapter_problems(config, workspace)
-    places = {"model.name": model.name, **{path: each.train for path, each in data.items()}}
+    sets = _data_sets(config, workspace)
+    places = {"model.name": model.name, **{path: name for path, (name, *_) in sets.items()}}
     places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
     trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
     known = len(problems)
@@ -114,13 +118,9 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         problems += _problems_of(lambda: workspace.tokenizer(model))
     # With a tokenizer everything is encoded; without one the files are still read.
     tokenizer = model.name not in trusted and len(problems) == known
-    here = {path: each for path, each in data.items() if each.train not in trusted}
-    for path, each in here.items():
-        if tokenizer:
-            step = functools.partial(workspace.training_sets, model, {path: each})
-            problems += _problems_of(step)
-        else:
-            problems += _problems_of(functools.partial(read_examples, each, path))
+    for name, encode, read in sets.values():
+        if name not in trusted:
+            problems += _problems_of(encode if tokenizer else read)
     for path, item in evaluations:
         if isinstance(item, LmEval) and trust_hub:
             problems += _problems_of(functools.partial(known_harness, item, path))
@@ -141,6 +141,23 @@ def _adapter_problems(config: Config, workspace: Workspace) -> list[Problem]:
             shape = load_shape(arm.model, workspace.source(arm.model))
             catalog = workspace.catalog(arm.model)
             found += _problems_of(functools.partial(Lora, shape, arm.adapter, catalog, seed=0))
+    return found
+
+
+Step = Callable[[], object]
+
+
+def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Step, Step]]:
+    """Return setting -> name of the data set there, how to encode it, and how to read it alone."""
+    model, part = config.model, functools.partial
+    found: dict[str, tuple[str, Step, Step]] = {}
+    for path, data in config.training_data.items():
+        encode: Step = part(workspace.training_sets, model, {path: data})
+        found[path] = (data.train, encode, part(read_examples, data, path))
+    for path, data in config.pair_data.items():
+        encode = part(workspace.pair_set, model, path, data)
+        read: Step = part(read_pairs, data, path)
+        found[path] = (data.train, encode, read)
     return found
 
 

@@ -35,12 +35,12 @@ class Feed:
     def units(self, step: int) -> int:
         """Return what the summed loss of a step is divided by, over all ranks."""
         stage = stage_at(self._stages, step)
-        return stage.objective.units(stage.indices(step, self._training))
+        return stage.objective.units(stage.indices(step))
 
     def passes(self, step: int) -> Iterator[Batch]:
         """Yield this rank's micro-batches of a step."""
         stage = stage_at(self._stages, step)
-        indices = stage.indices(step, self._training)
+        indices = stage.indices(step)
         micro = micro_batch_size(self._training, self._ranks.size)
         stride = micro * self._ranks.size
         for start in range(self._ranks.rank * micro, self._training.batch_size, stride):
@@ -54,7 +54,7 @@ class Feed:
         """
         stage = stage_at(self._stages, step)
         steps = range(step, step + math.ceil(count / self._training.batch_size))
-        indices = [index for at in steps for index in stage.indices(at, self._training)]
+        indices = [index for at in steps for index in stage.indices(at)]
         return [partial(self._loss, stage, index) for index in indices[:count]]
 
     def _loss(self, stage: Stage, index: int, model: nn.Module) -> Tensor:

@@ -1,15 +1,19 @@
-"""The objective of supervised fine-tuning."""
+"""What a model says of the answers in a batch, and the objective of supervised fine-tuning."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 IGNORED = -100
 """Label of a position that is not trained."""
+
+_OWN = ("labels", "documents", "reference")
+"""Parts of a batch that are not the model's."""
 
 
 def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -24,20 +28,45 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         Scalar. A sum, not a mean: the caller divides by the trained tokens of the whole step, so
         that the result does not depend on how the step was cut into micro-batches and ranks.
     """
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    logits, targets, _ = _answer_logits(model, batch)
+    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+
+
+def answer_logprobs(model: nn.Module, batch: dict[str, Tensor], count: int) -> Tensor:
+    """Return the log-probability of each document's answer, in nats, [count].
+
+    Args:
+        model: A causal language model of transformers.
+        batch: As for :func:`answer_loss`, and ``documents`` [batch, length]: which document, from
+            0, a position belongs to.
+        count: Number of documents.
+
+    Returns:
+        The sums over the answers' tokens.
+    """
+    logits, targets, places = _answer_logits(model, batch)
+    logprobs = -F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    owners = F.pad(batch["documents"], (0, 1))[:, 1:].flatten()[places]
+    # Not index_add, whose order on a GPU differs from run to run.
+    mine = owners == torch.arange(count, device=owners.device)[:, None]  # [count, positions]
+    return logprobs.where(mine, 0.0).sum(dim=1)
+
+
+def _answer_logits(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logits [N, V] of N positions in fp32, their targets [N], and where they stand [N].
+
+    The trained positions are among the N; others have the target IGNORED.
+    """
+    inputs = {key: value for key, value in batch.items() if key not in _OWN}
     targets = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
+    places = torch.arange(targets.numel(), device=targets.device)
     trained = targets != IGNORED
     if _projects_alone(getattr(model, "module", model)):
         # The head's work, and the memory of its logits, for the trained positions only.
         inputs["logits_to_keep"] = trained
-        targets = targets[trained]
+        targets, places = targets[trained], places[trained.flatten()]
     logits: Tensor = model(**inputs, use_cache=False).logits.float()
-    return F.cross_entropy(
-        logits.view(-1, logits.shape[-1]),
-        targets.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
+    return logits.view(-1, logits.shape[-1]), targets.flatten(), places
 
 
 def _projects_alone(model: object) -> bool:

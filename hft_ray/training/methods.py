@@ -7,9 +7,12 @@ from itertools import accumulate
 
 import numpy as np
 
-from hft_ray.config import Config, Task, Training
+from hft_ray.config import Config, Method, StageEntry, Task, Training
 from hft_ray.data import Mixture, TrainingSet, joined, share_of, steps_per_epoch, weighted
+from hft_ray.training.dpo import DirectPreference
+from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.objective import Objective, SupervisedFineTuning
+from hft_ray.training.reference import ReferenceStore
 from hft_ray.training.schedule import total_steps
 from hft_ray.training.stages import Stage
 from hft_ray.training.workspace import Workspace
@@ -24,8 +27,18 @@ def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
     sets = workspace.training_sets(config.model, config.training_data)
     pad = workspace.tokenizer(config.model).pad_token_id
     match config.method.kind:
-        case "sft":
-            return [_sft(config, sets, pad)]
+        case "sft" if config.stages:
+            return _in_turn(
+                [
+                    (entry.kind, _objective(config, workspace, entry), _training(config, entry))
+                    for entry in config.stages
+                ]
+            )
+        case "sft" if config.data.replay.share:
+            return [_replaying(config, sets, pad)]
+        case "sft" | "dpo":
+            objective = _objective(config, workspace, config.method)
+            return _in_turn([(config.method.kind, objective, config.training)])
         case "multitask":
             return [_multitask(config, sets, pad)]
         case "continual":
@@ -38,12 +51,36 @@ def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
             )
 
 
-def known_steps(config: Config) -> int | None:
-    """Return the steps of a run, if FILE says them without its data being looked at."""
-    each = [_training(config, task).steps for task in config.tasks]
-    if config.method.kind != "continual":
-        return config.training.steps
-    return None if None in each else sum(steps for steps in each if steps is not None)
+def _objective(config: Config, workspace: Workspace, part: Method | StageEntry) -> Objective:
+    """Return what ``sft`` or ``dpo`` minimises."""
+    model, pad = config.model, workspace.tokenizer(config.model).pad_token_id
+    if part.kind != "dpo":
+        data, *_ = workspace.training_sets(model, config.training_data)
+        return SupervisedFineTuning(data, pad)
+    ((path, section),) = config.pair_data.items()
+    pairs = workspace.pair_set(model, path, section)
+    capacity = section.max_length if section.packing else None
+    size = micro_batch_size(config.training, workspace.ranks.size)
+    return DirectPreference(part, pairs, pad, capacity, ReferenceStore(workspace.cache), size)
+
+
+def known_sequences(config: Config) -> int | None:
+    """Return how many sequences a run trains on, if FILE says it without a look at the data."""
+    widths = [1 + (entry.kind == "dpo") for entry in config.stages]
+    match config.method.kind:
+        case "continual":
+            parts: Sequence[Task | StageEntry] = config.tasks
+        case "sft" if config.stages:
+            parts = config.stages
+        case kind:
+            steps, width = config.training.steps, 1 + (kind == "dpo")
+            return None if steps is None else steps * width * config.training.batch_size
+    each = [_training(config, part).steps for part in parts]
+    if None in each:
+        return None
+    return config.training.batch_size * sum(
+        (steps or 0) * width for steps, width in zip(each, widths or [1] * len(each), strict=True)
+    )
 
 
 def _in_turn(parts: Sequence[tuple[str, Objective, Training]]) -> list[Stage]:
@@ -51,28 +88,31 @@ def _in_turn(parts: Sequence[tuple[str, Objective, Training]]) -> list[Stage]:
     steps = [total_steps(training, len(objective)) for _, objective, training in parts]
     starts = accumulate(steps[:-1], initial=0)
     return [
-        Stage(name, objective, start, count, steps_per_epoch(len(objective), training.batch_size))
+        Stage(name, objective, start, count, _per_epoch(objective, training), training)
         for (name, objective, training), start, count in zip(parts, starts, steps, strict=True)
     ]
 
 
-def _sft(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
-    """Return the one stage of fine-tuning: with replay as long, and in batches as large."""
-    training, (own, *general) = config.training, sets
-    steps, share = total_steps(training, len(own)), config.data.replay.share
-    data: TrainingSet | Mixture = own
-    if share:
-        count = steps * training.batch_size
-        data = weighted([own, *general], [1 - share, share], count, training.seed)
+def _replaying(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
+    """Return the one stage of fine-tuning with replay: as long, and in batches as large."""
+    training, (own, general), share = config.training, sets, config.data.replay.share
+    steps = total_steps(training, len(own))
+    count = steps * training.batch_size
+    data = weighted([own, general], [1 - share, share], count, training.seed)
     per_epoch = steps_per_epoch(len(own), training.batch_size)
-    return Stage("sft", SupervisedFineTuning(data, pad), 0, steps, per_epoch)
+    return Stage("sft", SupervisedFineTuning(data, pad), 0, steps, per_epoch, training)
 
 
-def _training(config: Config, task: Task) -> Training:
-    """Return the section ``training`` with the task's own steps or epochs."""
-    if task.steps is None and task.epochs is None:
-        return config.training
-    return config.training.model_copy(update={"steps": task.steps, "epochs": task.epochs})
+def _per_epoch(objective: Objective, training: Training) -> int:
+    return steps_per_epoch(len(objective), training.batch_size)
+
+
+def _training(config: Config, part: Task | StageEntry) -> Training:
+    """Return the section ``training`` with what a task or stage says otherwise."""
+    own = part.model_dump(include={"steps", "epochs", "learning_rate"}, exclude_none=True)
+    if "steps" in own or "epochs" in own:
+        own = {"steps": None, "epochs": None} | own
+    return config.training.model_copy(update=own)
 
 
 def _replayed(config: Config, sets: Sequence[TrainingSet]) -> Iterator[TrainingSet | Mixture]:
@@ -100,4 +140,4 @@ def _multitask(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
     weights = [task.weight for task in config.tasks]
     data = weighted(sets, weights, steps * training.batch_size, training.seed)
     per_epoch = steps_per_epoch(examples, training.batch_size)
-    return Stage("multitask", SupervisedFineTuning(data, pad), 0, steps, per_epoch)
+    return Stage("multitask", SupervisedFineTuning(data, pad), 0, steps, per_epoch, training)

@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from hft_ray.data import Mixture, TrainingSet, collate
+from hft_ray.ranks import Ranks
 from hft_ray.training.loss import answer_loss
 
 Batch = dict[str, Tensor]
@@ -42,6 +43,10 @@ class Objective(Protocol):
     def identity(self) -> str:
         """Hash of the data, by which a checkpoint knows its run."""
 
+    @property
+    def width(self) -> int:
+        """Sequences of one example."""
+
     def __len__(self) -> int:
         """Return the number of examples."""
 
@@ -54,6 +59,21 @@ class Objective(Protocol):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the loss of a batch, which is on the model's device."""
 
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None) -> None:
+        """Look at the model as it is before the stage changes it (a collective).
+
+        Args:
+            model: The model.
+            ranks: The processes of the run.
+            base: What the model is, if it is the untouched base: its weights and number format.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint within the stage has to keep: CPU tensors by name."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`state` gave, in the place of :meth:`begin`."""
+
 
 class SupervisedFineTuning:
     """Cross-entropy of the answers' tokens.
@@ -62,6 +82,8 @@ class SupervisedFineTuning:
         data: The tokenised examples.
         pad_id: Token id of padding.
     """
+
+    width = 1
 
     def __init__(self, data: TrainingSet | Mixture, pad_id: int) -> None:
         self._data, self._pad_id = data, pad_id
@@ -81,3 +103,13 @@ class SupervisedFineTuning:
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the summed cross-entropy of the trained tokens, in nats."""
         return Loss(answer_loss(model, batch))
+
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None) -> None:
+        """Nothing: the loss does not depend on where the stage began."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Nothing."""

@@ -27,13 +27,13 @@ An H100-class GPU at a fifth of its bf16 peak; one core of a processor with AVX2
 """
 
 
-def plan(config: Config, workspace: Workspace, steps: int | None) -> dict[str, Any]:
+def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[str, Any]:
     """Return what ``hft-ray plan --json`` prints.
 
     Args:
         config: FILE; checked.
         workspace: Where to find the model's shape.
-        steps: Optimizer steps of a run; None when only data on a hub can tell.
+        sequences: Sequences that a run trains on; None when only data on a hub can tell.
     """
     catalog = workspace.catalog(config.model)
     trials = config.search.trials if config.search else 1
@@ -51,7 +51,7 @@ def plan(config: Config, workspace: Workspace, steps: int | None) -> dict[str, A
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
         "memory_per_worker_bytes": asdict(max(memories, key=_total)),
-        "seconds_estimate": _seconds(config, catalog, share, trials, steps),
+        "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
         "problems": [],
     }
 
@@ -114,7 +114,9 @@ def _memory(config: Config, shape: Any, catalog: Catalog, row: dict[str, Any]) -
         trainable=trainable,
         bf16=_bf16(config),
         workers=config.cluster.workers,
-        micro_batch=micro_batch_size(config.training, config.cluster.workers),
+        # A pair is two sequences.
+        micro_batch=(1 + bool(config.pair_data))
+        * micro_batch_size(config.training, config.cluster.workers),
         length=config.data.max_length,
     )
 
@@ -130,7 +132,7 @@ def _bf16(config: Config) -> bool:
 
 
 def _seconds(
-    config: Config, catalog: Catalog, share: float, trials: int, steps: int | None
+    config: Config, catalog: Catalog, share: float, trials: int, sequences: int | None
 ) -> float | None:
     """Estimate the wall time of all trials, without their evaluations; None if steps are unknown.
 
@@ -139,10 +141,9 @@ def _seconds(
     A token costs 2 floating point operations per parameter forward, 2 for the gradients of the
     activations and 2 for those of the trained weights (hence 4 + 2 * share).
     """
-    if steps is None:
+    if sequences is None:
         return None
-    tokens = steps * config.training.batch_size * config.data.max_length
-    work = tokens * catalog.parameters * (4 + 2 * share)
+    work = sequences * config.data.max_length * catalog.parameters * (4 + 2 * share)
     kind = "cuda" if config.cluster.gpus_per_worker else "cpu"
     rate = DEVICE_FLOPS[kind] * config.cluster.workers
     return work / rate * trials / config.cluster.groups

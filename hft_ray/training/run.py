@@ -20,6 +20,7 @@ from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
     RANDOM,
+    STAGE,
     Manifest,
     decisive,
     newest_whole,
@@ -143,8 +144,11 @@ class _Run:
         selector.origin.remember(manifest.touched)
         self.engine.select(drawn)
         self._know_base()
+        stage = stage_at(self.stages, manifest.step)
+        if stage.start == 0:
+            self._begin_stage(0)
         self.engine.close()
-        self.engine.restore(tensors_of(files, random=False), manifest.steps)
+        self.engine.restore(tensors_of(files, beside=False), manifest.steps)
         selector.touched.restore(manifest.touched)
         selector.train_only(drawn)
         selector.rounds = [Round(**each) for each in manifest.rounds]
@@ -153,9 +157,12 @@ class _Run:
             self.scoring.sequence.restore(manifest.sequence)
         if self.candidates:
             self.candidates.found = [Candidate(**each) for each in manifest.variants]
+        beside = dict(tensors_of(files, beside=True))
+        if 0 < stage.start < manifest.step:
+            kept = (each for each in beside.items() if each[0].startswith(STAGE))
+            stage.objective.restore({name.removeprefix(STAGE): x for name, x in kept})
         if manifest.ranks == self.ranks.size:
-            states = dict(tensors_of(files, random=True))
-            set_random_state(self.workspace.device, states[f"{RANDOM}{self.ranks.rank}"])
+            set_random_state(self.workspace.device, beside[f"{RANDOM}{self.ranks.rank}"])
         return manifest.step
 
     def _know_base(self) -> None:
@@ -172,8 +179,12 @@ class _Run:
         assert self.selector.draw is not None
         manifest = self._manifest(done, self.selector.draw)
         states = self.ranks.gather(random_state(self.workspace.device))
+        stage = stage_at(self.stages, done)
+        # Of the first stage the base tells again; a stage that has not begun has nothing.
+        kept = stage.objective.state() if 0 < stage.start < done else {}
         tensors = itertools.chain(
             self.engine.state(self.selector.trained),
+            ((f"{STAGE}{name}", tensor) for name, tensor in kept.items()),
             ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
         )
         if self.ranks.main:
@@ -209,12 +220,21 @@ class _Run:
     def train(self, start: int, checkpoints: Path | None) -> Outcome:
         """Make every step from ``start`` on; evaluate at the asked ones and after each stage."""
         if start == 0:
+            # A draw by gradients needs the objective. ZeRO-3 has none, and a model that runs only
+            # under an engine.
+            partitioned = self.config.training.zero_stage == 3
+            if not partitioned:
+                self._begin_stage(0)
             self._select(0)
+            if partitioned:
+                self._begin_stage(0)
             self._know_base()
             self._tell_start()
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
-            require_isolation(self.engine.forward_model, rows=micro)
+            # A pair is two sequences.
+            rows = 2 * micro if self.config.pair_data else micro
+            require_isolation(self.engine.forward_model, rows=rows)
         every, log_every = self.config.evaluation.every, self.config.training.log_every
         values: dict[str, float] = {}
         self.progress.open_window()
@@ -247,6 +267,7 @@ class _Run:
         """Begin the stage, the round, or both that start at ``step``, if any do."""
         begins = stage_at(self.stages, step).start == step
         if begins:
+            self._begin_stage(step)
             self.engine.detach()
             self.engine.parked.clear()
         if self.rounds.starts(step):
@@ -254,6 +275,14 @@ class _Run:
         elif begins:
             assert self.selector.draw is not None
             self.selector.train_only(self.selector.draw)
+
+    def _begin_stage(self, step: int) -> None:
+        """Show the model to the objective of the stage that starts at ``step``."""
+        base = None
+        if step == 0:
+            model = self.config.model
+            base = f"{self.workspace.weights_hash(model)} {model.attention} {self.model.dtype}"
+        stage_at(self.stages, step).objective.begin(self.model, self.ranks, base)
 
     def _select(self, step: int) -> None:
         self.selector.begin(step, self.rounds, self.feed)
@@ -264,7 +293,7 @@ class _Run:
         for batch in batches:
             self.progress.window.add(int(batch["input_ids"].numel()) * self.ranks.size)
         stage = stage_at(self.stages, step)
-        rate = stage.rate(step, self.config.training, self.selector.rounds[-1].step)
+        rate = stage.rate(step, self.selector.rounds[-1].step)
         units = self.feed.units(step)
         self.progress.add(self.engine.step(batches, stage.objective.loss, units, rate))
 

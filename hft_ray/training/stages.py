@@ -30,6 +30,7 @@ class Stage:
         start: Its first optimizer step in the run.
         steps: Number of its steps.
         per_epoch: Steps of one pass over its data.
+        training: The section of FILE with what the stage says otherwise.
     """
 
     name: str
@@ -37,21 +38,27 @@ class Stage:
     start: int
     steps: int
     per_epoch: int
+    training: Training
 
     @property
     def end(self) -> int:
         """The first step after it."""
         return self.start + self.steps
 
-    def indices(self, step: int, training: Training) -> list[int]:
+    @property
+    def sequences(self) -> int:
+        """Number of sequences that it trains on, once for each time."""
+        return self.steps * self.training.batch_size * self.objective.width
+
+    def indices(self, step: int) -> list[int]:
         """Return the examples of the run's step ``step``."""
-        number = step - self.start
+        number, training = step - self.start, self.training
         return batch_indices(number, len(self.objective), training.batch_size, training.seed)
 
-    def rate(self, step: int, training: Training, round_start: int) -> float:
+    def rate(self, step: int, round_start: int) -> float:
         """Return the learning rate of the run's step ``step``, in a round since ``round_start``."""
         since = max(0, round_start - self.start)
-        return learning_rate(step - self.start, self.steps, training, since)
+        return learning_rate(step - self.start, self.steps, self.training, since)
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:

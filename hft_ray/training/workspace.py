@@ -13,7 +13,7 @@ from torch import nn
 from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
 from hft_ray.config import Config, Data, EvaluationSection, Model
-from hft_ray.data import TrainingSet, prepare
+from hft_ray.data import PairSet, TrainingSet, prepare, prepare_pairs
 from hft_ray.evaluation import BaseScores, Suite
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, build_catalog
@@ -76,6 +76,15 @@ class Workspace:
             return [prepare(each, tokenizer, self.cache, path) for path, each in data.items()]
 
         return self._keep("data", (model, dict(data)), encode)
+
+    def pair_set(self, model: Model, path: str, data: Data) -> PairSet:
+        """Return the encoded preference pairs that the setting ``path`` names."""
+        tokenizer = self.tokenizer(model)
+
+        def encode() -> PairSet:
+            return prepare_pairs(data, tokenizer, self.cache, path)
+
+        return self._keep("pairs", (model, data), encode)
 
     def suite(self, model: Model, section: EvaluationSection) -> Suite:
         """Return the loaded evaluations."""

@@ -99,7 +99,7 @@ def test_places_after_a_suite_are_those_of_file():
     (problem,) = problems(["common-knowledge", {"name": "a", "data": "d"}])
     assert problem == (
         "evaluation.general.1.kind: is required: "
-        "perplexity, multiple_choice, generation, kl, lm_eval"
+        "perplexity, multiple_choice, generation, kl, preference, lm_eval"
     )
 
 

@@ -9,7 +9,7 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
-from hft_ray.training.methods import known_steps, make_stages
+from hft_ray.training.methods import known_sequences, make_stages
 from hft_ray.training.models import load_shape
 from hft_ray.training.plan import corner_fractions, plan
 
@@ -109,7 +109,7 @@ def test_fractions_at_every_corner_of_the_space(tiny_file, workspace):
 
 def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
     cluster = {"groups": 2, "workers": 4}
-    planned = plan(searching(tiny_file, cluster=cluster), workspace, steps=4)
+    planned = plan(searching(tiny_file, cluster=cluster), workspace, sequences=4 * 8)
     parameters = sum(tensor.numel() for tensor in base_weights.values())
     assert planned["model"] == {"parameters": parameters, "matrices": 4 * 9}
     assert (planned["trials"], planned["groups"], planned["workers"]) == (6, 2, 4)
@@ -130,12 +130,23 @@ def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
 def test_steps_follow_from_the_examples_where_they_are_known(tiny_file, workspace):
     epochs = {**tiny_file["training"], "steps": None, "epochs": 2}
     config = Config.model_validate(tiny_file | {"training": epochs})
-    assert known_steps(config) is None
+    assert known_sequences(config) is None
     assert make_stages(config, workspace)[-1].end == 5  # 20 examples, twice, 8 a step
-    known = plan(config, workspace, steps=5)["seconds_estimate"]
+    known = plan(config, workspace, sequences=5 * 8)["seconds_estimate"]
     assert known is not None
-    assert plan(config, workspace, steps=10)["seconds_estimate"] == pytest.approx(2 * known)
-    assert plan(config, workspace, steps=None)["seconds_estimate"] is None
+    assert plan(config, workspace, sequences=10 * 8)["seconds_estimate"] == pytest.approx(2 * known)
+    assert plan(config, workspace, sequences=None)["seconds_estimate"] is None
+
+
+def test_a_pair_is_two_sequences(tiny_file, workspace):
+    pairs = "package:hft_ray/demo/data/preference_test.jsonl"
+    data = {"train": pairs, "max_length": 48}
+    config = Config.model_validate(tiny_file | {"method": "dpo", "data": data})
+    assert known_sequences(config) == 2 * 4 * 8
+    assert make_stages(config, workspace)[0].sequences == 2 * 4 * 8
+    stages = ["sft", {"kind": "dpo", "steps": 3}]
+    both = tiny_file | {"stages": stages, "data": tiny_file["data"] | {"preferences": pairs}}
+    assert known_sequences(Config.model_validate(both)) == (4 + 2 * 3) * 8
 
 
 def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
@@ -149,7 +160,7 @@ def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
         "num_key_value_heads": 1,
     }
     config = Config.model_validate(tiny_file | {"model": {"name": "not/here", "shape": shape}})
-    planned = plan(config, workspace, steps=3)
+    planned = plan(config, workspace, sequences=3 * 8)
     layer = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16
     assert planned["model"] == {"parameters": 2 * layer + 2 * 64 * 16 + 16, "matrices": 18}
 

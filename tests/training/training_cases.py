@@ -21,6 +21,18 @@ HALF, FULL = 15, 30
 """Steps of one round and of a run of two rounds."""
 RESUMED = 20
 """The step that such runs write a checkpoint at, to go on with from another number of ranks."""
+_PAIRS = "package:hft_ray/demo/data/preference_test.jsonl"
+PAIRS: dict[str, Any] = {
+    "method": {"kind": "dpo", "beta": 0.5},
+    "data.train": _PAIRS,
+    "data.limit": 20,
+    "training.learning_rate": 3e-4,
+}
+STAGED: dict[str, Any] = {
+    "stages": ["sft", {"kind": "dpo", "beta": 0.5, "steps": 5, "learning_rate": 3e-4}],
+    "data.preferences": _PAIRS,
+    "selection.reselect": "task",
+}
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +99,15 @@ def common_cases() -> dict[str, dict[str, Any]]:
         cases[f"variants-{stage}"] = variants | {"training.zero_stage": stage}
     cases["variants-bf16"] = variants | {"training.zero_stage": 2, "training.precision": "bf16"}
     cases["variants-again"] = variants | {"training.zero_stage": 0, "stop_at": 9, "again": True}
+    for stage in STAGES:
+        cases[f"dpo-{stage}"] = PAIRS | {"training.zero_stage": stage}
+    for stage in (0, 3):
+        cases[f"stages-{stage}"] = STAGED | {"training.zero_stage": stage}
+        cases[f"stages-{stage}-again"] = cases[f"stages-{stage}"] | {
+            "training.checkpoint_every": 6,
+            "stop_at": 7,
+            "again": True,
+        }
     cases["tied"] = {"model": "tied", "training.zero_stage": 3}
     return cases
 
@@ -117,6 +138,9 @@ def single_cases() -> dict[str, dict[str, Any]]:
         "stopped": {"training.steps": 7, "stop_at": 3},
         "sparse-log": {"training.steps": 7, "training.log_every": 3},
         "packed": {"data.packing": True},
+        "dpo-packed": PAIRS | {"data.packing": True, "data.max_length": 96},
+        "dpo-accumulated": PAIRS | {"training.micro_batch_size": 2},
+        "dpo-gradient": PAIRS | {"selection.strategy": "gradient"},
         "everything": {"selection.ratio": 1.0},
     }
 

@@ -1,0 +1,233 @@
+"""Preference pairs as tokens: encoded as TRL's DPOTrainer does, cached as the other data.
+
+Prompt and answer are tokenised together, once for each answer. The prompt's tokens are those with
+which both begin and which the prompt has when it stands alone; all after them is the answer. A text
+ends with the end-of-sequence token. What is longer than ``max_length`` tokens is cut at the end, so
+that a long prompt takes the room of its answers; a pair of which an answer has no token left, or
+whose two answers are then the same, is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hft_ray.config import ConfigError, Data, Problem
+from hft_ray.data.batches import Item, collate
+from hft_ray.data.cache import SETTING, describe_tokenizer, once, read_data
+from hft_ray.data.chat import common_prefix, render_turns, require_template
+from hft_ray.data.dataset import TrainingSet, assemble
+from hft_ray.data.encode import IGNORED, Encoded, encode_text
+from hft_ray.data.packing import pack
+from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
+from hft_ray.data.problems import Problems
+from hft_ray.data.records import Records, fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Part of the cache key: raise it when the same data would be encoded otherwise than before.
+_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """n tokenised pairs.
+
+    Attributes:
+        sequences: Prompt and answer as one sequence, [2n]: chosen at 2i, rejected at 2i + 1.
+    """
+
+    sequences: TrainingSet
+
+    def __len__(self) -> int:
+        return len(self.sequences) // 2
+
+    def __getitem__(self, index: int) -> tuple[Item, Item]:
+        """Return the sequence of the chosen and that of the rejected answer of a pair."""
+        return self.sequences[2 * index], self.sequences[2 * index + 1]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of the longer sequence of each pair, [n]."""
+        lengths: list[int] = np.diff(self.sequences.ends, prepend=0).reshape(-1, 2).max(1).tolist()
+        return lengths
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that the set was made of."""
+        return self.sequences.identity
+
+
+def encode_answers(
+    tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int
+) -> tuple[Encoded, Encoded]:
+    """Tokenise a pair and label the tokens of its answers (see the module).
+
+    Raises:
+        ConfigError: The pair is a dialogue that the chat template is missing for, or refuses.
+    """
+    prompt, chosen, rejected = _tokens(tokenizer, pair)
+    shared = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
+    # Nothing comes before the first token that could predict it.
+    untrained = max(shared, 1)
+    first, second = (
+        Encoded(
+            ids[:max_length],
+            ([IGNORED] * untrained + ids[untrained:])[:max_length],
+            cut=len(ids) > max_length,
+        )
+        for ids in (chosen, rejected)
+    )
+    return first, second
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> list[list[int]]:
+    """Return the tokens of the prompt alone, and with each of the answers."""
+    if isinstance(pair, TextPair):
+        alone, *wholes = [
+            encode_text(tokenizer, pair.prompt + answer)
+            for answer in ("", pair.chosen, pair.rejected)
+        ]
+        end = tokenizer.eos_token_id
+        ends = [ids if end is None or ids[-1:] == [end] else [*ids, end] for ids in wholes]
+        return [alone, *ends]
+    require_template(tokenizer)
+    return [
+        encode_text(tokenizer, render_turns(tokenizer, (*pair.prompt, *answer), header=not answer))
+        for answer in ((), pair.chosen, pair.rejected)
+    ]
+
+
+def prepare_pairs(
+    data: Data, tokenizer: PreTrainedTokenizerBase, cache: Path, path: str = SETTING
+) -> PairSet:
+    """Return the tokenised pairs, from ``cache/data/<hash>/`` if they are there.
+
+    Args:
+        data: Section ``data`` of FILE, whose ``train`` names preference records.
+        tokenizer: The model's fast tokenizer.
+        cache: Cache folder of the storage root.
+        path: The setting that names the data, for errors.
+
+    Raises:
+        ConfigError: The data cannot be read, records are no preference records, the chat template
+            cannot render them, or no pair is left.
+    """
+    parts = {
+        "version": ["preference", _VERSION],
+        "content": fingerprint(data.train, path=path, split=data.split),
+        "settings": data.model_dump(include={"limit", "draw", "max_length"}),
+        "tokenizer": describe_tokenizer(tokenizer),
+    }
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = once(cache / "data", key, lambda: _make(data, tokenizer, path))
+    return PairSet(TrainingSet.load(folder))
+
+
+def read_pairs(data: Data, path: str = SETTING) -> list[Pair]:
+    """Read and check preference records; needs no tokenizer.
+
+    Raises:
+        ConfigError: The data cannot be read, or records are no preference records.
+    """
+    return convert_pairs(_read(data, path))
+
+
+def _read(data: Data, path: str) -> Records:
+    records = read_data(data, path)
+    require_preferences(records[0], records.where(0))
+    return records
+
+
+def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> TrainingSet:
+    """Read and encode the pairs."""
+    records, length = _read(data, path), data.max_length
+    encoded = list(_encode_all(records, tokenizer, length))
+    kept = [pair for pair in encoded if _says_something(pair)]
+    made = assemble((each for pair in kept for each in pair), length, packing=False)
+    if made is None:
+        message = (
+            f"no pair has two different answers within data.max_length = {length} tokens; raise "
+            "it, or look whether chosen and rejected are the same"
+        )
+        raise ConfigError(Problem(path, message, data.train))
+    cut = sum(one.cut or other.cut for one, other in encoded)
+    dropped = len(encoded) - len(kept)
+    if cut or dropped:
+        _log.warning(
+            "%s: %d of %d pairs are longer than data.max_length = %d tokens and were cut; %d of "
+            "all have an answer without a token left, or the same answer twice, and were dropped",
+            *(data.train, cut, len(encoded), length, dropped),
+        )
+    return replace(made, cut=cut, dropped=dropped)
+
+
+def _says_something(pair: tuple[Encoded, Encoded]) -> bool:
+    one, other = pair
+    return bool(one.answer_tokens and other.answer_tokens and one.input_ids != other.input_ids)
+
+
+def _encode_all(
+    records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[tuple[Encoded, Encoded]]:
+    """Encode all pairs, and name those that the chat template refuses."""
+    problems = Problems(records.name)
+    pairs = convert_pairs(records)
+    if any(not isinstance(pair, TextPair) for pair in pairs):
+        require_template(tokenizer)
+    for index, pair in enumerate(pairs):
+        try:
+            yield encode_answers(tokenizer, pair, max_length)
+        except ConfigError as error:
+            where = records.where(index)
+            problems.add(Problem(where, f"{p.path}: {p.message}", p.given) for p in error.problems)
+    problems.check()
+
+
+def collate_pairs(
+    pairs: Sequence[tuple[Item, Item]], pad_id: int, capacity: int | None
+) -> dict[str, torch.Tensor]:
+    """Put pairs into one batch: one sequence a row, or packed into rows.
+
+    Args:
+        pairs: Pairs of sequences, [B].
+        pad_id: Token id of padding.
+        capacity: Tokens of a packed row, at least those of the longest sequence; ``None``: a row
+            for each sequence.
+
+    Returns:
+        What ``collate`` returns, and ``documents``, [rows, T]: which sequence a position belongs
+        to, 2i for the chosen and 2i + 1 for the rejected answer of pair i; any at padding.
+    """
+    sequences = [sequence for pair in pairs for sequence in pair]
+    lengths = [len(sequence["input_ids"]) for sequence in sequences]
+    rows = (
+        [[index] for index in range(len(sequences))]
+        if capacity is None
+        else pack(lengths, capacity)
+    )
+    joined = [_joined([sequences[index] for index in row], capacity is not None) for row in rows]
+    batch = collate(joined, pad_id)
+    batch["documents"] = torch.zeros_like(batch["input_ids"])
+    for number, row in enumerate(rows):
+        owners = np.repeat(row, [lengths[index] for index in row])
+        batch["documents"][number, : len(owners)] = torch.as_tensor(owners)
+    return batch
+
+
+def _joined(sequences: Sequence[Item], packed: bool) -> Item:
+    row = {name: np.concatenate([each[name] for each in sequences]) for name in sequences[0]}
+    if packed:
+        row["position_ids"] = np.concatenate([np.arange(len(s["input_ids"])) for s in sequences])
+    return row
