@@ -36,16 +36,16 @@ def mixture(stage) -> Mixture:
     return found
 
 
-def drawn(stage, config):
+def drawn(stage):
     """The members of the mixture in each step's batch."""
     members = mixture(stage).members
-    return [members[stage.indices(step, config.training)].tolist() for step in range(stage.steps)]
+    return [members[stage.indices(step)].tolist() for step in range(stage.steps)]
 
 
 @pytest.mark.parametrize(("share", "replayed"), [(0.1, 8), (0.25, 20), (0.33, 26)])
-def test_the_share_is_exact_over_the_run_and_batches_are_as_large(file, stage_of, share, replayed):
+def test_the_share_is_exact_over_the_run_and_batches_are_as_large(stage_of, share, replayed):
     stage = stage_of(**{"data.replay.share": share})
-    batches = drawn(stage, file)
+    batches = drawn(stage)
     assert [len(batch) for batch in batches] == [8] * 10
     assert sum(map(sum, batches)) == replayed
     taken = mixture(stage)
@@ -60,9 +60,9 @@ def test_replay_changes_neither_the_steps_nor_the_rounds(stage_of):
     assert (mixed.steps, mixed.per_epoch) == (plain.steps, plain.per_epoch) == (8, 3)
 
 
-def test_replay_is_a_function_of_the_seed(file, stage_of):
+def test_replay_is_a_function_of_the_seed(stage_of):
     share = {"data.replay.share": 0.25}
-    assert drawn(stage_of(**share), file) == drawn(stage_of(**share), file)
+    assert drawn(stage_of(**share)) == drawn(stage_of(**share))
     one, again, other = (
         stage_of(**share, **{"training.seed": seed}).objective.identity for seed in (0, 0, 1)
     )
@@ -84,10 +84,12 @@ def test_the_loss_is_per_trained_token_of_both(stage_of):
     [
         ({"replay": {"share": 0.1}}, "a share needs train"),
         ({"replay": {"train": "x.jsonl", "share": 1.0}}, "less than 1"),
+        ({"replay": {"train": "x.jsonl"}, "method": "dpo"}, "read by method: sft alone"),
     ],
 )
 def test_wrong_replay_is_refused(data, told):
-    file = {"name": "x", "model": "m", "data": {"train": "t.jsonl", **data}}
+    method = data.pop("method", "sft")
+    file = {"name": "x", "model": "m", "method": method, "data": {"train": "t.jsonl", **data}}
     with pytest.raises(ConfigError, match=told):
         validate(file, "x.yaml")
 
