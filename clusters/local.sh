@@ -40,6 +40,8 @@ start() {
   # Ray takes 127.0.0.1 for "find my address" and listens on every interface, except where it thinks
   # that a machine is no cluster. Jobs inherit this, and so look for the cluster on loopback too.
   export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
+  # `ray job stop` kills after 3 seconds otherwise; a sweep may need longer to close its books.
+  export RAY_JOB_STOP_WAIT_TIME_S=30
   # There is nobody to hand work over to when it stops.
   export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
   (umask 077; ray get-auth-token --generate >/dev/null)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from hft_ray.cli.options import Json, Storage
+from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config.storage import storage_root
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="Where to write; default ROOT/comparisons/NAMES."),
     ] = None,
-    uri: Annotated[
-        str | None, typer.Option("--tracking-uri", help="MLflow server or store; default local.")
-    ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "hft-ray",
+    uri: Uri = None,
+    experiment: Experiment = "hft-ray",
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:

@@ -18,6 +18,8 @@ from hft_ray.cli import (
     report,
     reset,
     schema,
+    status,
+    stop,
     train,
     tune,
 )
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 app.command(name="plan")(plan.plan)
 app.command(name="tune")(tune.tune)
+app.command(name="status")(status.status)
+app.command(name="stop")(stop.stop)
 app.command(name="report")(report.report)
 app.command(name="export")(export.export)
 app.command(name="compare")(compare.compare)

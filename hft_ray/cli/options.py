@@ -19,3 +19,7 @@ Storage = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Uri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow server or store; default local.")
+]
+Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]

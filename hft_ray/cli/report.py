@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from hft_ray.cli.options import Json, Storage
+from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.storage import storage_root
 
@@ -26,10 +26,8 @@ def report(
             "'task/score>=0.9,cost/device_seconds<=60'.",
         ),
     ] = None,
-    uri: Annotated[
-        str | None, typer.Option("--tracking-uri", help="MLflow server or store; default local.")
-    ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "hft-ray",
+    uri: Uri = None,
+    experiment: Experiment = "hft-ray",
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:

@@ -55,7 +55,7 @@ def run_once(
             partial = out / ".result.json"
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(out / "result.json")
-            _draw(result, config.name, out / "selection.png")
+            _draw(result, config.name, out)
             console.print(f"model and result.json are in {out}", soft_wrap=True)
             return result
 
@@ -71,10 +71,14 @@ class _Telling(logging.Handler):
         self._console.print(record.getMessage(), soft_wrap=True, markup=False)
 
 
-def _draw(result: dict[str, Any], name: str, path: Path) -> None:
-    from hft_ray.pareto import render_selection  # takes seconds, which other ranks need not spend
+def _draw(result: dict[str, Any], name: str, out: Path) -> None:
+    # Takes seconds, which other ranks need not spend.
+    from hft_ray.pareto import render_selection, render_sequence, sequence_csv
 
-    render_selection(result["selection"], result["steps"], name, path)
+    render_selection(result["selection"], result["steps"], name, out / "selection.png")
+    if sequence := result.get("continual"):
+        (out / "tasks.csv").write_text(sequence_csv(sequence), encoding="utf-8")
+        render_sequence(sequence, name, out / "tasks.png")
 
 
 def _reporter(console: Console) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 
 _MISSING: Any = object()
 _LONGEST_VALUE = 80
+_LONGEST_PATH = 200
+_LONGEST_MESSAGE = 2000
+_MOST_PROBLEMS = 100
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class Problem:
     given: Any = _MISSING
 
     def __str__(self) -> str:
+        said = f"{_cut(self.path, _LONGEST_PATH)}: {_cut(self.message, _LONGEST_MESSAGE)}"
         if self.given is _MISSING:
-            return f"{self.path}: {self.message}"
-        shown = repr(self.given)
-        if len(shown) > _LONGEST_VALUE:
-            shown = shown[: _LONGEST_VALUE - 3] + "..."
-        return f"{self.path}: {self.message} (given: {shown})"
+            return said
+        return f"{said} (given: {_cut(repr(self.given), _LONGEST_VALUE)})"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 class ConfigError(ValueError):
@@ -49,11 +54,15 @@ class ConfigError(ValueError):
         count = len(self.problems)
         where = f" in {self.source}" if self.source else ""
         lines = [f"{count} problem{'s' if count != 1 else ''}{where}:"]
-        lines += [f"  - {problem}" for problem in self.problems]
+        lines += [f"  - {problem}" for problem in self.problems[:_MOST_PROBLEMS]]
+        if count > _MOST_PROBLEMS:
+            lines.append(f"  and {count - _MOST_PROBLEMS} more")
         return "\n".join(lines)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, else ``""``."""
+    if len(name) > _LONGEST_PATH:
+        return ""
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -19,6 +19,7 @@ from hft_ray.config.section import Section
 from hft_ray.config.space import Choices, SpaceEntry
 from hft_ray.config.split import by_arm
 from hft_ray.config.stopping import stopping_problems
+from hft_ray.config.yaml_text import read_yaml
 
 S = TypeVar("S", bound=Section)
 
@@ -46,7 +47,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
     """Validate the YAML ``text`` of FILE; ``source`` names it in errors. See :func:`load`."""
     try:
-        raw = yaml.safe_load(text)
+        raw = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             Problem("yaml", f"the file is not valid YAML: {error}"), source
@@ -63,7 +64,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(Problem("--set", "must look like dotted.key=value", override))
     try:
-        place(raw, key, yaml.safe_load(value))
+        place(raw, key, read_yaml(value))
     except yaml.YAMLError as error:
         raise ConfigError(Problem(f"--set {key}", f"the value is not YAML: {error}")) from error
 

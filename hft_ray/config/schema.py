@@ -17,6 +17,7 @@ from hft_ray.config.data import Data
 from hft_ray.config.evaluation import Evaluation, EvaluationSection
 from hft_ray.config.method import Method
 from hft_ray.config.search import Search
+from hft_ray.config.secrets import NOT_HERE, holds_secret
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
 from hft_ray.config.stages import StageEntry, short_stages
@@ -64,6 +65,13 @@ class Tracking(Section):
     """MLflow tracking server or store; default: a local sqlite store under the storage root."""
     experiment: str = "hft-ray"
     """MLflow experiment."""
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None and holds_secret(uri):
+            raise ValueError(NOT_HERE)
+        return uri
 
 
 class Config(Section):

@@ -39,7 +39,7 @@ class Scheduler(Section):
 class Search(Section):
     """What is searched, for which objectives, with how many trials."""
 
-    space: Space = Field(min_length=1)
+    space: Space = Field(min_length=1, max_length=200)
     """Dotted key of FILE -> {low, high, log} or a list of values."""
     objectives: dict[str, Literal["max", "min"]] = Field(
         default={"task/score": "max", "forgetting/mean": "min"}, min_length=1

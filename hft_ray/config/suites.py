@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from hft_ray.config.errors import nearest
 from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.yaml_text import read_yaml
 
 _SUFFIX = ".yaml"
 _FOLDER = Path(__file__).parents[1] / "suites"
@@ -103,7 +104,7 @@ def _path(name: str) -> Path:
 
 def _read(path: Path) -> SuiteFile:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
         return SuiteFile.model_validate(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"the suite file {path} cannot be read: {error}") from error

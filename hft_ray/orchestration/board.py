@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault
 
 Kind = Literal["base", "trial"]
 
@@ -39,6 +42,7 @@ class Job:
     kind: Kind
     settings: dict[str, Any]
     attempts: int = 0
+    spared: int = 0
     stop: bool = False
     outcome: dict[str, Any] | None = None
     last_scored: dict[str, Any] | None = None
@@ -47,13 +51,20 @@ class Job:
 
 @dataclass
 class Group:
-    """A worker group on the board; an incarnation is one life of its processes."""
+    """A worker group on the board; an incarnation is one life of its processes.
+
+    Attributes:
+        nodes: Where they run.
+        trouble: The outcome of a trial that is to be tried again in the next life.
+    """
 
     incarnation: str = ""
     order: Order | None = None
     finished: set[int] = field(default_factory=set)
     size: int = 1
     lost: bool = False
+    nodes: set[str] = field(default_factory=set)
+    trouble: dict[str, Any] | None = None
 
 
 class Board:
@@ -105,13 +116,32 @@ class Board:
 
     # What the workers say and ask.
 
-    def join(self, group: int, incarnation: str, size: int) -> None:
-        """Take in a group's new processes; what the old ones ran is queued again, or failed."""
+    def join(
+        self,
+        group: int,
+        incarnation: str,
+        size: int,
+        node: str = "",
+        living: Collection[str] | None = None,
+    ) -> None:
+        """Take in a group's new processes; what the old ones ran is queued again, or failed.
+
+        Args:
+            group: Number of the group.
+            incarnation: Id of this life of its processes; each of them joins.
+            size: How many they are.
+            node: Where the one runs that joins.
+            living: The cluster's nodes, if they are known.
+        """
         state = self.groups[group]
         if state.incarnation == incarnation:
+            state.nodes.add(node)
             return
-        self._abandon(state, "a worker process died")
-        self.groups[group] = Group(incarnation=incarnation, size=size)
+        if living is not None and not state.nodes <= {*living, ""}:
+            self._abandon(state, "a node was lost", "node_lost")
+        else:
+            self._abandon(state, "a worker process died", "worker_crash")
+        self.groups[group] = Group(incarnation=incarnation, size=size, nodes={node})
         self._event("joined", "", group=group)
 
     def order_for(self, group: int, incarnation: str, after: int) -> Order | None:
@@ -156,15 +186,18 @@ class Board:
             return
         state.finished.add(rank)
         job = self.jobs[trial]
-        if job.outcome is None and (rank == 0 or outcome["state"] == "failed"):
+        if RULES[outcome.get("fault", "error")].retry:
+            # This life of the processes ends; the next one shows it.
+            state.trouble = outcome
+        elif job.outcome is None and (rank == 0 or outcome["state"] == "failed"):
             self._end(job, outcome)
-        if len(state.finished) == state.size:
+        if len(state.finished) == state.size and state.trouble is None:
             state.order, state.finished = None, set()
 
     def lose(self, group: int, reason: str) -> None:
         """Take out a group that cannot be started again."""
         state = self.groups[group]
-        self._abandon(state, reason)
+        self._abandon(state, reason, "worker_crash")
         state.lost = True
         state.incarnation = ""
         if all(each.lost for each in self.groups.values()):
@@ -182,22 +215,27 @@ class Board:
         state.finished = set()
         self._event("started", job.trial, group=group, attempt=job.attempts)
 
-    def _abandon(self, state: Group, reason: str) -> None:
+    def _abandon(self, state: Group, reason: str, fault: Fault) -> None:
         """Queue the group's unfinished trial again at the front, or end it as failed."""
         if state.order is None:
             return
         job = self.jobs[state.order.trial]
-        state.order, state.finished = None, set()
+        if state.trouble is not None and fault != "node_lost":
+            reason, fault = state.trouble["reason"], state.trouble["fault"]
+        state.order, state.finished, state.trouble = None, set(), None
         if job.outcome is not None:
             return
+        if not RULES[fault].counted and job.spared < MOST_SPARED:
+            job.spared += 1
+        counted = job.attempts - job.spared
         if job.stop:
             self._end(job, {"state": "stopped", "reason": reason})
-        elif job.attempts > self.retries:
-            times = f"{job.attempts} time{'s' if job.attempts > 1 else ''}"
-            self._end(job, {"state": "failed", "reason": f"{reason} ({times})"})
+        elif counted > self.retries:
+            times = f"{counted} time{'s' if counted > 1 else ''}"
+            self._end(job, {"state": "failed", "reason": f"{reason} ({times})", "fault": fault})
         else:
             self.queue.appendleft(job.trial)
-            self._event("retried", job.trial, reason=reason, attempt=job.attempts)
+            self._event("retried", job.trial, reason=reason, attempt=job.attempts, fault=fault)
 
     def _end(self, job: Job, outcome: dict[str, Any]) -> None:
         last = job.last_scored or {"step": 0, "values": {}}

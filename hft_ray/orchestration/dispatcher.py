@@ -36,10 +36,19 @@ def find(sweep: str) -> Any:
 
 
 class DispatcherActor:
-    """A :class:`Board` behind remote calls; every change wakes whoever waits."""
+    """A :class:`Board` behind remote calls; every change wakes whoever waits.
 
-    def __init__(self, groups: int, retries: int) -> None:
+    Args:
+        groups: Number of worker groups.
+        retries: How often a trial whose worker died is started again.
+        living: Returns the ids of the cluster's living nodes; may block.
+    """
+
+    def __init__(
+        self, groups: int, retries: int, living: Callable[[], set[str]] | None = None
+    ) -> None:
         self.board = Board(groups, retries)
+        self._living = living or _living
         self._changed = asyncio.Condition()
 
     async def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
@@ -58,9 +67,10 @@ class DispatcherActor:
         """See :meth:`Board.lose`."""
         await self._change(lambda: self.board.lose(group, reason))
 
-    async def join(self, group: int, incarnation: str, size: int) -> None:
+    async def join(self, group: int, incarnation: str, size: int, node: str) -> None:
         """See :meth:`Board.join`."""
-        await self._change(lambda: self.board.join(group, incarnation, size))
+        living = await asyncio.to_thread(self._living)
+        await self._change(lambda: self.board.join(group, incarnation, size, node, living))
 
     async def report(self, *arguments: Any) -> bool:
         """See :meth:`Board.report`."""
@@ -110,6 +120,11 @@ class DispatcherActor:
             # Handing out an order is a change too: events wait for it.
             self._changed.notify_all()
         return found
+
+
+def _living() -> set[str]:
+    """Return the ids of the cluster's living nodes."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:

@@ -10,6 +10,7 @@ import yaml
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings
 from hft_ray.config.load import parse
+from hft_ray.config.section import NAME, NAMED
 
 FREE = ("search.trials", "cluster.")
 """Settings that may change when a sweep goes on: they extend it, or say where it runs."""
@@ -22,9 +23,14 @@ class SweepFolder:
         root: Storage root.
         name: Name of the sweep.
         simulated: Whether nothing is trained: neither goes on with the other's trials.
+
+    Raises:
+        ConfigError: The name is none that a sweep may have: it could lead out of the root.
     """
 
     def __init__(self, root: Path, name: str, simulated: bool = False) -> None:
+        if not NAME.fullmatch(name):
+            raise ConfigError(Problem("NAME", f"no sweep can be called so; {NAMED}", name))
         self.root = root
         self.path = root / ("simulated" if simulated else "sweeps") / name
 

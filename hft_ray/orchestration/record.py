@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
@@ -13,12 +14,25 @@ from hft_ray.config.split import fixed_settings
 from hft_ray.evaluation import STDERR
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
-from hft_ray.pareto import Front, Limit, Point, Preferred, arm_of, build_front, render_selection
+from hft_ray.pareto import (
+    Front,
+    Limit,
+    Point,
+    Preferred,
+    arm_of,
+    build_front,
+    render_selection,
+    render_sequence,
+    sequence_csv,
+)
 from hft_ray.search import FULL, Known
 from hft_ray.tracking import (
     COST,
+    DRIVER,
+    FAULT,
     SHOWN,
     State,
+    StopRequests,
     SweepRecord,
     Tracker,
     artifact_location,
@@ -42,7 +56,10 @@ class Recorder:
         assert config.search is not None
         self._config, self._search, self._folder = config, config.search, folder
         self._tags = dict(tags)
-        uri = tracking_uri(config.tracking.uri, folder.root)
+        uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
+        # Another at every start, so that a request to stop has the right reader.
+        self._driver = uuid4().hex
+        self._tags |= {DRIVER: self._driver}
         self._tracker = Tracker(
             uri,
             config.tracking.experiment,
@@ -77,7 +94,12 @@ class Recorder:
             resolved = settings(with_settings(config, known.params))
             self._tracker.settle_trial(known.trial, resolved, **_end(known))
             self._tag(known.trial, None, resolved)
+            self._tag_fault(known.trial, known.result)
             self._variants(known.trial, known.params, known.result)
+
+    def stop_requests(self) -> StopRequests:
+        """Return where requests to end this sweep arrive, once it is open."""
+        return StopRequests(self._uri, self._tracker.run_id, self._driver)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write what an event of the board tells."""
@@ -94,7 +116,9 @@ class Recorder:
             case "finished":
                 self._open.discard(trial)
                 self._picture(trial, event)
+                self._sequence(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
+                self._tag_fault(trial, event)
                 self._variants(trial, self._params.pop(trial, {}), event)
 
     def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
@@ -106,6 +130,18 @@ class Recorder:
         title = f"{trial} of {self._config.name}"
         render_selection(event["selection"], event["steps"], title, path)
         self._tracker.log_artifact(path, "selection.png", trial)
+
+    def _sequence(self, trial: str, event: Mapping[str, Any]) -> None:
+        """Write what a trial of tasks in turn scored after each: a table and its picture."""
+        if not event.get("continual"):
+            return
+        self._folder.pictures.mkdir(parents=True, exist_ok=True)
+        path = self._folder.pictures / f"{trial}-tasks"
+        table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
+        table.write_text(sequence_csv(event["continual"]), encoding="utf-8")
+        render_sequence(event["continual"], f"{trial} of {self._config.name}", picture)
+        self._tracker.log_artifact(table, "tasks.csv", trial)
+        self._tracker.log_artifact(picture, "tasks.png", trial)
 
     def _variants(self, trial: str, params: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write what was made of a trained model, each as a run below the trial's."""
@@ -120,6 +156,10 @@ class Recorder:
         arm = arm_of(resolved, variant)
         if arm is not None:
             self._tracker.set_arm(run_key(trial, variant), arm)
+
+    def _tag_fault(self, trial: str, result: Mapping[str, Any]) -> None:
+        if fault := result.get("fault"):
+            self._tracker.set_trial_tags(trial, {FAULT: fault})
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""

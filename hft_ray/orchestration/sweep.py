@@ -19,7 +19,9 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
+from hft_ray.orchestration.job import job_tags
 from hft_ray.orchestration.record import Recorder
+from hft_ray.orchestration.stopping import StopListener
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.orchestration.view import SweepView, Watch
 from hft_ray.orchestration.weights import KeptWeights
@@ -27,7 +29,7 @@ from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
-from hft_ray.tracking import State
+from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
 BASE = "base"
@@ -59,7 +61,7 @@ def run_sweep(
     Raises:
         ConfigError: The sweep is running already.
         SweepError: Nothing can train any more.
-        InterruptedSweepError: ``interrupted`` was set.
+        InterruptedSweepError: ``interrupted`` was set, or ``hft-ray stop`` asked for the end.
     """
     lock = FileLock(folder.path / "driver.lock")
     try:
@@ -90,12 +92,14 @@ class _Sweep:
         for known in self.ended:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
-        self.recorder = Recorder(config, folder, _job_tags())
+        self.recorder = Recorder(config, folder, job_tags())
         # Every trial under way writes its last weights, and those of steps before.
         spare = config.cluster.groups + (config.evaluation.every is not None)
         self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
         self.tune_error: BaseException | None = None
         self.seen = 0
+        self.listener = StopListener(self.recorder.stop_requests(), self._stop)
+        self.draining = False
 
     def run(self) -> Front:
         """Run what is left and return the front."""
@@ -111,13 +115,18 @@ class _Sweep:
         try:
             groups.start()
             self._base()
+            self.listener.start()
             self._trials()
+            front = self._finish()
+            if self.draining and self.study.left():
+                raise InterruptedSweepError
             state = "complete"
-            return self._finish()
+            return front
         except InterruptedSweepError:
             state = "stopped"
             raise
         finally:
+            self.listener.close()
             self.searcher.close()
             self.recorder.close(state)
             self._send_home(groups, wait=state == "complete")
@@ -193,6 +202,14 @@ class _Sweep:
             ),
         )
 
+    def _stop(self, mode: StopMode) -> None:
+        """Follow a request that came through tracking."""
+        if mode == "now":
+            self.interrupted.set()
+        else:
+            self.draining = True
+            self.searcher.drain()
+
     def _ask_to_stop(self, trial: str) -> None:
         ray.get(self.dispatcher.stop.remote(trial))
 
@@ -245,9 +262,3 @@ def _trial_id(trial: Any) -> str:
     """Return our own id of a Tune trial, which the Ray dashboard then shows."""
     name: str = trial.config["trial"]
     return name
-
-
-def _job_tags() -> dict[str, str]:
-    """Return the submission id when this is a Ray job's entrypoint."""
-    job = os.environ.get("RAY_JOB_SUBMISSION_ID")
-    return {"hft_ray.job": job} if job else {}

@@ -13,13 +13,13 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed as dist
 
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.dispatcher import find
+from hft_ray.orchestration.faults import Fault, classify, explained
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
@@ -67,14 +67,12 @@ class _Worker:
             outcome = self._train(order)
         except TrainingError as error:
             # Every rank came to this at the same step: the group is in order and goes on.
-            self._finish(order.trial, {"state": "failed", "reason": str(error)})
+            self._fail(order.trial, str(error), classify(error))
         except Exception as error:
             # Whatever it was, other ranks may hang in a collective and memory may be lost: the
-            # group is started afresh. This trial is not tried again, unless all that went wrong
-            # here is that another rank is gone: that one has said why, or was killed.
+            # group is started afresh. What the fault's rule says of the trial follows then.
             reason = _in_a_line(error)
-            if not _lost_a_peer(error):
-                self._finish(order.trial, {"state": "failed", "reason": reason})
+            self._fail(order.trial, reason, classify(error))
             raise TrialCrashError(f"{order.trial} failed: {reason}") from error
         else:
             self._finish(order.trial, outcome)
@@ -105,6 +103,7 @@ class _Worker:
             "steps": outcome.steps,
             "selection": told["selection"],
             "variants": told["variants"],
+            "continual": outcome.continual,
         }
 
     def _extras(self, trial: str, arm: str | None) -> Extras:
@@ -117,6 +116,12 @@ class _Worker:
         budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
         return Extras(weights / trial, search.objectives, variants, budget)
 
+    def _fail(self, trial: str, reason: str, fault: Fault) -> None:
+        said = explained(reason, fault)
+        # A rank whose peer is gone knows nothing of its own: that one has said why, or was killed.
+        if fault != "peer_lost":
+            self._finish(trial, {"state": "failed", "reason": said, "fault": fault})
+
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(
             self.dispatcher.finish.remote(self.incarnation, self.group, self.rank, trial, outcome)
@@ -127,11 +132,6 @@ def _in_a_line(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return "; ".join(map(str, error.problems))
     return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
-
-
-def _lost_a_peer(error: Exception) -> bool:
-    """Whether ``error`` only says that a collective failed; gloo's errors have no type."""
-    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def worker_main(setup: dict[str, Any]) -> None:
@@ -149,7 +149,8 @@ def worker_main(setup: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     incarnation = ranks.broadcast(uuid.uuid4().hex)
     dispatcher = find(setup["sweep"])
-    ray.get(dispatcher.join.remote(setup["group"], incarnation, ranks.size))
+    node = ray.get_runtime_context().get_node_id()
+    ray.get(dispatcher.join.remote(setup["group"], incarnation, ranks.size, node))
     root = Path(setup["root"])
     workspace = Workspace(root, ranks, device)
     folder = SweepFolder(root, setup["sweep"])

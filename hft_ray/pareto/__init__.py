@@ -14,6 +14,7 @@ from hft_ray.pareto.comparison_table import (
 )
 from hft_ray.pareto.figure_html import hover, render_html
 from hft_ray.pareto.figure_png import render_png
+from hft_ray.pareto.figure_tasks import render_sequence, sequence_csv
 from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.plotting import Section
@@ -51,6 +52,8 @@ __all__ = [
     "render_html",
     "render_png",
     "render_selection",
+    "render_sequence",
+    "sequence_csv",
     "side_rows",
     "with_error",
 ]

@@ -26,7 +26,11 @@ class StudySearcher(Searcher):
         super().__init__(metric=study.objectives, mode=list(search.objectives.values()))
         self._study = study
         self._running: dict[str, str] = {}
-        self._closed = False
+        self._closed = self._draining = False
+
+    def drain(self) -> None:
+        """Hand out no more; what is under way still tells the study how it ends."""
+        self._draining = True
 
     def close(self) -> None:
         """Hand out no more, and tell the study nothing more.
@@ -38,7 +42,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the config of the next trial, or FINISHED."""
-        known = None if self._closed else self._study.next_trial()
+        known = None if self._closed or self._draining else self._study.next_trial()
         if known is None:
             return Searcher.FINISHED
         self._running[trial_id] = known.trial

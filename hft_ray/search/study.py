@@ -27,6 +27,8 @@ from hft_ray.search.space import contains, parameter
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"
+KEPT = ("state", "step", "reason", "fault")
+"""What the study keeps of how a trial ended, beside its values and variants."""
 FULL = {"selection.ratio": 1.0}
 """The baseline that every sweep has: full fine-tuning."""
 
@@ -237,8 +239,8 @@ class Study:
         Args:
             trial: Its id.
             outcome: ``state`` (complete, failed, or else stopped early), ``step``, ``values``
-                (metric -> number), ``reason`` and ``variants``, which are only kept. A complete
-                trial without a finite value for every objective is failed: it could not be
+                (metric -> number), ``reason``, ``fault`` and ``variants``, which are only kept. A
+                complete trial without a finite value for every objective is failed: it could not be
                 compared, and left open it would never end. One that stopped because of a decision
                 of :meth:`judge` is pruned.
 
@@ -246,14 +248,15 @@ class Study:
             How it ended: ``state``, ``step``, ``values``, ``reason`` and ``variants``.
         """
         number = int(trial[1:])
-        result = {key: outcome[key] for key in ("state", "step", "reason") if key in outcome}
+        result = {key: outcome[key] for key in KEPT if key in outcome}
         values = dict(outcome.get("values") or {})
         objectives = [values.get(name, math.nan) for name in self.objectives]
         if result["state"] == "complete" and not all(map(math.isfinite, objectives)):
             lacking = [
                 name for name in self.objectives if not math.isfinite(values.get(name, math.nan))
             ]
-            result |= {"state": "failed", "reason": f"no finite value for {', '.join(lacking)}"}
+            reason = f"no finite value for {', '.join(lacking)}"
+            result |= {"state": "failed", "reason": reason, "fault": "not_finite"}
         result["values"] = finite(values)
         if variants := outcome.get("variants"):
             result["variants"] = [{**each, "values": finite(each["values"])} for each in variants]

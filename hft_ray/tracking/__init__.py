@@ -5,7 +5,7 @@ Importing this package does not import MLflow, which takes seconds.
 
 from hft_ray.tracking.comparison import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
-from hft_ray.tracking.names import COST, SHOWN, error_metrics, run_key
+from hft_ray.tracking.names import COST, DRIVER, FAULT, JOB, SHOWN, error_metrics, run_key
 from hft_ray.tracking.reader import (
     PointRecord,
     SweepRecord,
@@ -14,23 +14,34 @@ from hft_ray.tracking.reader import (
     read_sweep,
     sweep_names,
 )
+from hft_ray.tracking.requests import StopMode, StopRequests, SweepRun, silence
+from hft_ray.tracking.store import RejectedError, UnavailableError
 from hft_ray.tracking.writer import State, Tracker
 
 __all__ = [
     "COST",
+    "DRIVER",
+    "FAULT",
+    "JOB",
     "SHOWN",
     "NotLoggedError",
     "PointRecord",
+    "RejectedError",
     "State",
+    "StopMode",
+    "StopRequests",
     "SweepRecord",
+    "SweepRun",
     "Tracker",
     "TrialRecord",
+    "UnavailableError",
     "artifact_location",
     "error_metrics",
     "log_comparison",
     "points_from_tracking",
     "read_sweep",
     "run_key",
+    "silence",
     "sweep_names",
     "tracking_uri",
 ]

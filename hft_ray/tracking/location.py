@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.config.secrets import NOT_HERE, holds_secret
 
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -21,14 +22,8 @@ def tracking_uri(uri: str | None, root: Path) -> str:
         return f"sqlite:///{root.resolve() / 'mlflow.db'}"
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
-    if parts.password is not None:
-        raise ConfigError(
-            Problem(
-                "tracking.uri",
-                "must not carry a password; set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment",
-            )
-        )
+    if holds_secret(uri):
+        raise ConfigError(Problem("tracking.uri", NOT_HERE))
     if uri != "databricks" and scheme not in (*_SERVERS, *_DATABASES):
         allowed = ", ".join(f"{each}://" for each in (*_SERVERS, *_DATABASES))
         raise ConfigError(Problem("tracking.uri", f"must begin with one of {allowed}", uri))

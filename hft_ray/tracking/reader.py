@@ -7,6 +7,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from typing import Any
 from hft_ray.config import ConfigError, Problem, nearest
 from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.store import RejectedError, UnavailableError, translated
 from hft_ray.tracking.values import decode_params
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a run began and, unless it is under way, ended; seconds since 1970."""
+
+    began: float
+    ended: float | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class TrialRecord:
         metrics: Last value of every metric.
         tags: All tags of the run.
         variant: Name of the variant, None for the trained model itself.
+        span: When it began and ended.
     """
 
     trial: str
@@ -38,6 +49,7 @@ class TrialRecord:
     metrics: dict[str, float]
     tags: dict[str, str]
     variant: str | None
+    span: Span
     _client: Any = field(repr=False, compare=False)
 
     def history(self, metric: str) -> list[tuple[int, float]]:
@@ -55,6 +67,7 @@ class SweepRecord:
             are ``reference_point`` and ``base`` then.
         trials: By the time at which they started, then by id.
         variants: What was made of the trained models, likewise.
+        span: When it began and ended.
     """
 
     name: str
@@ -69,6 +82,7 @@ class SweepRecord:
     base: dict[str, float]
     trials: list[TrialRecord]
     variants: list[TrialRecord]
+    span: Span
     _client: Any = field(repr=False, compare=False)
 
     def artifact(self, path: str) -> bytes:
@@ -101,14 +115,15 @@ def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
         name: Name of the sweep.
 
     Raises:
-        ConfigError: There is no such store, experiment or sweep.
+        ConfigError: There is no such store, experiment or sweep, or the store does not answer.
     """
-    client, experiment_id = _open(uri, experiment)
-    sweeps = {run.data.tags[names.SWEEP]: run for run in _runs(client, experiment_id, "sweep")}
-    if name not in sweeps:
-        message = f"no sweep of this name in experiment {experiment!r}"
-        raise ConfigError(Problem("NAME", message + nearest(name, sweeps), name))
-    parent = sweeps[name]
+    client, parent = find_sweep(uri, experiment, name)
+    with answering(uri):
+        return _sweep(client, parent, name)
+
+
+def _sweep(client: Any, parent: Any, name: str) -> SweepRecord:
+    experiment_id = parent.info.experiment_id
     metrics = _metrics(parent)
     tags = dict(parent.data.tags)
     start = len(names.BASE_PREFIX)
@@ -125,14 +140,38 @@ def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
         base={k[start:]: x for k, x in metrics.items() if k.startswith(names.BASE_PREFIX)},
         trials=_trials(client, experiment_id, name, "trial"),
         variants=_trials(client, experiment_id, name, "variant"),
+        span=_span(parent),
         _client=client,
     )
 
 
+def find_sweep(uri: str, experiment: str, name: str) -> tuple[Any, Any]:
+    """Return an MLflow client and the sweep's run; arguments and errors as :func:`read_sweep`."""
+    with answering(uri):
+        client, experiment_id = _open(uri, experiment)
+        sweeps = {run.data.tags[names.SWEEP]: run for run in _runs(client, experiment_id, "sweep")}
+    if name not in sweeps:
+        message = f"no sweep of this name in experiment {experiment!r}"
+        raise ConfigError(Problem("NAME", message + nearest(name, sweeps), name))
+    return client, sweeps[name]
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn a store that does not answer into a :class:`ConfigError` that names it."""
+    try:
+        with translated():
+            yield
+    except (RejectedError, UnavailableError) as error:
+        message = f"the tracking store does not answer: {str(error).splitlines()[0][:300]}"
+        raise ConfigError(Problem("tracking.uri", message, uri)) from error
+
+
 def sweep_names(uri: str, experiment: str) -> list[str]:
     """Return the names of the sweeps in an experiment, oldest first; raises as read_sweep."""
-    client, experiment_id = _open(uri, experiment)
-    return [run.data.tags[names.SWEEP] for run in _runs(client, experiment_id, "sweep")]
+    with answering(uri):
+        client, experiment_id = _open(uri, experiment)
+        return [run.data.tags[names.SWEEP] for run in _runs(client, experiment_id, "sweep")]
 
 
 def points_from_tracking(
@@ -237,8 +276,15 @@ def _trial(run: Any, client: Any) -> TrialRecord:
         metrics=_metrics(run),
         tags=tags,
         variant=tags.get(names.VARIANT),
+        span=_span(run),
         _client=client,
     )
+
+
+def _span(run: Any) -> Span:
+    """Return when a run began and ended; one that goes on keeps its earlier end in the store."""
+    ended = None if run.info.status == "RUNNING" else run.info.end_time
+    return Span(run.info.start_time / 1000, None if ended is None else ended / 1000)
 
 
 def _metrics(run: Any) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -25,6 +27,7 @@ from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
 
 PATH = "model.name"
+log = logging.getLogger(__name__)
 
 # They would stand between what the commands print, for models that load in a moment.
 transformers_logging.disable_progress_bar()
@@ -110,6 +113,8 @@ def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
     Raises:
         ConfigError: The weights cannot be loaded.
     """
+    if model.trust_remote_code:
+        log.warning("%s: Python code that the model repository ships may run", model.name)
     try:
         loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
             source,
@@ -118,7 +123,7 @@ def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
             use_safetensors=True,
             **_arguments(model, source),
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         problem = f"the model cannot be loaded: {_first_line(error)}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
     return loaded.train()

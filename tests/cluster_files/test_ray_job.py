@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from hft_ray.tracking import tracking_uri
+from hft_ray.tracking import read_sweep, tracking_uri
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "clusters" / "local.sh"
@@ -57,7 +57,8 @@ class LocalCluster:
 
     def submit(self, job: str, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         submit = [str(RAY), "job", "submit", "--address", self.url, "--submission-id", job]
-        return run([*submit, "--working-dir", ".", "--", *entrypoint], self.environment)
+        metadata = ["--metadata-json", json.dumps({"team": "search"})]
+        return run([*submit, *metadata, "--working-dir", ".", "--", *entrypoint], self.environment)
 
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=30)
@@ -164,6 +165,10 @@ def test_a_job_runs_a_sweep_on_the_cluster_that_it_was_given_to(cluster, tmp_pat
     assert [point["trial"] for point in trained] == ["t0000", "t0001"]
     assert {point["state"] for point in front["points"]} == {"complete"}
 
+    sweep = read_sweep(tracking_uri(None, root), "hft-ray", "job")
+    assert sweep.tags["hft_ray.job"] == "sweep-of-2"
+    assert sweep.tags["hft_ray.job.team"] == "search"
+
     # The actors of the sweep were this cluster's, and no other cluster was started for it.
     token = (cluster.home / ".ray" / "auth_token").read_text().strip()
     query = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D&filter_values="
@@ -208,11 +213,3 @@ def test_stop_without_a_cluster_says_so(tmp_path):
     done = run([str(SCRIPT), "stop"], environment)
     assert done.returncode == 0
     assert "No cluster" in done.stdout
-
-
-@pytest.mark.parametrize("script", ["clusters/local.sh", ".ci/run"])
-def test_scripts_are_sound(script):
-    assert run(["bash", "-n", script], dict(os.environ)).returncode == 0
-    if shutil.which("shellcheck"):
-        done = run(["shellcheck", script], dict(os.environ))
-        assert done.returncode == 0, done.stdout

@@ -15,8 +15,8 @@ def run(main):
 
 
 async def joined():
-    dispatcher = DispatcherActor(groups=1, retries=0)
-    await dispatcher.join(0, "life", 1)
+    dispatcher = DispatcherActor(groups=1, retries=0, living=lambda: {"node"})
+    await dispatcher.join(0, "life", 1, "node")
     return dispatcher
 
 

@@ -314,11 +314,13 @@ def test_each_fault_ends_its_own_trial_and_the_sweep_goes_on(faults):
 def test_the_reason_of_a_failure_is_told_everywhere(faults):
     root, driver, _ = faults
     runs = Runs(root, "faults")
-    for trial, word in (("t0001", "nan"), ("t0002", "flash")):
+    for trial, word, fault in (("t0001", "nan", "not_finite"), ("t0002", "flash", "data")):
         assert f"{trial} failed: " in driver.output
         (line,) = (line for line in driver.lines if f"{trial} failed: " in line)
         assert word in line.lower()
-        assert word in runs.trials[trial].data.tags["hft_ray.reason"].lower()
+        tags = runs.trials[trial].data.tags
+        assert word in tags["hft_ray.reason"].lower()
+        assert tags["hft_ray.fault"] == fault
 
 
 def test_only_the_group_whose_trial_raised_is_started_afresh(faults):

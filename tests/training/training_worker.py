@@ -46,10 +46,13 @@ class AndAfter(_Run):
 def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[str, Any]:
     losses: list[float] = []
     reports: list[int] = []
+    told: list[tuple[int, dict[str, float]]] = []
 
     def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
-        losses.append(metrics["train/loss"])
-        reports.append(step)
+        told.append((step, metrics))
+        if step:  # before the first step of tasks in turn the base is told
+            losses.append(metrics["train/loss"])
+            reports.append(step)
         return bool(file.get("stop_at") == step)
 
     config = Config.model_validate({key: file[key] for key in file if key not in BESIDE})
@@ -71,6 +74,7 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     return {
         "losses": losses,
         "reports": reports,
+        "told": told if config.tasks else [],
         "outcome": outcome,
         "errors": ranks.gather(error or ""),
     }

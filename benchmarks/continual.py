@@ -1,0 +1,133 @@
+"""Four tasks in turn on the demo's model: what each method keeps of tasks and of old knowledge.
+
+    python benchmarks/continual.py [--seeds 3] [--configs NAME ...] [--out RESULTS.jsonl]
+
+Runs ``search_spaces/continual.yaml`` for each configuration and seed, one after another in this
+process on one core, and prints a table in Markdown: mean and standard error over the seeds of OP,
+BWT (as TRACE defines them), learning accuracy and the general-ability delta, in points of 100.
+A seed is that of the data's order, of what is replayed, and of the draws. With --out every run is
+written as it ends, and is not made again when the command is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import platform
+import statistics
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hft_ray.config.load import load
+from hft_ray.training import Workspace, run
+from hft_ray.training.process_group import process_group, start_deepspeed
+
+FILE = Path(__file__).parents[1] / "search_spaces" / "continual.yaml"
+FULL = {"selection.ratio": 1.0, "selection.granularity": "model", "selection.reselect": "never"}
+FULL_RATE, HALF_RATE = 3.0e-4, 5.0e-4
+"""Learning rates of full and half fine-tuning: with fewer parameters trained, a higher one."""
+REPLAY = {"method.replay.old": 0.1, "method.replay.general": 0.1}
+
+
+def _half(granularity: str, reselect: str) -> dict[str, Any]:
+    return {"selection.granularity": granularity, "selection.reselect": reselect}
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "SeqFT, full": FULL,
+    "HFT model, drawn once": _half("model", "never"),
+    "HFT model, per task": _half("model", "task"),
+    "HFT layer, drawn once": _half("layer", "never"),
+    "HFT layer, per task": _half("layer", "task"),
+    "HFT category, drawn once": _half("category", "never"),
+    "HFT category, per task": _half("category", "task"),
+    "Replay, full": FULL | REPLAY,
+    "Replay, HFT category, per task": _half("category", "task") | REPLAY,
+}
+COLUMNS = {
+    "OP": "continual/op",
+    "BWT": "continual/bwt",
+    "learned": "continual/learning_accuracy",
+    "general": "continual/general",
+}
+
+
+def settings(name: str, seed: int) -> dict[str, Any]:
+    """Return the settings of a configuration: dotted key -> value."""
+    rate = FULL_RATE if "full" in name else HALF_RATE
+    seeds = {"training.seed": seed, "selection.seed": seed}
+    return {"training.learning_rate": rate, **CONFIGS[name], **seeds}
+
+
+def measure(name: str, seed: int, workspace: Workspace) -> dict[str, Any]:
+    """Make one run; return its measures."""
+    config = load(FILE, [f"{key}={value}" for key, value in settings(name, seed).items()])
+    outcome = run(config, workspace, lambda step, metrics, scored: False)
+    values = {column: outcome.values[metric] for column, metric in COLUMNS.items()}
+    return {"config": name, "seed": seed, **values, "seconds": outcome.seconds}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the table of mean and standard error, a row for each configuration."""
+    lines = ["| method | " + " | ".join([*COLUMNS, "seconds"]) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(COLUMNS) + 1))
+    for name in dict.fromkeys(each["config"] for each in results):
+        runs = [each for each in results if each["config"] == name]
+        cells = [_cell([100 * each[column] for each in runs]) for column in COLUMNS]
+        seconds = statistics.median(each["seconds"] for each in runs)
+        lines.append(f"| {name} | " + " | ".join([*cells, f"{seconds:.0f}"]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} +- {statistics.stdev(values) / math.sqrt(len(values)):.1f}"
+
+
+def _made(out: Path | None) -> list[dict[str, Any]]:
+    if out is None or not out.exists():
+        return []
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=list(CONFIGS))
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    logging.getLogger("deepspeed").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    results = _made(arguments.out)
+    known = {(each["config"], each["seed"]) for each in results}
+    with tempfile.TemporaryDirectory() as root, process_group() as ranks:
+        start_deepspeed()
+        workspace = Workspace(Path(root), ranks, torch.device("cpu"))
+        # Seed by seed, so that an unfinished benchmark has seen every configuration as often.
+        for seed in range(arguments.seeds):
+            for name in arguments.configs:
+                if (name, seed) not in known:
+                    results.append(measure(name, seed, workspace))
+                    _keep(results[-1], arguments.out)
+    versions = ", ".join(f"{each} {version(each)}" for each in ("torch", "transformers"))
+    place = f"{platform.machine()}, one core, Python {platform.python_version()}, {versions}"
+    sys.stdout.write(f"{place}\ncommand: python {' '.join(sys.argv)}\n\n{table(results)}\n")
+
+
+def _keep(result: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

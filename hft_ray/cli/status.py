@@ -1,0 +1,84 @@
+"""``hft-ray status``."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.config.storage import storage_root
+
+if TYPE_CHECKING:
+    from hft_ray.orchestration.status import SweepStatus
+
+SILENT_SECONDS = 60.0
+"""Without a sign of its driver for so long, a sweep may be dead."""
+
+
+def status(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh in place until the sweep has ended.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="Pause of --watch.")
+    ] = 5.0,
+    uri: Uri = None,
+    experiment: Experiment = "hft-ray",
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Show how far a sweep is: trials by state, front so far, hypervolume, time taken and left.
+
+    Asks MLflow alone, so any machine will do.
+
+    Example: hft-ray status demo --watch --tracking-uri http://mlflow.example.org:5000
+    """
+    root = storage_root(storage)
+    from hft_ray.orchestration.status import sweep_status
+    from hft_ray.tracking import tracking_uri
+
+    where = tracking_uri(uri, root)
+    now = sweep_status(where, experiment, name)
+    if as_json:
+        typer.echo(json.dumps(now.to_json()))
+        while watch and now.state == "running":
+            time.sleep(seconds)
+            now = sweep_status(where, experiment, name)
+            typer.echo(json.dumps(now.to_json()))
+        return
+    console = Console(highlight=False)
+    if not watch:
+        console.print(panel(now))
+        return
+    with Live(panel(now), console=console, auto_refresh=False) as live:
+        while now.state == "running":
+            time.sleep(seconds)
+            now = sweep_status(where, experiment, name)
+            live.update(panel(now), refresh=True)
+
+
+def panel(status: SweepStatus) -> RenderableType:
+    """Return a sweep's state as it is shown on a terminal."""
+    from hft_ray.cli.progress import STATES, clock
+    from hft_ray.cli.tables import front_table
+
+    counts = (f"{status.states[each]} {each}" for each in STATES if each in status.states)
+    head = Text.assemble((status.name, "bold"), f"  {status.state}\n", "  ".join(counts))
+    eta = f"  eta {clock(status.eta)}" if status.state == "running" else ""
+    head.append(f"\nelapsed {clock(status.elapsed)}{eta}")
+    for trial, (step, loss) in sorted(status.running.items()):
+        head.append(f"\n{trial} at step {step}" + ("" if loss is None else f", loss {loss:.4f}"))
+    if status.silence is not None and status.silence > SILENT_SECONDS:
+        quiet = f"\nno sign of its driver for {clock(status.silence)}: it may have been killed; "
+        head.append(quiet + "hft-ray tune goes on with the sweep", style="yellow")
+    if status.front is None:
+        return head
+    head.append(f"\nhypervolume {status.front.hypervolume:.4f}\n")
+    return Group(head, front_table(status.front))

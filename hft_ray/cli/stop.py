@@ -1,0 +1,75 @@
+"""``hft-ray stop``."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.config.storage import storage_root
+
+if TYPE_CHECKING:
+    from hft_ray.tracking import SweepRun
+
+
+def stop(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    finish_running: Annotated[
+        bool,
+        typer.Option(
+            "--finish-running", help="Start nothing new, but let the trials under way end first."
+        ),
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the sweep.")
+    ] = 60.0,
+    uri: Uri = None,
+    experiment: Experiment = "hft-ray",
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a running sweep to end; the same hft-ray tune goes on with it later.
+
+    The request goes through MLflow, so any machine will do. Exit code 0: the sweep has ended, or
+    with --finish-running follows the request; 1: it did neither in time.
+
+    Example: hft-ray stop demo --finish-running --tracking-uri http://mlflow.example.org:5000
+    """
+    root = storage_root(storage)
+    from hft_ray.tracking import SweepRun, tracking_uri
+
+    sweep = SweepRun(tracking_uri(uri, root), experiment, name)
+    if sweep.state != "running":
+        _tell(sweep, name, f"{name} is not running: it is {sweep.state}", as_json)
+        return
+    sweep.ask("finish-running" if finish_running else "now")
+    end = time.monotonic() + timeout
+    while sweep.state == "running" and time.monotonic() < end:
+        time.sleep(min(1.0, timeout))
+        sweep.look()
+    if sweep.state != "running":
+        _tell(sweep, name, f"{name} has ended: it is {sweep.state}", as_json)
+    elif sweep.taken and finish_running:
+        _tell(sweep, name, f"{name} starts nothing new and ends with its running trials", as_json)
+    else:
+        _tell(sweep, name, f"{name} is still running: {_why(sweep)}", as_json)
+        raise typer.Exit(1)
+
+
+def _why(sweep: SweepRun) -> str:
+    if sweep.taken:
+        return "it has the request and is about to end"
+    told = sweep.silence
+    ago = "never since it began" if told is None else f"{told:.0f} s ago"
+    return (
+        f"it has not answered, and was heard of last {ago}; if its driver was killed, there is "
+        "nothing to stop, and hft-ray tune goes on with the sweep"
+    )
+
+
+def _tell(sweep: SweepRun, name: str, text: str, as_json: bool) -> None:
+    told = {"sweep": name, "state": sweep.state, "taken": sweep.taken}
+    typer.echo(json.dumps(told) if as_json else text)

@@ -1,0 +1,91 @@
+"""How far a sweep is, as tracking alone knows it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from hft_ray.config import Config
+from hft_ray.orchestration.record import config_of, front_of
+from hft_ray.pareto import Front
+from hft_ray.tracking import SweepRecord, TrialRecord, read_sweep, silence
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A sweep at one moment.
+
+    Attributes:
+        state: running, complete, failed or stopped.
+        states: State -> trials in it; trials that were not begun yet are ``planned``.
+        running: Trial -> (last step, training loss there).
+        front: Front of the finished trials, None before the base model is scored.
+        elapsed: Seconds since the sweep first began, till its end if it has ended.
+        eta: Seconds till the end, None when nobody can know.
+        silence: Seconds without a sign of the driver of a running sweep; None if not known.
+    """
+
+    name: str
+    state: str
+    states: dict[str, int]
+    running: dict[str, tuple[int, float | None]]
+    front: Front | None
+    elapsed: float
+    eta: float | None
+    silence: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``hft-ray status --json`` prints."""
+        return {
+            "sweep": self.name,
+            "state": self.state,
+            "states": self.states,
+            "hypervolume": None if self.front is None else self.front.hypervolume,
+            "elapsed_seconds": self.elapsed,
+            "eta_seconds": self.eta,
+        }
+
+
+def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
+    """Ask tracking how far a sweep is; raises as :func:`~hft_ray.tracking.read_sweep`."""
+    record = read_sweep(uri, experiment, name)
+    config = config_of(record)
+    assert config.search is not None
+    states = Counter(each.state for each in record.trials)
+    states["planned"] = max(0, config.search.trials - len(record.trials))
+    now = time.time()
+    on = record.state == "running"
+    return SweepStatus(
+        name=name,
+        state=record.state,
+        states={state: count for state, count in sorted(states.items()) if count},
+        running={each.trial: _progress(each) for each in record.trials if each.state == "running"},
+        front=front_of(record, config) if record.objectives else None,
+        elapsed=(now if on else record.span.ended or now) - record.span.began,
+        eta=_eta(record, config, now),
+        silence=silence(record.tags) if on else None,
+    )
+
+
+def _progress(trial: TrialRecord) -> tuple[int, float | None]:
+    steps = trial.history("train/loss")
+    return (steps[-1][0], steps[-1][1]) if steps else (0, None)
+
+
+def _eta(record: SweepRecord, config: Config, now: float) -> float | None:
+    """Return the mean time of a trial, times those that are left, shared among the groups."""
+    assert config.search is not None
+    if record.state == "complete":
+        return 0.0
+    spans = [each.span for each in record.trials if each.state in ("complete", "pruned")]
+    taken = [span.ended - span.began for span in spans if span.ended is not None]
+    if record.state != "running" or not taken:
+        return None
+    mean = sum(taken) / len(taken)
+    running = [each.span for each in record.trials if each.state == "running"]
+    stopped = sum(each.state == "stopped" for each in record.trials)
+    unbegun = max(0, config.search.trials - len(record.trials)) + stopped
+    rest = sum(max(0.0, mean - (now - span.began)) for span in running)
+    return (rest + mean * unbegun) / config.cluster.groups

@@ -1,0 +1,91 @@
+"""Several training sets as one, and random subsets of records."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hft_ray.config import ConfigError, Data
+from hft_ray.data import joined, prepare, read_records, share_of, weighted
+
+
+@pytest.fixture
+def sets(llama3, write_jsonl, tmp_path):
+    """Sets of 9 and of 4 examples whose lengths tell them apart."""
+
+    def make(name, count, word):
+        records = [{"prompt": f"{word} {i}:", "answer": " ten" * (i + 1)} for i in range(count)]
+        path = write_jsonl(records, name)
+        return prepare(Data(train=str(path)), llama3, tmp_path / "cache")
+
+    return [make("one.jsonl", 9, "one"), make("other.jsonl", 4, "other")]
+
+
+def test_joined_sets_have_their_sequences_one_after_another(sets):
+    one, other = sets
+    mixture = joined([(one, np.arange(9)), (other, np.array([3, 0]))])
+    assert len(mixture) == 11
+    for index, (of, number) in enumerate([*((one, i) for i in range(9)), (other, 3), (other, 0)]):
+        for key, array in of[number].items():
+            assert mixture[index][key].tolist() == array.tolist()
+        assert mixture.answer_tokens[index] == of.answer_tokens[number]
+    assert joined([(one, np.arange(9))]) is one
+    swapped = joined([(one, np.arange(9)), (other, np.array([0, 3]))])
+    assert mixture.identity != swapped.identity
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "count"), [(50, 0.1, 5), (50, 0, 0), (50, 1, 50), (3, 0.01, 1)]
+)
+def test_a_share_is_a_random_subset(n, share, count):
+    taken = share_of(n, share, seed=0, number=1)
+    assert len(set(taken.tolist())) == len(taken) == count
+    assert taken.tolist() == share_of(n, share, seed=0, number=1).tolist()
+    if 0 < count < n and n > 3:
+        others = [share_of(n, share, seed, number) for seed, number in ((1, 1), (0, 2))]
+        assert all(taken.tolist() != other.tolist() for other in others)
+
+
+def test_weights_are_shares_of_the_examples(sets):
+    mixture = weighted(sets, [1, 3], length=30, seed=0)
+    # 7.5 and 22.5: equal remainders, so the first is rounded up.
+    assert np.bincount(mixture.members).tolist() == [8, 22]
+    for number, each in enumerate(sets):
+        taken = mixture.indices[mixture.members == number]
+        counts = np.bincount(taken, minlength=len(each))
+        assert counts.max() - counts.min() <= 1
+
+
+def test_a_draw_is_a_random_subset_of_the_records(llama3, write_jsonl, tmp_path):
+    records = [{"prompt": f"number {i}:", "answer": " ten" * (i + 1)} for i in range(20)]
+    path = str(write_jsonl(records, "few.jsonl"))
+
+    def lengths(**given):
+        found = prepare(Data(train=path, limit=4, **given), llama3, tmp_path / "cache")
+        return found.answer_tokens.tolist()
+
+    first, drawn = lengths(), lengths(draw=0)
+    assert len(drawn) == 4
+    assert drawn != first
+    assert drawn == lengths(draw=0)
+    assert drawn != lengths(draw=1)
+
+
+def test_a_bad_record_of_a_draw_is_told_with_its_line(llama3, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": "a"}) for _ in range(9)) + "\n")
+    with pytest.raises(ConfigError) as caught:
+        prepare(Data(train=str(path), limit=1, draw=3, format="prompt_answer"), llama3, tmp_path)
+    (problem,) = caught.value.problems
+    (line,) = [int(part) for part in problem.path.split(":")[-1:]]
+    order = np.random.Generator(np.random.PCG64(3)).permutation(9)
+    assert line == order[0] + 1
+
+
+def test_a_subset_of_a_list_keeps_the_numbers_of_its_records(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps([{"text": str(i)} for i in range(5)]))
+    records = read_records(str(path), path="data.train", split="train", limit=None)
+    subset = records.subset([1, 4])
+    assert [each["text"] for each in subset] == ["1", "4"]
+    assert subset.where(1).endswith("list.json, record 5")
