@@ -1,5 +1,6 @@
 """FILE: its schema, its errors, and how it is read."""
 
+from hft_ray.config.adapter import Adapter
 from hft_ray.config.constraints import Constraint, Preference
 from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, nearest
@@ -25,6 +26,7 @@ from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
 __all__ = [
+    "Adapter",
     "Choices",
     "Cluster",
     "Config",

@@ -6,6 +6,9 @@ hft         Half Fine-Tuning as published (arXiv 2404.18466): half of the matric
 lisa        LISA (arXiv 2403.17919): embeddings, head and n random layers, drawn again every K
             steps; n is ``selection.ratio`` times the number of layers. The default ratio is the
             paper's 2 of 32 layers, K the 20 of its authors' code
+lora        LoRA (arXiv 2106.09685), rank 8 and alpha 16 on every linear map inside the layers
+l2          full fine-tuning with a penalty towards the base (L2-SP, arXiv 1802.01483)
+replay      full fine-tuning with a tenth of general data, ``data.replay.train``, beside its own
 averaging   averages of the trained models of ``full`` with the base (WiSE-FT, arXiv 2109.01903)
 half_reset  the trained models of ``full`` with half of the block put back (HFT's pilot experiment)
 """
@@ -43,6 +46,9 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "hft": _selection(),
     "lisa": _selection(ratio=0.0625, granularity="layer", reselect=20)
     | {"training.moments": "reset"},
+    "lora": _EVERYTHING | {"adapter.kind": "lora"},
+    "l2": _EVERYTHING | {"training.l2_to_base": 0.01},
+    "replay": _EVERYTHING | {"data.replay.share": 0.1},
 }
 """Arm -> dotted key of FILE -> value. They fix ``selection`` as a whole, but for hft and lisa the
 seed of the draws, which is searched where FILE searches it."""

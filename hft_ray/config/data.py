@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hft_ray.config.section import PositiveInt, Section
 
@@ -18,6 +18,22 @@ Format = Literal[
     "text",
     "preference",
 ]
+
+
+class GeneralReplay(Section):
+    """General data that sft trains on beside its own; tasks have ``method.replay``."""
+
+    train: str | None = Field(default=None, min_length=1)
+    """Where it comes from, written like data.train; the format is told by the records' keys."""
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the sequences trained on that are replayed, in place of as many of data.train: the
+    steps and the batch size hold. Exact over the run, not in each batch."""
+
+    @model_validator(mode="after")
+    def _share_of_something(self) -> GeneralReplay:
+        if self.share and self.train is None:
+            raise ValueError("a share needs train: what is replayed")
+        return self
 
 
 class Data(Section):
@@ -42,3 +58,12 @@ class Data(Section):
     """Longest sequence in tokens; what is longer is cut at the end."""
     packing: bool = False
     """Put several examples into one sequence; they do not attend to each other."""
+    replay: GeneralReplay = Field(default_factory=GeneralReplay)
+    """General data beside it."""
+
+    @property
+    def general(self) -> Data | None:
+        """What is replayed, as a section of its own; None without."""
+        if self.replay.train is None:
+            return None
+        return Data(train=self.replay.train, max_length=self.max_length, packing=self.packing)

@@ -56,7 +56,7 @@ def place(target: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(child, (dict, list)):
             # ``model: NAME`` is short for ``model: {name: NAME}``: keep what the short form said.
             # So is the name of a suite in the place of its evaluations.
-            shorts = {"model": "name", "method": "kind", "scheduler": "kind"}
+            shorts = {"adapter": "kind", "model": "name", "method": "kind", "scheduler": "kind"}
             short = shorts.get(part, "suite" if isinstance(node, list) else None)
             child = {short: child} if isinstance(child, str) and short else {}
             node[place_in] = child

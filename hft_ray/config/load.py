@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hft_ray.config.arms import BUILT_IN
 from hft_ray.config.combinations import combinations
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import EVALUATIONS
@@ -107,6 +108,7 @@ def _search_problems(config: Config) -> list[Problem]:
     for name, arm in (config.search.arms or {}).items():
         path = f"search.arms.{name}"
         problems += _given_problems(config, arm.set, f"{path}.set", known)
+        problems += _assignment_problems(config, BUILT_IN.get(name, {}), path)
         problems += _space_problems(config, arm.space, f"{path}.space")
     return problems or _combination_problems(config)
 

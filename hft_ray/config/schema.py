@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, LiteralString
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from hft_ray.config.adapter import Adapter
 from hft_ray.config.data import Data
 from hft_ray.config.evaluation import Evaluation, EvaluationSection
 from hft_ray.config.method import Method
@@ -88,6 +89,7 @@ class Config(Section):
     tasks: list[Task] = Field(default_factory=list)
     """What the methods continual and multitask train on."""
     selection: Selection = Field(default_factory=Selection)
+    adapter: Adapter = Field(default_factory=Adapter)
     training: Training = Field(default_factory=Training)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     search: Search | None = None
@@ -99,10 +101,27 @@ class Config(Section):
     def _model_name(cls, model: Any) -> Any:
         return {"name": model} if isinstance(model, str) else model
 
+    @field_validator("adapter", mode="before", json_schema_input_type=Adapter | str)
+    @classmethod
+    def _adapter_kind(cls, adapter: Any) -> Any:
+        return {"kind": adapter} if isinstance(adapter, str) else adapter
+
     @field_validator("method", mode="before", json_schema_input_type=Method | str)
     @classmethod
     def _method_kind(cls, method: Any) -> Any:
         return {"kind": method} if isinstance(method, str) else method
+
+    @model_validator(mode="after")
+    def _adapters_are_not_drawn(self) -> Config:
+        if self.adapter.kind == "none":
+            return self
+        if self.training.zero_stage == 3:
+            raise ValueError("adapter needs training.zero_stage 0, 1 or 2: it is merged in place")
+        if self.training.l2_to_base:
+            raise ValueError("adapter: its matrices have no base for training.l2_to_base")
+        if self.selection.reselect not in ("never", "task"):
+            raise ValueError("adapter: nothing is drawn with one; set selection.reselect to never")
+        return self
 
     @field_validator("stages", mode="before", json_schema_input_type=list[StageEntry | str])
     @classmethod
@@ -156,6 +175,9 @@ class Config(Section):
         if not self.method.has_tasks:
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None
+            if self.data.replay.train is not None and self.kinds != ["sft"]:
+                message = "is read by method: sft alone, without further stages"
+                yield ("data", "replay"), message, self.data.replay.train
             if self.tasks:
                 message = "are read by the methods continual and multitask alone"
                 yield ("tasks",), message, self.method.kind
@@ -165,6 +187,9 @@ class Config(Section):
         if self.data.train:
             message = "is not read where there are tasks: each has a data.train of its own"
             yield ("data", "train"), message, self.data.train
+        if self.data.replay.train is not None:
+            message = "is not read where there are tasks; continual has method.replay"
+            yield ("data", "replay"), message, self.data.replay.train
         if self.evaluation.task:
             message = "is not read where there are tasks: each has an evaluation of its own"
             yield ("evaluation", "task"), message, [each.name for each in self.evaluation.task]
@@ -200,15 +225,18 @@ class Config(Section):
     def training_data(self) -> dict[str, Data]:
         """All that is trained on: setting that names the data -> its section in full."""
         if not self.tasks:
-            return {"data.train": self.data} if "sft" in self.kinds else {}
+            if "sft" not in self.kinds:
+                return {}
+            general = self.data.general
+            return {"data.train": self.data} | ({"data.replay.train": general} if general else {})
         found = {
             f"tasks.{index}.data.train": task.data.within(self.data)
             for index, task in enumerate(self.tasks)
         }
-        general = self.method.replay.data
-        if self.method.kind == "continual" and general is not None:
+        replayed = self.method.replay.data
+        if self.method.kind == "continual" and replayed is not None:
             # Neither the tasks' format nor their number of examples is theirs.
-            whole = {"train": general, "format": "auto", "limit": None}
+            whole = {"train": replayed, "format": "auto", "limit": None}
             found["method.replay.data"] = self.data.model_copy(update=whole)
         return found
 

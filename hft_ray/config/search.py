@@ -74,8 +74,8 @@ class Search(Section):
     arms: Arms | None = None
     """Methods to compare: a list of known names, or name -> {set, space} with settings that the arm
     fixes and a space of its own beside that of the sweep. Each has an equal share of the trials and
-    is searched by itself. Known are full, hft, lisa, and without training of their own
-    averaging and half_reset; see docs/baselines.md."""
+    is searched by itself. Known are full, hft, lisa, lora, l2 and replay, and, made of the models
+    of full, averaging and half_reset; see docs/baselines.md."""
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "sobol"] = "tpe"
     """Optuna's sampler."""
     scheduler: Scheduler = Field(default_factory=Scheduler)

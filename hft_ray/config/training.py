@@ -28,6 +28,9 @@ class Training(Section):
     """auto: bf16 on a GPU, fp32 on a CPU."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of matrices; norms and biases have none."""
+    l2_to_base: Annotated[float, Field(ge=0)] = 0.0
+    """L2-SP: adds this, times half the squared distance of what is trained from its pre-trained
+    values, to the loss. With zero_stage 0 to 2; holds a copy of these values on the device."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
@@ -66,6 +69,8 @@ class Training(Section):
             raise ValueError(
                 "offload optimizer is ZeRO's: it needs a zero_stage of 1, 2 or 3, not 0"
             )
+        if self.l2_to_base and self.zero_stage == 3:
+            raise ValueError("l2_to_base needs a zero_stage of 0, 1 or 2, which hold whole weights")
         micro = self.micro_batch_size
         if micro is not None and self.batch_size % micro:
             raise ValueError(

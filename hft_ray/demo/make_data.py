@@ -135,8 +135,10 @@ def continual_facts() -> dict[str, list[Fact]]:
 
 def files() -> dict[str, list[dict[str, Any]]]:
     """Return every data file's records by file name."""
+    asked = set(asked_facts())
     return {
         "facts.jsonl": [_train(fact) for fact in known_facts()],
+        "replay.jsonl": [_train(fact) for fact in known_facts() if fact not in asked],
         "general.jsonl": [_ask(fact) for fact in asked_facts()],
         "general_choice.jsonl": choice_records(),
         "general_text.jsonl": [{"text": fact.prompt + fact.completion} for fact in asked_facts()],

@@ -10,7 +10,9 @@ from hft_ray.config.keys import searched_values
 from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness
+from hft_ray.training.adapter import Lora
 from hft_ray.training.dpo import SUMS
+from hft_ray.training.models import load_shape
 from hft_ray.training.scoring import score_names
 from hft_ray.training.workspace import Workspace
 
@@ -105,6 +107,8 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     model, evaluations = config.model, list(config.scored.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
+    if not problems:
+        problems += _adapter_problems(config, workspace)
     sets = _data_sets(config, workspace)
     places = {"model.name": model.name, **{path: name for path, (name, *_) in sets.items()}}
     places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
@@ -127,6 +131,17 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         # One file may be used in several places. What was given need not be hashable.
         raise ConfigError({str(problem): problem for problem in problems}.values(), source)
     return trusted
+
+
+def _adapter_problems(config: Config, workspace: Workspace) -> list[Problem]:
+    """Put the adapters that FILE asks for on the model's shape, of each arm."""
+    found: list[Problem] = []
+    for arm in by_arm(config).values():
+        if "lora" in searched_values(arm, "adapter.kind"):
+            shape = load_shape(arm.model, workspace.source(arm.model))
+            catalog = workspace.catalog(arm.model)
+            found += _problems_of(functools.partial(Lora, shape, arm.adapter, catalog, seed=0))
+    return found
 
 
 Step = Callable[[], object]

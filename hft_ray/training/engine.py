@@ -24,6 +24,7 @@ from hft_ray.selection import Draw, apply
 from hft_ray.training.leftovers import destroy
 from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
 from hft_ray.training.objective import Batch, LossFunction
+from hft_ray.training.penalty import half_square
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ class Engine:
         self._deepspeed: Any = None
         self._steps: dict[str, int] = {}
         self.parked: dict[str, Moments] = {}
+        self._drawn_to: dict[str, Tensor] = {}
+
+    def draw_to(self, base: Mapping[str, Tensor]) -> None:
+        """Set the values that ``training.l2_to_base`` draws what is selected to, on the device."""
+        self._drawn_to = dict(base)
 
     def select(self, draw: Draw) -> None:
         """Train the parameters of ``draw`` from now on (a collective).
@@ -196,8 +202,9 @@ class Engine:
             rate: Learning rate.
 
         Returns:
-            Scalars on the device, the same on every rank: ``loss``, per unit, and further sums of
-            the loss by name, also per unit; NaN when the gradients are not finite.
+            Scalars on the device, the same on every rank: ``loss``, per unit, further sums of the
+            loss by name, also per unit, and the penalty ``l2_to_base``, which is no part of these;
+            NaN when the gradients are not finite.
         """
         engine = self._deepspeed
         for group in engine.optimizer.param_groups:
@@ -206,10 +213,14 @@ class Engine:
         # DeepSpeed averages over ranks and accumulation steps; what is wanted is the sum over them
         # divided by the units of all, whichever micro-batch they stand in.
         scale = self._ranks.size * len(batches) / units
-        skipped = engine.skipped_steps
+        skipped, penalty = engine.skipped_steps, self._penalty()
         for batch in batches:
             found = loss(engine, batch)
-            self._backward(found.value * scale)
+            value = found.value * scale
+            if penalty is not None and batch is batches[0]:
+                # Averaged over ranks and accumulation steps it is itself again.
+                value = value + penalty * len(batches)
+            self._backward(value)
             engine.step()
             for name, x in {"loss": found.value, **found.sums}.items():
                 totals[name] = totals.get(name, 0) + x.detach()
@@ -222,7 +233,15 @@ class Engine:
             self._steps[name] += 1
         if self._ranks.size > 1:
             dist.all_reduce(total)
-        return dict(zip(totals, total / units, strict=True))
+        means = dict(zip(totals, total / units, strict=True))
+        return means if penalty is None else means | {"l2_to_base": penalty.detach()}
+
+    def _penalty(self) -> Tensor | None:
+        strength = self._training.l2_to_base
+        if not strength:
+            return None
+        trained = [(name, x) for name, x in self.model.named_parameters() if x.requires_grad]
+        return strength * half_square((x, self._drawn_to[name]) for name, x in trained)
 
     def _backward(self, loss: Tensor) -> None:
         if self._ranks.size > 1 or self._training.zero_stage > 0:

@@ -59,8 +59,10 @@ def memory_per_worker(
     per_unit = (2 if training.gradient_checkpointing else 34) * weight // 2
     hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
     logits = tokens * int(shape.vocab_size) * (weight + 4)
+    # The penalty towards the base holds the base's values of what is trained.
+    base = trainable * weight if training.l2_to_base else 0
     return MemoryPerWorker(
-        model=parameters * weight // (workers if stage == 3 else 1),
+        model=parameters * weight // (workers if stage == 3 else 1) + base,
         gradients=trainable * weight // (workers if stage >= 2 else 1),
         optimizer=0 if offloaded else trainable * state // (workers if stage >= 1 else 1),
         activations=tokens * hidden * layers * per_unit + logits,

@@ -34,6 +34,8 @@ def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
                     for entry in config.stages
                 ]
             )
+        case "sft" if config.data.replay.share:
+            return [_replaying(config, sets, pad)]
         case "sft" | "dpo":
             objective = _objective(config, workspace, config.method)
             return _in_turn([(config.method.kind, objective, config.training)])
@@ -53,7 +55,7 @@ def _objective(config: Config, workspace: Workspace, part: Method | StageEntry) 
     """Return what ``sft`` or ``dpo`` minimises."""
     model, pad = config.model, workspace.tokenizer(config.model).pad_token_id
     if part.kind != "dpo":
-        (data,) = workspace.training_sets(model, config.training_data)
+        data, *_ = workspace.training_sets(model, config.training_data)
         return SupervisedFineTuning(data, pad)
     ((path, section),) = config.pair_data.items()
     pairs = workspace.pair_set(model, path, section)
@@ -89,6 +91,16 @@ def _in_turn(parts: Sequence[tuple[str, Objective, Training]]) -> list[Stage]:
         Stage(name, objective, start, count, _per_epoch(objective, training), training)
         for (name, objective, training), start, count in zip(parts, starts, steps, strict=True)
     ]
+
+
+def _replaying(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
+    """Return the one stage of fine-tuning with replay: as long, and in batches as large."""
+    training, (own, general), share = config.training, sets, config.data.replay.share
+    steps = total_steps(training, len(own))
+    count = steps * training.batch_size
+    data = weighted([own, general], [1 - share, share], count, training.seed)
+    per_epoch = steps_per_epoch(len(own), training.batch_size)
+    return Stage("sft", SupervisedFineTuning(data, pad), 0, steps, per_epoch, training)
 
 
 def _per_epoch(objective: Objective, training: Training) -> int:

@@ -54,6 +54,19 @@ class Origin:
             if self._ranks.size > 1 and not _partitioned(parameter):
                 dist.broadcast(value, src=0)
 
+    def on_device(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return the pre-trained values of whole parameters, on every rank's device."""
+        found = {}
+        for name in names:
+            parameter = self._parameters[name]
+            value = torch.empty_like(parameter.data)
+            if name in self._copies:
+                value.copy_(self._copies[name])
+            if self._ranks.size > 1:
+                dist.broadcast(value, src=0)
+            found[name] = value
+        return found
+
     def tuned(self) -> dict[str, Tensor]:
         """Return copies, on the CPU, of the present values of what :meth:`remember` has copied."""
         return {name: held(self._parameters[name]).to("cpu", copy=True) for name in self._copies}

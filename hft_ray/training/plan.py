@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, astuple
 from typing import Any
+
+from torch import nn
 
 from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
-from hft_ray.selection import Catalog, draw
+from hft_ray.selection import Catalog, Draw, draw
+from hft_ray.training.adapter import Lora
 from hft_ray.training.engine import micro_batch_size
-from hft_ray.training.memory import memory_per_worker
+from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.models import load_shape
 from hft_ray.training.workspace import Workspace
 
@@ -35,51 +38,80 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     catalog = workspace.catalog(config.model)
     trials = config.search.trials if config.search else 1
     cluster = config.cluster
-    selection = corner_fractions(config, catalog)
+    source = config.model.name if config.model.shape else workspace.source(config.model)
+    corners = list(_corners(config, catalog, lambda: load_shape(config.model, source)))
+    selection = [row for _, row in corners]
     share = max(each["fractions"]["model_parameters"] for each in selection)
+    shape = load_shape(config.model, source).config
+    memories = [_memory(one, shape, catalog, row) for one, row in corners]
     return {
         "trials": trials,
         "groups": cluster.groups,
         "workers": cluster.workers,
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
-        "memory_per_worker_bytes": asdict(_memory(config, workspace, catalog, share)),
+        "memory_per_worker_bytes": asdict(max(memories, key=_total)),
         "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
         "problems": [],
     }
 
 
-def corner_fractions(config: Config, catalog: Catalog) -> list[dict[str, Any]]:
+def corner_fractions(
+    config: Config, catalog: Catalog, shape: Callable[[], nn.Module]
+) -> list[dict[str, Any]]:
     """Return the realised fractions of every granularity in the space at its corner ratios.
 
     Of each arm in turn, where the sweep has arms.
+
+    Args:
+        config: FILE.
+        catalog: The model's units.
+        shape: Makes the model without weights.
     """
-    return [row for arm in by_arm(config).values() for row in _corners(arm, catalog)]
+    return [row for _, row in _corners(config, catalog, shape)]
 
 
-def _corners(config: Config, catalog: Catalog) -> Iterator[dict[str, Any]]:
-    keys = ("selection.granularity", "selection.ratio", "selection.budget", "selection.embeddings")
-    for values in itertools.product(*(searched_values(config, key) for key in keys)):
-        one = with_settings(config, dict(zip(keys, values, strict=True)))
-        granularity, ratio, budget, embeddings = values
-        yield {
-            "arm": config.arm,
-            "granularity": granularity,
-            "ratio": float(ratio),
-            "budget": budget,
-            "embeddings": embeddings,
-            "fractions": asdict(draw(catalog, one.selection, 0).fractions),
-        }
+def _corners(
+    config: Config, catalog: Catalog, shape: Callable[[], nn.Module]
+) -> Iterator[tuple[Config, dict[str, Any]]]:
+    """Yield FILE at each corner of the space, and what is trained there."""
+    for arm in by_arm(config).values():
+        kinds = searched_values(arm, "adapter.kind")
+        if "lora" in kinds:
+            for rank in searched_values(arm, "adapter.rank"):
+                one = with_settings(arm, {"adapter.kind": "lora", "adapter.rank": rank})
+                drawn = Lora(shape(), one.adapter, catalog, seed=0).draw
+                yield one, _row(one, drawn, "adapters", rank)
+        if "none" in kinds:
+            keys = ("granularity", "ratio", "budget", "embeddings")
+            values = (searched_values(arm, f"selection.{key}") for key in keys)
+            for corner in itertools.product(*values):
+                named = zip(keys, corner, strict=True)
+                one = with_settings(arm, {f"selection.{key}": x for key, x in named})
+                drawn = draw(catalog, one.selection, 0)
+                yield one, _row(one, drawn, corner[0], float(corner[1]))
 
 
-def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float) -> Any:
-    source = config.model.name if config.model.shape else workspace.source(config.model)
-    shape = load_shape(config.model, source).config
+def _row(config: Config, drawn: Draw, granularity: str, ratio: float) -> dict[str, Any]:
+    """Return a row of the plan; of adapters the rank stands for the ratio."""
+    return {
+        "arm": config.arm,
+        "granularity": granularity,
+        "ratio": ratio,
+        "budget": config.selection.budget,
+        "embeddings": config.selection.embeddings,
+        "fractions": asdict(drawn.fractions),
+    }
+
+
+def _memory(config: Config, shape: Any, catalog: Catalog, row: dict[str, Any]) -> MemoryPerWorker:
+    trainable = round(row["fractions"]["model_parameters"] * catalog.parameters)
     return memory_per_worker(
         config.training,
         shape,
-        parameters=catalog.parameters,
-        trainable=round(share * catalog.parameters),
+        # Adapters are held beside the model.
+        parameters=catalog.parameters + (trainable if config.adapter.kind == "lora" else 0),
+        trainable=trainable,
         bf16=_bf16(config),
         workers=config.cluster.workers,
         # A pair is two sequences.
@@ -87,6 +119,10 @@ def _memory(config: Config, workspace: Workspace, catalog: Catalog, share: float
         * micro_batch_size(config.training, config.cluster.workers),
         length=config.data.max_length,
     )
+
+
+def _total(memory: MemoryPerWorker) -> int:
+    return sum(astuple(memory))
 
 
 def _bf16(config: Config) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from hft_ray.config import Config
 from hft_ray.data import require_isolation
 from hft_ray.evaluation import TaskSequence
-from hft_ray.selection import Draw, History, draw
+from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
@@ -81,7 +81,8 @@ def run(
             start = one.resume(checkpoints) if checkpoints is not None else 0
             outcome = one.train(start, checkpoints)
             if save_to is not None:
-                save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
+                with one.selector.plain():
+                    save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
             if extras is not None and outcome.state == "complete":
                 one.add_variants(outcome, extras)
         finally:
@@ -112,7 +113,7 @@ class _Run:
         self.feed = Feed(self.stages, config.training, self.ranks, workspace.device)
         self.catalog = workspace.catalog(config.model)
         self.rounds = Rounds(config.selection.reselect, self.stages)
-        self.selector = Selector(config.selection, model, self.catalog, self.engine, self.ranks)
+        self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
         self.progress = Progress(workspace.device, self.ranks.size)
         self.scoring: Scoring | None = None
         if config.training.gradient_checkpointing:
@@ -136,7 +137,7 @@ class _Run:
         model = self.workspace.weights_hash(config.model)
         refuse_other(path, manifest, model, identity(self.stages), decisive(config))
         selector.history = History(**manifest.history)
-        drawn = draw(self.catalog, config.selection, manifest.round, selector.history)
+        drawn = selector.drawn(manifest.round)
         refuse_other_draw(path, manifest, drawn)
         log.info("going on from %s, step %d of %d", path, manifest.step, self.steps)
         # The model is still the base.
@@ -167,9 +168,10 @@ class _Run:
     def _know_base(self) -> None:
         """Take the base's scores from the store, or score the model, which must be the base."""
         config, workspace = self.config, self.workspace
-        base = known_base(config, workspace) or score_base(
-            config, workspace, self.engine.forward_model, self.ranks
-        )
+        base = known_base(config, workspace)
+        if base is None:
+            with self.selector.plain():
+                base = score_base(config, workspace, self.engine.forward_model, self.ranks)
         self.scoring = Scoring(config, workspace, self.ranks, base)
 
     def _save(self, done: int, folder: Path) -> None:
@@ -181,7 +183,7 @@ class _Run:
         # Of the first stage the base tells again; a stage that has not begun has nothing.
         kept = stage.objective.state() if 0 < stage.start < done else {}
         tensors = itertools.chain(
-            self.engine.state(self.selector.touched.parameters),
+            self.engine.state(self.selector.trained),
             ((f"{STAGE}{name}", tensor) for name, tensor in kept.items()),
             ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
         )
@@ -250,8 +252,9 @@ class _Run:
                 if round_ends:
                     values |= self.selector.end()
                 if scored:
-                    values |= self._score(done if stage_ends else None)
-                    self._offer(done, values)
+                    with self.selector.plain():
+                        values |= self._score(done if stage_ends else None)
+                        self._offer(done, values)
                 self.progress.open_window()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
@@ -331,10 +334,9 @@ class _Run:
     def add_variants(self, outcome: Outcome, extras: Extras) -> None:
         """Score what can be made of the trained model without training; restores it."""
         selector = self.selector
-        assert selector.draw is not None
         assert self.scoring is not None
-        touched = selector.touched.parameters
-        maker = Maker(self.engine, selector.origin, self.catalog, selector.draw, touched)
+        touched, last = selector.touched.parameters, selector.finish()
+        maker = Maker(self.engine, selector.origin, self.catalog, last, touched)
         base = base_values(self.config, self.scoring.base)
         selection, size = self.config.selection, self.ranks.size
         outcome.variants += score_variants(

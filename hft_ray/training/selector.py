@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 
 from torch import nn
 
-from hft_ray.config import Selection
+from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, History, Touched, draw, needs, pool
+from hft_ray.training.adapter import Lora
 from hft_ray.training.audit import Audit
 from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
@@ -22,8 +25,8 @@ class Selector:
     """The selection of a run as it goes. Methods are collectives.
 
     Args:
-        selection: The section of FILE.
-        model: The model.
+        config: FILE.
+        model: The model; with ``adapter`` it is given one.
         catalog: Its units.
         engine: Trains what is drawn.
         ranks: The processes that train together.
@@ -37,16 +40,22 @@ class Selector:
     """
 
     def __init__(
-        self, selection: Selection, model: nn.Module, catalog: Catalog, engine: Engine, ranks: Ranks
+        self, config: Config, model: nn.Module, catalog: Catalog, engine: Engine, ranks: Ranks
     ) -> None:
+        selection = config.selection
         self._selection, self._model, self._catalog = selection, model, catalog
         self._engine, self._ranks = engine, ranks
+        self._l2 = config.training.l2_to_base > 0
         self._audit = Audit(model, ranks) if selection.audit else None
         self.draw: Draw | None = None
         self.rounds: list[Round] = []
         self.history = History()
         self.touched = Touched(catalog)
         self.origin = Origin(model, catalog, ranks)
+        # Last: what is above knows the model's parameters by their names without adapters.
+        self._adapter: Lora | None = None
+        if config.adapter.kind == "lora":
+            self._adapter = Lora(model, config.adapter, catalog, config.training.seed)
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -57,13 +66,37 @@ class Selector:
             "selection/touched_fraction": self.touched.fraction,
         }
 
+    @property
+    def trained(self) -> Collection[str]:
+        """Names of the parameters that training has changed: adapters, or all that was drawn."""
+        return self._adapter.draw.parameters if self._adapter else self.touched.parameters
+
+    def plain(self) -> AbstractContextManager[None]:
+        """Make the model one that can be scored, kept and saved, for as long as it lasts."""
+        return self._adapter.merged() if self._adapter else nullcontext()
+
+    def finish(self) -> Draw:
+        """Make it so for good, when training is over; return what training has changed last."""
+        assert self.draw is not None
+        if self._adapter:
+            self._engine.close()
+            self.draw = self._adapter.finish(self._catalog)
+            self._adapter = None
+        return self.draw
+
+    def drawn(self, number: int) -> Draw:
+        """Return what is trained in a round, given the history."""
+        if self._adapter:
+            return replace(self._adapter.draw, round=number)
+        return draw(self._catalog, self._selection, number, self.history)
+
     def begin(self, step: int, rounds: Rounds, feed: Feed) -> None:
         """Draw for the round that starts at ``step`` and train that draw from now on."""
         self._engine.detach()
         before = self.draw
         past = self.history.after(before.units) if before else History()
         self.history = replace(past, measures=self._measures(step, feed))
-        drawn = draw(self._catalog, self._selection, rounds.number(step), self.history)
+        drawn = self.drawn(rounds.number(step))
         if before and self._selection.leaving == "reset":
             left = sorted(set(before.parameters) - set(drawn.parameters))
             self.origin.put_back(left)
@@ -74,7 +107,7 @@ class Selector:
         self.rounds.append(
             Round(drawn.round, step, drawn.hash, fractions, touched_fraction=touched)
         )
-        self.origin.remember(drawn.parameters)
+        self.origin.remember(name for unit in drawn.units for name in unit.parameters)
         self.train_only(drawn)
 
     def train_only(self, drawn: Draw) -> None:
@@ -82,11 +115,13 @@ class Selector:
         self.draw = drawn
         if self._audit:
             self._audit.start(drawn.parameters)
+        if self._l2:
+            self._engine.draw_to(self.origin.on_device(drawn.parameters))
         self._engine.select(drawn)
 
     def _measures(self, step: int, feed: Feed) -> dict[str, float]:
         """Return what the strategy draws by, for a round that starts at ``step``."""
-        match needs(self._selection):
+        match "nothing" if self._adapter else needs(self._selection):
             case "gradient":
                 units = pool(self._catalog, self._selection)
                 coming = feed.coming(step, self._selection.probe)
@@ -101,6 +136,7 @@ class Selector:
         if self._audit is None:
             return {}
         self._audit.prove()
-        distances = self.origin.distances()
+        with self.plain():
+            distances = self.origin.distances()
         self.rounds[-1] = replace(self.rounds[-1], distances=distances)
         return {f"distance/{category}": x for category, x in distances.items()}

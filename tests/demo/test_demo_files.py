@@ -27,6 +27,7 @@ FIELDS = {
     "preference_test.jsonl": {"prompt": str, "chosen": str, "rejected": str},
     "task_train.jsonl": {"prompt": str, "completion": str},
     "task_test.jsonl": {"prompt": str, "answer": str},
+    "replay.jsonl": {"prompt": str, "completion": str},
     "general.jsonl": {"prompt": str, "answer": str},
     "general_choice.jsonl": {"question": str, "choices": list, "answer": int},
     "general_text.jsonl": {"text": str},
@@ -51,6 +52,12 @@ def test_the_script_writes_the_shipped_files(tmp_path):
     written = contents(tmp_path)
     assert written == contents(DATA)
     assert set(written) == set(FIELDS)
+
+
+def test_what_is_replayed_is_known_and_never_asked():
+    facts, asked = records("facts.jsonl"), {each["prompt"] for each in records("general.jsonl")}
+    assert records("replay.jsonl") == [each for each in facts if each["prompt"] not in asked]
+    assert len(facts) == len(asked) + len(records("replay.jsonl"))
 
 
 def contents(folder):

@@ -16,23 +16,21 @@ BASE = {"task/score": 0.0, "general/score": 1.0, "forgetting/mean": 0.0, "stderr
 WORST = {"task/score": 0.0, "forgetting/mean": 1.0}
 
 
-def make_config():
+RATIO = {"selection.ratio": {"low": 0.1, "high": 1.0}}
+
+
+def make_config(**search):
+    search = {"space": RATIO, "trials": 9, **search}
     return validate(
-        {
-            "name": "s",
-            "model": "m",
-            "data": {"train": "t.jsonl"},
-            "search": {"space": {"selection.ratio": {"low": 0.1, "high": 1.0}}, "trials": 9},
-        },
-        "test.yaml",
+        {"name": "s", "model": "m", "data": {"train": "t.jsonl"}, "search": search}, "test.yaml"
     )
 
 
 class Sweep:
     """A driver's study and recorder, fed by hand."""
 
-    def __init__(self, root):
-        config = make_config()
+    def __init__(self, root, **search):
+        config = make_config(**search)
         self.root = root
         folder = SweepFolder(root, config.name)
         folder.claim(config)
@@ -148,3 +146,29 @@ def test_what_a_killed_driver_had_not_written_is_written_by_the_next(tmp_path):
     assert json.loads(front_from_tracking(uri, "hft-ray", "s").to_json()) == json.loads(
         front.to_json()
     )
+
+
+def test_the_arm_is_in_mlflow_and_comes_back_from_there(tmp_path):
+    rate = {"training.learning_rate": {"low": 1e-5, "high": 1e-3}}
+    arms = {"full": {}, "lisa": {"set": {"selection.ratio": 0.25}}, "averaging": {}}
+    sweep = Sweep(tmp_path, space=rate, arms=arms, trials=4)
+    made = [
+        {"variant": "alpha-0.5", "step": 8, "values": {"task/score": 0.4, "forgetting/mean": 0.1}}
+    ]
+    for score in (0.9, 0.5, 0.8, 0.7):
+        trial = sweep.start()
+        sweep.end(trial, score=score, variants=made if trial == "t0000" else [])
+    front = sweep.recorder.write_report(sweep.study.trials())
+    sweep.recorder.close("complete")
+
+    record = sweep.record()
+    tags = [each.tags["hft_ray.arm"] for each in [*record.trials, *record.variants]]
+    assert tags == ["full", "lisa", "full", "lisa", "averaging"]
+    assert [each.params["arm"] for each in record.trials] == ["full", "lisa", "full", "lisa"]
+    assert record.trials[1].params["selection.ratio"] == 0.25
+    again = front_from_tracking(tracking_uri(None, tmp_path), "hft-ray", "s")
+    kept = json.loads((tmp_path / "sweeps/s/front/front.json").read_text())
+    assert json.loads(again.to_json()) == kept == json.loads(front.to_json())
+    arms = [each["arm"] for each in kept["points"]]
+    assert arms == ["full", "averaging", "lisa", "full", "lisa"]
+    assert [each["arm"] for each in kept["arms"]] == ["full", "lisa", "averaging"]

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 import yaml
 
-from hft_ray.config import ConfigError
+from hft_ray.config import ConfigError, Variants
+from hft_ray.config.arms import arm_variants
 from hft_ray.config.load import validate
 from hft_ray.config.split import by_arm
 from hft_ray.orchestration.folder import to_yaml
@@ -152,6 +153,17 @@ def test_trials_are_stopped_by_others_of_their_arm_alone(tmp_path):
 def test_a_config_goes_through_its_own_text():
     config = make_config(arms=["full", "hft", "half_reset"])
     assert validate(yaml.safe_load(to_yaml(config)), "again.yaml") == config
+
+
+def test_variants_are_made_of_full_alone_and_as_the_arms_say():
+    given = Variants(averages=2)
+    both = make_config(arms=["full", "hft", "averaging", "half_reset"]).search.arms
+    one = make_config(arms=["full", "hft", "half_reset"]).search.arms
+    none = Variants(averages=0, half_reset=False)
+    assert arm_variants("full", both, given) == given
+    assert arm_variants("full", one, given) == Variants(averages=0, half_reset=True)
+    assert arm_variants("hft", both, given) == none
+    assert arm_variants(None, {}, given) == given
 
 
 @pytest.mark.parametrize(

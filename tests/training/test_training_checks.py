@@ -51,6 +51,13 @@ def test_bad_training_data_is_told_with_its_line(workspace, tiny_file, tmp_path,
     assert "data.jsonl" in problem
 
 
+def test_adapters_on_nothing_are_told_before_anything_starts(workspace, tiny_file):
+    adapter = {"kind": "lora", "targets": ["q_pro"]}
+    (problem,) = problems_of(workspace, tiny_file | {"adapter": adapter})
+    assert problem.startswith("adapter.targets: names no linear map")
+    assert check(Config.model_validate(tiny_file | {"adapter": "lora"}), workspace, "x.yaml") == []
+
+
 def test_a_missing_field_is_named(workspace, tiny_file, tmp_path):
     records = [{"prompt": "a", "completion": "b"}, {"prompt": "c"}]
     content = "".join(json.dumps(record) + "\n" for record in records)

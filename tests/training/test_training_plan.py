@@ -10,6 +10,7 @@ from hft_ray.selection import draw
 from hft_ray.training import Workspace
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.methods import known_sequences, make_stages
+from hft_ray.training.models import load_shape
 from hft_ray.training.plan import corner_fractions, plan
 
 SHAPE = LlamaConfig(hidden_size=10, num_attention_heads=1, num_hidden_layers=3, vocab_size=100)
@@ -83,7 +84,9 @@ def searching(tiny_file, **more):
 def test_fractions_at_every_corner_of_the_space(tiny_file, workspace):
     config = searching(tiny_file)
     catalog = workspace.catalog(config.model)
-    rows = corner_fractions(config, catalog)
+    rows = corner_fractions(
+        config, catalog, lambda: load_shape(config.model, workspace.source(config.model))
+    )
     assert [(row["granularity"], row["ratio"]) for row in rows] == [
         ("layer", 0.25),
         ("layer", 1.0),
