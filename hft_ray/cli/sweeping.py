@@ -17,7 +17,7 @@ from hft_ray.cli.progress import Progress
 from hft_ray.cli.tables import arm_tables, front_table
 from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
-from hft_ray.orchestration.cluster import check_fits, connect, cores, ray_nodes
+from hft_ray.orchestration.cluster import ClusterError, check_fits, connect, cores, ray_nodes
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
 from hft_ray.pareto import Front, front_json
@@ -44,6 +44,10 @@ def run(
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
             front = _on_cluster(config, folder, address, console, warm)
             _last_words(config, folder, front, console)
+    except ClusterError as error:
+        _say(f"a local Ray cluster did not start: {error}")
+        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
+        _leave(1)
     except SweepError as error:
         _say(f"the sweep failed: {error}")
         _say(f"Finished trials are saved in {folder.path}; the same command goes on.")

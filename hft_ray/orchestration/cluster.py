@@ -24,6 +24,10 @@ QUIET = {
 }
 
 
+class ClusterError(RuntimeError):
+    """A local Ray cluster does not start. The message says why."""
+
+
 def connect(address: str | None) -> dict[str, Any]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS`` (a job has that); else start a local one.
 
@@ -32,28 +36,42 @@ def connect(address: str | None) -> dict[str, Any]:
 
     Raises:
         ConfigError: No cluster answers at the address.
+        ClusterError: A local one does not start.
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     existing = address or os.environ.get("RAY_ADDRESS")
     try:
-        context = ray.init(
-            address=existing or "local",
-            namespace="hft_ray",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-            include_dashboard=None if existing else True,
-            **({} if existing else {"dashboard_host": "127.0.0.1", "num_cpus": cores()}),
-        )
+        context = _init(existing)
     except (ConnectionError, ValueError) as error:
         if not existing:
-            raise
-        problem = f"no Ray cluster can be joined there: {str(error).splitlines()[0]}"
+            raise ClusterError(_first_line(error)) from error
+        problem = f"no Ray cluster can be joined there: {_first_line(error)}"
         raise ConfigError(Problem("--address", problem, existing)) from error
+    except Exception as error:
+        # A node that takes too long to start, as on an overloaded machine, is a bare Exception.
+        if existing:
+            raise
+        raise ClusterError(_first_line(error)) from error
     info = context.address_info
     logs = Path(info["session_dir"]) / "logs"
     return {"address": info["address"], "local": not existing, "logs": logs}
+
+
+def _init(existing: str | None) -> Any:
+    return ray.init(
+        address=existing or "local",
+        namespace="hft_ray",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        include_dashboard=None if existing else True,
+        **({} if existing else {"dashboard_host": "127.0.0.1", "num_cpus": cores()}),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def cores() -> int:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import ray
 
 from hft_ray.config import Cluster, ConfigError
-from hft_ray.orchestration.cluster import check_fits, cores, problems_fitting
+from hft_ray.orchestration.cluster import (
+    ClusterError,
+    check_fits,
+    connect,
+    cores,
+    problems_fitting,
+)
 
 CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
 GPU = {"CPU": 16.0, "GPU": 8.0}
@@ -58,3 +65,14 @@ def test_the_message_says_what_is_asked_and_what_is_there():
 
 def test_this_process_has_a_core():
     assert cores() >= 1
+
+
+def test_a_local_cluster_that_does_not_start_is_said_in_a_line(monkeypatch):
+    def too_busy(**_):
+        raise Exception("The current node timed out during startup.\nMore of it.")  # noqa: TRY002
+
+    monkeypatch.setattr(ray, "init", too_busy)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ClusterError) as error:
+        connect(None)
+    assert str(error.value) == "The current node timed out during startup."
