@@ -69,7 +69,7 @@ def test_this_process_has_a_core():
 
 def test_a_local_cluster_that_does_not_start_is_said_in_a_line(monkeypatch):
     def too_busy(**_):
-        raise Exception("The current node timed out during startup.\nMore of it.")  # noqa: TRY002
+        raise Exception("The current node timed out during startup.\nMore of it.")
 
     monkeypatch.setattr(ray, "init", too_busy)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
