@@ -2,7 +2,7 @@
 
 full        full fine-tuning
 hft         Half Fine-Tuning as published (arXiv 2404.18466): half of the matrices of each layer and
-            category, one draw
+            category, drawn once for each task or stage
 lisa        LISA (arXiv 2403.17919): embeddings, head and n random layers, drawn again every K
             steps; n is ``selection.ratio`` times the number of layers. The default ratio is the
             paper's 2 of 32 layers, K the 20 of its authors' code
@@ -43,7 +43,7 @@ _EVERYTHING = _selection(ratio=1.0, granularity="model") | {"selection.seed": 0}
 
 BUILT_IN: dict[str, dict[str, Any]] = {
     FULL: _EVERYTHING,
-    "hft": _selection(),
+    "hft": _selection(reselect="task"),
     "lisa": _selection(ratio=0.0625, granularity="layer", reselect=20)
     | {"training.moments": "reset"},
     "lora": _EVERYTHING | {"adapter.kind": "lora"},

@@ -172,8 +172,16 @@ def _assignment_problems(config: Config, values: Mapping[str, Any], path: str) -
     try:
         with_settings(config, values)
     except ValidationError as error:
-        return [Problem(path, problem.message, problem.given) for problem in _problems(error)]
+        return [
+            Problem(path, _about(problem, values), problem.given) for problem in _problems(error)
+        ]
     return []
+
+
+def _about(problem: Problem, values: Mapping[str, Any]) -> str:
+    """Return what is wrong with an assignment, with its subject where that is another setting."""
+    of_these = any(key.startswith(problem.path) or problem.path.startswith(key) for key in values)
+    return problem.message if of_these else f"{problem.path} {problem.message}"
 
 
 def _problems(error: ValidationError, root: type[BaseModel] = Config) -> list[Problem]:

@@ -15,7 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from hft_ray.config.adapter import Adapter
 from hft_ray.config.data import Data
 from hft_ray.config.evaluation import Evaluation, EvaluationSection
-from hft_ray.config.method import Method
+from hft_ray.config.method import Method, Replay
 from hft_ray.config.search import Search
 from hft_ray.config.secrets import NOT_HERE, holds_secret
 from hft_ray.config.section import Name, PositiveInt, Section
@@ -163,15 +163,18 @@ class Config(Section):
         if "dpo" in kinds and data.preferences is None:
             yield ("data", "preferences"), "is required where a stage is dpo", None
         if "dpo" not in kinds and data.preferences is not None:
-            message: LiteralString = (
-                "is for a dpo stage of stages; method: dpo has its records in data.train"
-            )
+            message = "is for a dpo stage of stages; method: dpo has its records in data.train"
             yield ("data", "preferences"), message, data.preferences
         if data.format != "auto" and (data.format == "preference") != (method.kind == "dpo"):
             yield ("data", "format"), "does not fit the method", data.format
 
     def _misplaced(self) -> Iterator[tuple[Place, LiteralString, Any]]:
         """Yield what the method needs and has not, or has and does not read."""
+        if self.method.kind != "continual" and self.method.replay != Replay():
+            message: LiteralString = "is read by method continual alone; others have data.replay"
+            yield ("method", "replay"), message, self.method.kind
+        if self.data.draw is not None and self.data.limit is None:
+            yield ("data", "draw"), "needs a data.limit to draw", self.data.draw
         if not self.method.has_tasks:
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None
@@ -193,6 +196,12 @@ class Config(Section):
         if self.evaluation.task:
             message = "is not read where there are tasks: each has an evaluation of its own"
             yield ("evaluation", "task"), message, [each.name for each in self.evaluation.task]
+        for index, task in enumerate(self.tasks):
+            if task.data.format == "preference":
+                yield ("tasks", index, "data", "format"), "is for the method dpo", task.name
+            if self.method.kind == "continual" and task.weight != 1.0:
+                message = "is for the method multitask: continual trains on one task at a time"
+                yield ("tasks", index, "weight"), message, task.weight
         if self.method.kind == "multitask":
             for index, task in enumerate(self.tasks):
                 if task.steps is not None or task.epochs is not None:

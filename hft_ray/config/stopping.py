@@ -31,7 +31,9 @@ def stopping_problems(config: Config) -> list[Problem]:
         problems.append(Problem("search.scheduler", problem, [*config.search.objectives]))
     arms = by_arm(config).values()
     steps = [each for arm in arms for each in searched_values(arm, "training.steps")]
-    known = [each for each in steps if each is not None]
+    # Tasks and stages have lengths of their own.
+    several = bool(config.tasks or config.stages)
+    known = [each for each in steps if each is not None and not several]
     every = config.evaluation.every
     if every is None:
         example = f", for example {max(1, max(known) // 9)}" if known else ""

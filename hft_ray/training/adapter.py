@@ -48,9 +48,10 @@ class Lora:
             for unit in catalog.block
             if unit.name in linear and _wanted(unit, settings.targets)
         )
-        if not units:
-            problem = "names no linear map inside the layers of the model"
-            raise ConfigError(Problem("adapter.targets", problem, settings.targets))
+        for target in settings.targets:
+            if not any(_wanted(unit, [target]) for unit in units):
+                problem = "names no linear map inside the layers of the model"
+                raise ConfigError(Problem("adapter.targets", problem, target))
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,  # type: ignore[arg-type]

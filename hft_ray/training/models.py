@@ -164,15 +164,15 @@ def load_shape(model: Model, source: str) -> nn.Module:
     return shaped
 
 
-def weights_hash(source: str, cache: Path) -> str:
-    """Return a SHA-256 of the model's files; of a hub model, of its name.
+def weights_hash(source: str, revision: str | None, cache: Path) -> str:
+    """Return a SHA-256 of the model's files; of a hub model, of its name and revision.
 
     Hashing is remembered under ``cache`` by path, size and time of each file, since it takes
     seconds for every few gigabytes.
     """
     folder = Path(source)
     if not folder.is_dir():
-        return hashlib.sha256(source.encode()).hexdigest()
+        return hashlib.sha256(f"{source}@{revision or ''}".encode()).hexdigest()
     files = sorted(item for item in folder.iterdir() if item.is_file())
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()

@@ -272,6 +272,10 @@ class _Run:
             self.engine.parked.clear()
         if self.rounds.starts(step):
             self._select(step)
+            if begins and step > 0 and self.config.selection.leaving == "reset":
+                # What left the choice has been put back: the stage starts from another model than
+                # the one whose gradients were asked.
+                self._begin_stage(step)
         elif begins:
             assert self.selector.draw is not None
             self.selector.train_only(self.selector.draw)

@@ -97,7 +97,11 @@ class Workspace:
 
     def weights_hash(self, model: Model) -> str:
         """Return a hash of the base weights."""
-        return self._keep("hash", model, lambda: weights_hash(self.source(model), self.cache))
+
+        def compute() -> str:
+            return weights_hash(self.source(model), model.revision, self.cache)
+
+        return self._keep("hash", model, compute)
 
     @contextmanager
     def model(self, config: Config, numerics: Numerics) -> Iterator[nn.Module]:
