@@ -66,7 +66,9 @@ class Arm(Section):
 def _lists_are_names(arms: Any) -> Any:
     if not isinstance(arms, list):
         return arms
-    twice = sorted({str(name) for name in arms if arms.count(name) > 1})
+    if not all(isinstance(name, str) for name in arms):
+        raise ValueError("a list of arms holds their names; settings need a mapping")
+    twice = sorted({name for name in arms if arms.count(name) > 1})
     if twice:
         raise ValueError(f"each arm once; {', '.join(twice)} is there several times")
     return {name: {} for name in arms}
@@ -105,6 +107,12 @@ def arm_problem(
         return f"arms: {derived[0]} is made of the trained models of the arm full, which is missing"
     if AVERAGING in arms and not variants.averages:
         return "arms: averaging needs averages: search.variants.averages is 0"
+    if HALF_RESET in arms and not variants.half_reset:
+        return "arms: half_reset needs search.variants.half_reset, which is false"
+    given = {AVERAGING: "averages", HALF_RESET: "half_reset"}
+    for name, key in given.items():
+        if name not in arms and key in variants.model_fields_set and getattr(variants, key):
+            return f"arms: variants.{key} is asked for, and the arm {name} that has them is missing"
     count = len(trained_arms(arms))
     if trials % count:
         return (

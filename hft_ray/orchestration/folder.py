@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config import Config, ConfigError, Problem, Search
 from hft_ray.config.keys import SPACE, settings
 from hft_ray.config.load import parse
 from hft_ray.config.narrowing import widening_problems
@@ -115,6 +115,7 @@ class SweepFolder:
             if (value := now.get(key)) != before.get(key) and not key.startswith((*FREE, SPACE))
         ]
         if earlier.search is not None and config.search is not None:
+            problems += _order_problems(earlier.search, config.search)
             problems += widening_problems(config.search.space, earlier.search.space)
             for key in GROWING:
                 if now[key] < before[key]:
@@ -122,6 +123,19 @@ class SweepFolder:
                     problems.append(Problem(key, problem, now[key]))
         if problems:
             raise ConfigError(problems)
+
+
+def _order_problems(before: Search, now: Search) -> list[Problem]:
+    """Trials are dealt to arms, and values told to the sampler, in the order of FILE."""
+    lists = (
+        ("search.arms", list(before.arms or {}), list(now.arms or {})),
+        ("search.objectives", list(before.objectives), list(now.objectives)),
+    )
+    return [
+        Problem(key, f"had the order {', '.join(old)} when the sweep began; keep it", new)
+        for key, old, new in lists
+        if old != new and sorted(old) == sorted(new)
+    ]
 
 
 def to_yaml(config: Config) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from hft_ray.config import Config
 from hft_ray.orchestration.record import config_of, front_of
 from hft_ray.pareto import Front
-from hft_ray.tracking import SweepRecord, TrialRecord, read_sweep, silence
+from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, silence
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
     config = config_of(record)
     assert config.search is not None
     states = Counter(each.state for each in record.trials)
-    states["planned"] = max(0, config.search.trials - len(record.trials))
+    states["planned"] = max(0, config.search.trials - _configurations(record))
     now = time.time()
     on = record.state == "running"
     return SweepStatus(
@@ -66,6 +66,13 @@ def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
         elapsed=(now if on else record.span.ended or now) - record.span.began,
         eta=_eta(record, config, now),
         silence=silence(record.tags) if on else None,
+    )
+
+
+def _configurations(record: SweepRecord) -> int:
+    """Return how many trials have begun, further seeds left out."""
+    return sum(
+        each.tags.get(names.CONFIGURATION, each.trial) == each.trial for each in record.trials
     )
 
 
@@ -86,6 +93,6 @@ def _eta(record: SweepRecord, config: Config, now: float) -> float | None:
     mean = sum(taken) / len(taken)
     running = [each.span for each in record.trials if each.state == "running"]
     stopped = sum(each.state == "stopped" for each in record.trials)
-    unbegun = max(0, config.search.trials - len(record.trials)) + stopped
+    unbegun = max(0, config.search.trials - _configurations(record)) + stopped
     rest = sum(max(0.0, mean - (now - span.began)) for span in running)
     return (rest + mean * unbegun) / config.cluster.groups

@@ -67,7 +67,8 @@ class Ending:
         """
         assert self._search.plateau is not None
         last, share = self._search.plateau.trials, self._search.plateau.share
-        first = [known for known in ended if known.first]
+        # What failed says nothing of the front.
+        first = [known for known in ended if known.first and known.state != "failed"]
         if len(first) <= last or not self.reference:
             return None
         now, before = self._volume(first), self._volume(first[:-last])

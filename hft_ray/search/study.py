@@ -166,9 +166,9 @@ class Study:
             trial = optuna.Trial(self._study, self._orphans.pop(0)._trial_id)
             known = trial.user_attrs.get("params")
         else:
-            if not self._something_next():
+            if (begun := self._begin()) is None:
                 return None
-            trial, known = self._study.ask(), None
+            trial, known = begun, None
         asked = trial.user_attrs.get("asked", {})
         lane = self._lane(trial.number)
         params = known or lane.suggest(trial, asked)
@@ -179,21 +179,28 @@ class Study:
             self._steps[trial_id(trial.number)] = with_settings(self.config, params).training.steps
         return known_of(frozen)
 
-    def _something_next(self) -> bool:
-        """Say whether there is a trial to ask for; queue it if it is a further seed."""
-        waiting = [trial for trial in self._trials() if trial.state == TrialState.WAITING]
+    def _begin(self) -> optuna.Trial | None:
+        """Begin a trial that is queued, a further seed or a new one; None when none is due."""
         if self._look_at_end():
-            return False
-        if waiting and configuration_of(waiting[0]) != waiting[0].number:
-            # A driver died before it asked for it.
-            return True
+            return None
         exploring = self._left_to_explore() > 0
-        if waiting and exploring:
-            return True
-        further = further_seed(self._begun(), self.search, exploring)
-        if further is not None:
-            self._enqueue_seed(*further)
-        return further is not None or exploring
+        queued = self._queued(exploring)
+        if queued is None:
+            further = further_seed(self._begun(), self.search, exploring)
+            if further is not None:
+                self._enqueue_seed(*further)
+                queued = self._queued(exploring)
+        if queued is None:
+            return self._study.ask() if exploring else None
+        # Optuna would take what was queued first, which is no longer due when nothing is explored.
+        self._study._storage.set_trial_state_values(queued._trial_id, state=TrialState.RUNNING)
+        return optuna.Trial(self._study, queued._trial_id)
+
+    def _queued(self, exploring: bool) -> FrozenTrial | None:
+        """Return the queued trial that is due: a further seed, or while exploring any."""
+        waiting = [trial for trial in self._trials() if trial.state == TrialState.WAITING]
+        seeds = [trial for trial in waiting if configuration_of(trial) != trial.number]
+        return next(iter(seeds or (waiting if exploring else [])), None)
 
     def _look_at_end(self) -> bool:
         """Look whether the budget or the front ends the sweep; say whether nothing may begin."""
@@ -344,8 +351,7 @@ class Study:
                     self._study.tell(number, state=TrialState.FAIL)
                 case _:
                     self._study.tell(number, state=TrialState.PRUNED)
-            if self.search.budget is not None:
-                self._study.set_user_attr(SECONDS, self._ending.seconds)
+            self._study.set_user_attr(SECONDS, self._ending.seconds)
             self._journal.sync()
         return result
 

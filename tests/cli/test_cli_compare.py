@@ -52,7 +52,7 @@ def write_sweep(root, name, gain=0.0, seeds=1, trials=12, **changed):
     )
     file = file_of(name, **changed)
     objectives = file["search"]["objectives"]
-    tracker.open_sweep(name, yaml.safe_dump(file), {}, {})
+    tracker.open_sweep(name, yaml.safe_dump(file, sort_keys=False), {}, {})
     tracker.describe_front(objectives, {k: WORST[k] for k in objectives}, {"task/score": 0.1})
     rng = np.random.default_rng(len(name))
     for number in range(trials):

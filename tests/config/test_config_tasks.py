@@ -48,6 +48,19 @@ def problems(text):
         ),
         ("method: continual\ntasks: {benchmark: trace}", "tasks.folder: is required"),
         (
+            f"method: {{kind: multitask, replay: {{old: 0.5}}}}\ntasks: [{TASK}]",
+            "method.replay: is read by method continual alone",
+        ),
+        (
+            f"method: continual\ntasks: [{TASK[:-1]}, weight: 3}}]",
+            "tasks.0.weight: is for the method multitask",
+        ),
+        (
+            f"method: continual\ntasks: [{{name: a, data: {{train: b, format: preference}}, "
+            f"evaluation: [{ASKED}]}}]",
+            "tasks.0.data.format: is for the method dpo",
+        ),
+        (
             "method: continual\ntasks: [{name: a, data: b, "
             "evaluation: [{name: u, kind: generation, data: c, metrics: x}]}]",
             "tasks.0.evaluation.0.metrics: unknown key; did you mean 'metric'?",

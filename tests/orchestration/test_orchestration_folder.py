@@ -114,3 +114,16 @@ def test_a_damaged_file_is_a_problem_not_a_crash(folder):
     folder.config.write_text("name: [", encoding="utf-8")
     with pytest.raises(ConfigError, match="not valid YAML"):
         folder.check(make_config(), fresh=False)
+
+
+DEALT = [{"full": {}, "hft": {}}, {"hft": {}, "full": {}}]
+
+
+def test_the_order_of_arms_is_kept(tmp_path):
+    folder = SweepFolder(tmp_path, "s")
+    space = {"training.learning_rate": [1e-4, 1e-3]}
+    one, other = ({"search__space": space, "search__arms": arms} for arms in DEALT)
+    folder.claim(make_config(**one))
+    (problem,) = refused(folder, make_config(**other))
+    assert problem.path == "search.arms"
+    assert "full, hft" in problem.message

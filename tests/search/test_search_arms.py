@@ -98,6 +98,14 @@ def test_every_sampler_searches_each_arm_alone(tmp_path, sampler):
         assert {n for n in range(48) if n not in lane.hidden} == set(range(place, 48, 4))
 
 
+def test_generations_of_one_arm_are_not_those_of_another(tmp_path):
+    study = study_of(tmp_path, arms={"full": {}, "hft": {}}, sampler="nsga2", trials=60)
+    drain(study)
+    storage, place = study._study._storage, study._study._study_id
+    kept = [key for key in storage.get_study_system_attrs(place) if "parent" in key]
+    assert {key.split("parent:")[1].split("/")[0] for key in kept} == {"full", "hft"}
+
+
 def test_a_restart_deals_on_as_if_nothing_had_happened(tmp_path):
     whole = [each["arm"] for each in drain(study_of(tmp_path))]
     (tmp_path / "again").mkdir()

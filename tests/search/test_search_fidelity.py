@@ -180,7 +180,7 @@ def test_the_sampler_sees_stopped_trials_and_the_study_does_not_change(tmp_path)
     study = make_study(tmp_path)
     fill(study)
     known, _ = stop_one(study)
-    sampler = study._study.sampler
+    sampler = study._study.sampler._of(0)
     study.next_trial()
     number = int(known.trial[1:])
     seen = {trial.number: trial for trial in sampler._view._get_trials(deepcopy=False)}

@@ -383,3 +383,18 @@ def test_one_objective_is_enough(tmp_path):
     assert [trial.value for trial in optuna_trials(tmp_path)] == pytest.approx(
         [p.params["selection.ratio"] for p in study.trials()]
     )
+
+
+def test_what_was_asked_for_beyond_the_trials_does_not_keep_seeds_from_beginning(tmp_path):
+    first = [{"training.learning_rate": rate} for rate in (1e-3, 2e-3, 3e-3, 4e-3, 5e-3)]
+    config = make_config(trials=3, seeds=2, first=first)
+    study = Study(config, tmp_path / "search.jsonl")
+    found = []
+    while (known := study.next_trial()) is not None:
+        rate = known.params["training.learning_rate"]
+        values = {"task/score": rate, "forgetting/mean": rate}
+        study.tell(known.trial, {"state": "complete", "step": 3, "values": values})
+        found.append(study.configuration(known.trial))
+    # Three configurations, and each of those has its second seed once.
+    assert len(set(found)) == 3
+    assert sorted(found) == sorted([*set(found), *set(found)])

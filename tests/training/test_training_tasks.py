@@ -151,11 +151,12 @@ def test_the_matrix_can_be_read_from_tracking(runs, task_file, tmp_path):
     folder.path.mkdir(parents=True)
     recorder = Recorder(config, folder, {})
     recorder.open(outcome["base"], dict.fromkeys(objectives, -9.0), [])
-    recorder.take({"event": "submitted", "trial": "t0", "settings": {"selection.seed": 0}})
+    of = {"trial": "t0", "configuration": "t0"}
+    recorder.take({"event": "submitted", "settings": {"selection.seed": 0}, **of})
     for step, metrics in told:
-        recorder.take({"event": "report", "trial": "t0", "step": step, "metrics": metrics})
+        recorder.take({"event": "report", "step": step, "metrics": metrics, **of})
     end = {key: outcome[key] for key in ("state", "selection", "steps", "continual")}
-    recorder.take({"event": "finished", "trial": "t0", **end})
+    recorder.take({"event": "finished", **of, **end})
     recorder.close("complete")
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
