@@ -176,6 +176,7 @@ def check_sweep(uri, name):
         "params": {"selection.ratio": 0.5},
         "values": {"task/score": 0.2, "forgetting/mean": 0.25},
         "errors": {"task/score": 0.01},
+        "configuration": None,
     }
     assert math.isnan(points[1].values["task/score"])
 
