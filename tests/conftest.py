@@ -14,6 +14,20 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("hft-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hft-ray")
 
+SHARED = {
+    **dict.fromkeys(("one_rank", "two_ranks", "runs", "lives"), "runs"),
+    **{name: name for name in ("engines", "own_runs", "pairs")},
+}
+"""What takes long to make and serves several files: fixture -> group of the tests with it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests in one worker that share what takes long to make, and whole files otherwise."""
+    for item in items:
+        shared = [SHARED[name] for name in item.fixturenames if name in SHARED]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.name))
+
+
 WORDS = (
     "the capital of France is Paris and Rome lies in Italy while gold has symbol Au "
     "rivers run down to seas that no ship could ever sail in winter or in summer"
