@@ -21,6 +21,7 @@ SHARED = {
 """What takes long to make and serves several files: fixture -> group of the tests with it."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests in one worker that share what takes long to make, and whole files otherwise."""
     for item in items:
