@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -14,19 +14,24 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("hft-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hft-ray")
 
-SHARED = {
-    **dict.fromkeys(("one_rank", "two_ranks", "runs", "lives"), "runs"),
-    **{name: name for name in ("engines", "own_runs", "pairs")},
-}
-"""What takes long to make and serves several files: fixture -> group of the tests with it."""
+
+ENGINES = ("test_training_leaks", "test_training_memory", "test_training_state")
+"""Files of tests/training that share engines; the others share runs."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests in one worker that share what takes long to make, and whole files otherwise."""
-    for item in items:
-        shared = [SHARED[name] for name in item.fixturenames if name in SHARED]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out whole files, and folders whose files share what takes long to make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = PurePosixPath(nodeid.split("::")[0])
+            if path.parent.name == "training":
+                return "engines" if path.stem in ENGINES else "runs"
+            return str(path.parent if path.parent.name in ("integrations", "weights") else path)
+
+    return Scheduling(config, log)
 
 
 WORDS = (
