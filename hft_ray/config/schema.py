@@ -48,6 +48,9 @@ class Cluster(Section):
 
     groups: PositiveInt = 1
     """Worker groups: trials that run at the same time."""
+    min_groups: PositiveInt | None = None
+    """Groups that must fit when the sweep begins; the others start whenever nodes join that have
+    room for them, and trials of nodes that leave go to those that are left. Default: all."""
     workers: PositiveInt = 1
     """Workers (ranks) of one group."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
@@ -56,6 +59,19 @@ class Cluster(Section):
     """CPU cores of one worker, and its number of threads."""
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial whose worker died is started again."""
+    placement: Literal["pack", "spread"] = "pack"
+    """A group's workers: on as few nodes as can be, or on as many."""
+
+    @model_validator(mode="after")
+    def _least_and_most(self) -> Cluster:
+        if self.min_groups is not None and self.min_groups > self.groups:
+            raise ValueError(f"min_groups {self.min_groups} is more than groups {self.groups}")
+        return self
+
+    @property
+    def needed_groups(self) -> int:
+        """Groups without which a sweep does not begin."""
+        return self.groups if self.min_groups is None else self.min_groups
 
 
 class Tracking(Section):

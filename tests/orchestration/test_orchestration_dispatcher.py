@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hft_ray.orchestration.dispatcher import DispatcherActor
+from hft_ray.orchestration.dispatcher import DispatcherActor, Nodes
 
 
 def run(main):
@@ -15,7 +15,7 @@ def run(main):
 
 
 async def joined():
-    dispatcher = DispatcherActor(groups=1, retries=0, living=lambda: {"node"})
+    dispatcher = DispatcherActor(groups=1, retries=0, nodes=lambda: Nodes(frozenset({"node"})))
     await dispatcher.join(0, "life", 1, "node")
     return dispatcher
 

@@ -1,0 +1,76 @@
+"""A cluster of three nodes that loses one and gets another, while trials meet faults."""
+
+from __future__ import annotations
+
+import pytest
+from fault_sweeps import EVERY, STEPS, FaultSweep, injected
+from ray_nodes import RayNodes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+
+FAULTS = [
+    {"what": "memory", "trial": "t0001", "moment": "step", "step": 2},
+    {"what": "kill", "trial": "t0002", "moment": "checkpoint", "step": 7},
+    {"what": "hold", "trial": "t0003", "moment": "step", "step": 6},
+    {"what": "hold", "trial": "t0004", "moment": "step", "step": 6},
+]
+
+
+@pytest.fixture(scope="module")
+def swept(tiny_file, tmp_path_factory):
+    """A sweep on two groups by ``ray job submit``: of the nodes that train the last is lost."""
+    folder = tmp_path_factory.mktemp("nodes")
+    nodes = RayNodes(folder, injected(folder / "plans"))
+    try:
+        nodes.add(3)
+        nodes.add(4)
+        sweep = FaultSweep(nodes, tiny_file, "nodes", 4, FAULTS, groups=2, retries=1)
+        nodes.submit("sweep", *sweep.tune)
+        nodes.wait_for_line("sweep", "t0003 started", seconds=600)
+        nodes.wait_for_line("sweep", "t0004 started")
+        controlling = nodes.controlling()
+        nodes.kill("127.0.0.4")
+        nodes.wait_for_line("sweep", "will be started again: a node was lost")
+        nodes.add(5)
+        (sweep.plans / "go").touch()
+        yield nodes, sweep, controlling, nodes.wait_for_job("sweep", seconds=900)
+    finally:
+        nodes.close()
+
+
+def test_the_sweep_ends_with_the_planned_trials(swept):
+    nodes, sweep, _, job = swept
+    assert job["status"] == "SUCCEEDED", nodes.job_log("sweep")
+    runs = sweep.check_books({"t0001": "failed"})
+    assert runs.trials["t0001"].data.tags["hft_ray.fault"] == "out_of_memory"
+
+
+def test_what_controls_the_sweep_is_on_the_node_of_its_driver(swept):
+    _, _, controlling, _ = swept
+    assert set(controlling) == {"DispatcherActor", "ThinTrial", "TrainController"}
+    assert set(controlling.values()) == {"127.0.0.2"}
+
+
+def test_only_what_may_end_otherwise_is_tried_again(swept):
+    _, sweep, _, _ = swept
+    retried = sweep.retried()
+    (lost,) = retried.keys() - {"t0002"}
+    assert lost in ("t0003", "t0004")
+    assert retried == {"t0002": ["worker_crash"], lost: ["node_lost"]}
+
+
+def test_a_lost_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept):
+    _, sweep, _, _ = swept
+    made = sweep.steps()
+    for trial in ("t0000", "t0002", "t0003", "t0004"):
+        times = [made[trial, step] for step in range(STEPS)]
+        assert min(times) == 1
+        assert sum(times) - STEPS <= EVERY
+    # Killed while it wrote the second checkpoint: the first was whole.
+    assert [made["t0002", step] for step in range(STEPS)] == [1] * EVERY + [2] * EVERY + [1] * EVERY
+    assert max(step for trial, step in made if trial == "t0001") == 1
+
+
+def test_nothing_is_left_behind(swept):
+    nodes, *_ = swept
+    nodes.wait_until_clean()
