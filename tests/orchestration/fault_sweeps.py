@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,10 +82,10 @@ class FaultSweep:
 
     def members(self) -> set[str]:
         """The trials on the front."""
-        path = self.root / "sweeps" / self.name / "front" / "front.json"
-        return {
-            each["trial"] for each in json.loads(path.read_text())["points"] if each["on_front"]
-        }
+        return {each["trial"] for each in self._points() if each["on_front"]}
+
+    def _points(self) -> list[dict[str, Any]]:
+        return list(read_front(self.root, self.name)["points"])
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind, started or retried, by the log of all drivers."""
@@ -102,9 +103,35 @@ class FaultSweep:
 
     def steps(self) -> Counter[tuple[str, int]]:
         """(trial, step) -> how often rank 0 made it."""
-        lines = (self.plans / f"{self.name}.steps").read_text().splitlines()
+        made_steps = self.plans / f"{self.name}.steps"
+        lines = made_steps.read_text().splitlines() if made_steps.exists() else []
         made = [line.split() for line in lines]
         return Counter((trial, int(step)) for trial, step, rank in made if rank == "0")
+
+    def total(self) -> int:
+        """How many steps rank 0 has made, repeated ones included."""
+        return self.steps().total()
+
+    def wait_for_steps(self, number: int, seconds: float = 600) -> None:
+        """Wait until so many steps have been made, or the last of the sweep."""
+        end = time.monotonic() + seconds
+        last = (self.names[-1], STEPS - 1)
+        while self.total() < number and last not in self.steps():
+            assert time.monotonic() < end, f"only {self.total()} of {number} steps"
+            time.sleep(0.02)
+
+    def wait_until_met(self, *numbers: int, seconds: float = 1200) -> None:
+        """Wait until the faults of these numbers have begun to happen."""
+        end = time.monotonic() + seconds
+        while not all((self.plans / f"{self.name}-{number}-0").exists() for number in numbers):
+            assert time.monotonic() < end, f"of {numbers} only {sorted(self.plans.iterdir())}"
+            time.sleep(0.1)
+
+    def check_none_running(self) -> None:
+        """Check that tracking knows of no run that is under way."""
+        if (self.root / "mlflow.db").exists() and self.total():
+            runs = Runs(self.root, self.name)
+            assert "RUNNING" not in {runs.parent.info.status, *runs.statuses().values()}
 
     def check_books(self, states: dict[str, str]) -> Runs:
         """Check that the planned trials are there, each once, and that none is left running."""

@@ -53,7 +53,6 @@ class RayNodes:
             "RAY_JOB_STOP_WAIT_TIME_S": "30",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_health_check_period_ms": "1000",
-            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
             **(environment or {}),
         }
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
@@ -118,6 +117,25 @@ class RayNodes:
         for each in _with_children(process.pid):
             each.kill()
         process.wait()
+
+    def take_away(self, address: str, seconds: int) -> None:
+        """Have a node told that it will be taken away, and then vanish."""
+        nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
+        (node,) = (n["node_id"] for n in nodes if (n["node_ip"], n["state"]) == (address, "ALIVE"))
+        self._run(
+            *("drain-node", "--address", self.address, "--node-id", node),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "wanted elsewhere"),
+            *("--deadline-remaining-seconds", str(seconds)),
+        )
+        time.sleep(seconds)
+        self.kill(address)
+
+    def kill_driver(self) -> None:
+        """Kill the one process that runs ``hft-ray``."""
+        each = [process for node in self.nodes.values() for process in _with_children(node.pid)]
+        drivers = [each for each in each if "bin/hft-ray tune" in _title(each).partition(" ")[2]]
+        assert len(drivers) == 1, drivers
+        drivers[0].kill()
 
     def workers(self, address: str | None = None) -> list[psutil.Process]:
         """The processes that train, on one node or on all."""
@@ -198,10 +216,10 @@ class RayNodes:
             time.sleep(0.5)
         return known
 
-    def wait_for_line(self, job: str, text: str, seconds: float = 300) -> None:
-        """Wait until a job has printed ``text``."""
+    def wait_for_line(self, job: str, text: str, times: int = 1, seconds: float = 300) -> None:
+        """Wait until a job has printed ``text`` so many times."""
         end = time.monotonic() + seconds
-        while text not in (log := self.job_log(job)):
+        while (log := self.job_log(job)).count(text) < times:
             status = self.job(job)["status"]
             assert status in ("PENDING", "RUNNING"), f"{job} is {status}:\n{log}"
             assert time.monotonic() < end, f"{job} does not say {text!r}:\n{log}"

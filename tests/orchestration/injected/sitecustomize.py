@@ -8,7 +8,7 @@ these moments:
 - ``checkpoint``: when a file of a checkpoint is half written
 - ``front``: when the front is about to be logged, in the driver; ``report``: while it is written
 
-``hold`` waits there until the file ``go`` is made, in which time the test does something.
+``hold`` waits there until the file ``until`` is made, in which time the test does something.
 Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank.
 """
 
@@ -81,7 +81,7 @@ def happen(fault):
         case "away":
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         case "hold":
-            while not (FOLDER / "go").exists():
+            while not (FOLDER / fault["until"]).exists():
                 time.sleep(0.1)
 
 
