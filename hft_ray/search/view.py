@@ -86,9 +86,10 @@ class View:
     """A study as it is at one moment, but for some trials.
 
     Those that were stopped are complete, with estimated values; a configuration with several seeds
-    is its first trial, with their mean; one without the memory it needs is infeasible. Those that lie outside the space are hidden: Optuna stores
-    only some of their parameters, and a sampler that models what all trials have in common would
-    lose the others for good. All others were drawn from the space as it is now.
+    is its first trial, with their mean; one without the memory it needs is infeasible. Those that
+    lie outside the space are hidden: Optuna stores only some of their parameters, and a sampler
+    that models what all trials have in common would lose the others for good. All others were drawn
+    from the space as it is now.
 
     Args:
         study: The study; all else is its own.

@@ -25,8 +25,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 HEAD = "127.0.0.2"
 """Not 127.0.0.1, for which Ray looks for an address that other machines could reach."""
-OURS = ("TrainWorker", "ThinTrial", "DispatcherActor", "TrainController", "hft-ray", "hft_ray")
+CONTROLLING = ("DispatcherActor", "TrainController", "ResourceTrainable")
+"""Classes of the actors that train nothing; the last is what Tune makes of a trial."""
+OURS = ("TrainWorker", "hft-ray tune", *CONTROLLING)
 """Parts of the command lines of a sweep's processes; a cluster's idle workers are Ray's own."""
+RAYS = ("JobSupervisor", "_AutoscalingCoordinatorActor")
+"""Actors that Ray keeps."""
 
 
 class RayNodes:
@@ -170,11 +174,11 @@ class RayNodes:
         """Class of each living actor that trains nothing -> address of its node."""
         nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
         addresses = {each["node_id"]: each["node_ip"] for each in nodes}
-        kinds = OURS[1:4]
         return {
-            each["class_name"]: addresses[each["node_id"]]
+            kind: addresses[each["node_id"]]
             for each in self.living("actors")
-            if each["class_name"] in kinds
+            for kind in CONTROLLING
+            if kind in each["class_name"]
         }
 
     def wait_until_clean(self, seconds: float = 120) -> None:
@@ -182,8 +186,8 @@ class RayNodes:
         end = time.monotonic() + seconds
         while left := [
             *self.of_sweeps(),
-            *(each["class_name"] for each in self.living("actors")),
-            *(each["name"] for each in self.living("placement_groups")),
+            *({each["class_name"] for each in self.living("actors")} - {*RAYS}),
+            *(each["placement_group_id"] for each in self.living("placement_groups")),
         ]:
             assert time.monotonic() < end, left
             time.sleep(0.5)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 from fault_sweeps import EVERY, STEPS, FaultSweep, injected
-from ray_nodes import RayNodes
+from ray_nodes import CONTROLLING, RayNodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 FAULTS = [
     {"what": "memory", "trial": "t0001", "moment": "step", "step": 2},
     {"what": "kill", "trial": "t0002", "moment": "checkpoint", "step": 7},
-    {"what": "hold", "trial": "t0003", "moment": "step", "step": 6},
-    {"what": "hold", "trial": "t0004", "moment": "step", "step": 6},
+    {"what": "hold", "trial": "t0003", "moment": "step", "step": 6, "until": "lost"},
+    {"what": "hold", "trial": "t0004", "moment": "step", "step": 6, "until": "lost"},
 ]
 
 
@@ -32,7 +32,7 @@ def swept(tiny_file, tmp_path_factory):
         nodes.kill("127.0.0.4")
         nodes.wait_for_line("sweep", "will be started again: a node was lost")
         nodes.add(5)
-        (sweep.plans / "go").touch()
+        (sweep.plans / "lost").touch()
         yield nodes, sweep, controlling, nodes.wait_for_job("sweep", seconds=900)
     finally:
         nodes.close()
@@ -47,7 +47,7 @@ def test_the_sweep_ends_with_the_planned_trials(swept):
 
 def test_what_controls_the_sweep_is_on_the_node_of_its_driver(swept):
     _, _, controlling, _ = swept
-    assert set(controlling) == {"DispatcherActor", "ThinTrial", "TrainController"}
+    assert set(controlling) == set(CONTROLLING)
     assert set(controlling.values()) == {"127.0.0.2"}
 
 
