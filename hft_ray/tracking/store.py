@@ -119,9 +119,10 @@ class Store:
     def _find_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            return str(
-                self._client.create_experiment(self._experiment, artifact_location=self._artifacts)
+            created = self._client.create_experiment(
+                self._experiment, artifact_location=self._artifacts, tags=names.EXPERIMENT_TAGS
             )
+            return str(created)
         if found.lifecycle_stage != "active":
             raise UnavailableError(
                 f"experiment {self._experiment!r} was deleted; restore it with "

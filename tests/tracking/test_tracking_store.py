@@ -166,6 +166,8 @@ def check_sweep(uri, name):
     assert (run.info.run_name, run.info.status) == ("t0", "FINISHED")
     assert client.get_run(second.run_id).info.status == "FAILED"
     assert client.get_run(record.run_id).info.run_name == name
+    experiment = client.get_experiment_by_name("experiment")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     points = points_from_tracking(record, {"selection.ratio"})
     assert asdict(points[0]) == {
         "trial": "t0",
