@@ -112,7 +112,7 @@ class FaultSweep:
         """How many steps rank 0 has made, repeated ones included."""
         return self.steps().total()
 
-    def wait_for_steps(self, number: int, seconds: float = 600) -> None:
+    def wait_for_steps(self, number: int, seconds: float = 1800) -> None:
         """Wait until so many steps have been made, or the last of the sweep."""
         end = time.monotonic() + seconds
         last = (self.names[-1], STEPS - 1)
@@ -120,7 +120,7 @@ class FaultSweep:
             assert time.monotonic() < end, f"only {self.total()} of {number} steps"
             time.sleep(0.02)
 
-    def wait_until_met(self, *numbers: int, seconds: float = 1200) -> None:
+    def wait_until_met(self, *numbers: int, seconds: float = 1800) -> None:
         """Wait until the faults of these numbers have begun to happen."""
         end = time.monotonic() + seconds
         while not all((self.plans / f"{self.name}-{number}-0").exists() for number in numbers):

@@ -6,6 +6,7 @@ a fixed port, and every node, job and driver needs the cluster's token.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -108,7 +109,7 @@ class RayNodes:
     def _log(self, address: str) -> str:
         return (self.folder / f"node-{address}.log").read_text(errors="replace")
 
-    def _wait_for(self, there: Any, what: str, seconds: float = 180) -> None:
+    def _wait_for(self, there: Any, what: str, seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not there():
             logs = "\n".join(self._log(address) for address in self.nodes)
@@ -119,7 +120,8 @@ class RayNodes:
         """Have a node vanish as a spot instance does: all of its processes at once."""
         process = self.nodes.pop(address)
         for each in _with_children(process.pid):
-            each.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
 
     def take_away(self, address: str, seconds: int) -> None:
@@ -146,6 +148,11 @@ class RayNodes:
         nodes = [self.nodes[address]] if address else self.nodes.values()
         each = [process for node in nodes for process in _with_children(node.pid)]
         return [process for process in each if "TrainWorker" in _title(process)]
+
+    def mapped(self, address: str) -> set[Path]:
+        """Files of the cache that the workers of a node have mapped into their memory."""
+        maps = [each.path for worker in self.workers(address) for each in worker.memory_maps()]
+        return {Path(path) for path in maps if path.startswith(str(self.root / "cache"))}
 
     def of_sweeps(self) -> list[str]:
         """Command lines of the sweeps' processes that are there."""
@@ -181,7 +188,7 @@ class RayNodes:
             if kind in each["class_name"]
         }
 
-    def wait_until_clean(self, seconds: float = 120) -> None:
+    def wait_until_clean(self, seconds: float = 300) -> None:
         """Wait until no sweep has anything left on the cluster."""
         end = time.monotonic() + seconds
         while left := [
@@ -211,7 +218,7 @@ class RayNodes:
         """Ask a job to stop, as ``ray job stop`` does."""
         self._run("job", "stop", "--address", self.url, "--no-wait", job)
 
-    def wait_for_job(self, job: str, seconds: float = 400) -> dict[str, Any]:
+    def wait_for_job(self, job: str, seconds: float = 1800) -> dict[str, Any]:
         """Wait for a job's end; return what Ray knows of it."""
         ended = ("SUCCEEDED", "FAILED", "STOPPED")
         end = time.monotonic() + seconds
@@ -220,7 +227,7 @@ class RayNodes:
             time.sleep(0.5)
         return known
 
-    def wait_for_line(self, job: str, text: str, times: int = 1, seconds: float = 300) -> None:
+    def wait_for_line(self, job: str, text: str, times: int = 1, seconds: float = 1800) -> None:
         """Wait until a job has printed ``text`` so many times."""
         end = time.monotonic() + seconds
         while (log := self.job_log(job)).count(text) < times:
@@ -236,7 +243,7 @@ class RayNodes:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -6,7 +6,7 @@ import pytest
 from fault_sweeps import EVERY, STEPS, FaultSweep, injected
 from ray_nodes import CONTROLLING, RayNodes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 FAULTS = [
     {"what": "memory", "trial": "t0001", "moment": "step", "step": 2},
@@ -26,14 +26,16 @@ def swept(tiny_file, tmp_path_factory):
         nodes.add(4)
         sweep = FaultSweep(nodes, tiny_file, "nodes", 4, FAULTS, groups=2, retries=1)
         nodes.submit("sweep", *sweep.tune)
-        nodes.wait_for_line("sweep", "t0003 started", seconds=600)
+        nodes.wait_for_line("sweep", "t0003 started")
         nodes.wait_for_line("sweep", "t0004 started")
+        sweep.wait_until_met(2, 3)
         controlling = nodes.controlling()
+        mapped = [nodes.mapped(address) for address in ("127.0.0.3", "127.0.0.4")]
         nodes.kill("127.0.0.4")
         nodes.wait_for_line("sweep", "will be started again: a node was lost")
         nodes.add(5)
         (sweep.plans / "lost").touch()
-        yield nodes, sweep, controlling, nodes.wait_for_job("sweep", seconds=900)
+        yield nodes, sweep, (controlling, mapped), nodes.wait_for_job("sweep")
     finally:
         nodes.close()
 
@@ -46,9 +48,18 @@ def test_the_sweep_ends_with_the_planned_trials(swept):
 
 
 def test_what_controls_the_sweep_is_on_the_node_of_its_driver(swept):
-    _, _, controlling, _ = swept
+    _, _, (controlling, _), _ = swept
     assert set(controlling) == set(CONTROLLING)
     assert set(controlling.values()) == {"127.0.0.2"}
+
+
+def test_the_nodes_share_one_encoding_of_the_data(swept):
+    nodes, sweep, (_, (one, other)), _ = swept
+    # The driver and four lives of workers on three nodes have used it.
+    assert len((sweep.plans / "encoded").read_text().splitlines()) == 1
+    assert len(list((nodes.root / "cache" / "data").glob("*/counts.json"))) == 1
+    assert one == other
+    assert {path.name for path in one} >= {"input_ids.npy", "labels.npy"}
 
 
 def test_only_what_may_end_otherwise_is_tried_again(swept):

@@ -49,6 +49,15 @@ def nodes(tmp_path_factory):
         cluster.close()
 
 
+@pytest.fixture(scope="module")
+def free(nodes, tiny_file):
+    """The sweep as it is when nothing goes wrong."""
+    sweep = FaultSweep(nodes, tiny_file, "free", 12, groups=2)
+    assert run(nodes, sweep) == 1
+    assert set(sweep.steps().values()) == {1}
+    return sweep
+
+
 def run(nodes, sweep):
     """Run a sweep to its end, its driver started again whenever it is killed; return the starts."""
     for start in range(1, 100):
@@ -60,9 +69,7 @@ def run(nodes, sweep):
     raise AssertionError
 
 
-def test_every_fault_of_a_trial_a_node_and_the_driver(nodes, tiny_file):
-    free = FaultSweep(nodes, tiny_file, "free", 12, groups=2)
-    assert run(nodes, free) == 1
+def test_every_fault_of_a_trial_a_node_and_the_driver(nodes, free, tiny_file):
     sweep = FaultSweep(nodes, tiny_file, "faults", 12, ALONE, groups=2)
     nodes.submit("faults-1", *sweep.tune)
     assert nodes.wait_for_job("faults-1", seconds=1800)["status"] == "FAILED"
@@ -113,9 +120,7 @@ def test_every_fault_of_one_rank_of_two(nodes, tiny_file):
     nodes.wait_until_clean()
 
 
-def test_twenty_kills_of_the_driver(nodes, tiny_file):
-    free = FaultSweep(nodes, tiny_file, "free1", 12)
-    assert run(nodes, free) == 1
+def test_twenty_kills_of_the_driver(nodes, free, tiny_file):
     sweep = FaultSweep(nodes, tiny_file, "killed", 12)
     rng, kills = random.Random(1), 20
     for number in range(kills):
@@ -133,9 +138,7 @@ def test_twenty_kills_of_the_driver(nodes, tiny_file):
     nodes.wait_until_clean()
 
 
-def test_ten_stops_of_the_job(nodes, tiny_file):
-    free = FaultSweep(nodes, tiny_file, "free3", 12, groups=2)
-    assert run(nodes, free) == 1
+def test_ten_stops_of_the_job(nodes, free, tiny_file):
     sweep = FaultSweep(nodes, tiny_file, "stopped", 12, groups=2)
     rng, stops = random.Random(2), 10
     nodes.wait_until_clean()

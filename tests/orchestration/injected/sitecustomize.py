@@ -9,7 +9,8 @@ these moments:
 - ``front``: when the front is about to be logged, in the driver; ``report``: while it is written
 
 ``hold`` waits there until the file ``until`` is made, in which time the test does something.
-Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank.
+Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank; every
+encoding of a training set is one of ``encoded``.
 """
 
 from __future__ import annotations
@@ -138,6 +139,17 @@ def wrap_checkpoint(module):
     module._write_shard = write_shard
 
 
+def wrap_cache(module):
+    make = module._make
+
+    def making(*arguments):
+        with (FOLDER / "encoded").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return make(*arguments)
+
+    module._make = making
+
+
 def wrap_record(module):
     log_front, write_report = module.Recorder.log_front, module.Recorder.write_report
     write_front = module.write_front
@@ -165,6 +177,7 @@ WRAPPED = {
     "hft_ray.training.run": wrap_run,
     "hft_ray.training.checkpoint": wrap_checkpoint,
     "hft_ray.orchestration.record": wrap_record,
+    "hft_ray.data.cache": wrap_cache,
 }
 
 
