@@ -21,6 +21,7 @@ from hft_ray.config.secrets import NOT_HERE, holds_secret
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
 from hft_ray.config.stages import StageEntry, short_stages
+from hft_ray.config.storage import checked_mirror
 from hft_ray.config.tasks import Task
 from hft_ray.config.trace import Trace
 from hft_ray.config.training import Training
@@ -61,6 +62,9 @@ class Cluster(Section):
     """How often a trial whose worker died is started again."""
     placement: Literal["pack", "spread"] = "pack"
     """A group's workers: on as few nodes as can be, or on as many."""
+    mirror: str | None = None
+    """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
+    s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
 
     @model_validator(mode="after")
     def _least_and_most(self) -> Cluster:
@@ -72,6 +76,11 @@ class Cluster(Section):
     def needed_groups(self) -> int:
         """Groups without which a sweep does not begin."""
         return self.groups if self.min_groups is None else self.min_groups
+
+    @field_validator("mirror")
+    @classmethod
+    def _some_place(cls, uri: str | None) -> str | None:
+        return None if uri is None else checked_mirror(uri)
 
 
 class Tracking(Section):
