@@ -138,7 +138,8 @@ class SweepDriver:
             self.process.kill()
             self.process.wait()
         for process in _of_root(self.root):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.errors.close()
 
 
