@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from servers import ObjectStore
 from sweep_driver import read_front
 from sweep_runs import Runs, command
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -29,7 +28,6 @@ from variants_sweep import (
 
 from hft_ray.config.load import load
 from hft_ray.evaluation import Suite, metric_values
-from hft_ray.mirror import Mirror
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import size_of
 
@@ -331,22 +329,3 @@ def test_damaged_weights_are_refused(sweep, copied, monkeypatch, capsys):
 def test_front_json_names_the_objectives_and_the_reference(sweep):
     assert sweep.front["objectives"] == OBJECTIVES
     assert sweep.front["reference_point"] == {"task/score": -6.0, "forgetting/mean": 0.5}
-
-
-def test_an_export_to_s3_is_the_one_to_a_folder(sweep, run_command, tmp_path, monkeypatch):
-    server = ObjectStore()
-    try:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        words = ("export", NAME, "--select", "knee", "--out")
-        for out in (tmp_path / "knee", "s3://hft/exports/knee"):
-            code, _, error = run_command(*words, out)
-            assert code == 0, error
-        Mirror("s3://hft/exports").get("knee", tmp_path / "back")
-        assert digests(tmp_path / "back") == digests(tmp_path / "knee")
-        code, _, error = run_command(*words, "s3://hft/exports/knee")
-        assert (code, "exists already" in error) == (2, True)
-        code, _, error = run_command(*words, "s3://hft")
-        assert (code, "must name a prefix" in error) == (2, True)
-    finally:
-        server.close()
