@@ -11,6 +11,7 @@ from hft_ray import mirror
 from hft_ray.config import ConfigError
 from hft_ray.config.storage import checked_mirror, storage_root
 from hft_ray.mirror import LIST, Mirror, MirrorError
+from hft_ray.orchestration.export import export_to_store
 
 FILES = {"a.safetensors": b"\x00\x01" * 3_000_000, "manifest.json": b"{}"}
 
@@ -142,6 +143,20 @@ def test_places_that_are_taken(uri):
 def test_places_that_are_refused(uri):
     with pytest.raises(ValueError, match="must be s3://BUCKET/PREFIX or an absolute path"):
         checked_mirror(uri)
+
+
+def test_an_export_to_a_store_is_refused_before_anything_is_read(environment, folder, tmp_path):
+    Mirror("s3://hft/exports").put(folder, "there")
+    for out, said in (
+        ("s3://hft", "must name a prefix within the bucket"),
+        ("s3://hft/a b", "must be s3://BUCKET/PREFIX"),
+        ("s3://hft/exports/there", "exists already"),
+        ("s3://nobody/x", "no sweep of this name|nobody"),
+        ("s3://hft/exports/new", "no sweep of this name"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            export_to_store(tmp_path / "home", "s", "knee", out, delta=False)
+    assert not (tmp_path / "home").exists()
 
 
 def test_an_object_store_is_no_storage_root(monkeypatch):

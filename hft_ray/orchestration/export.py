@@ -66,7 +66,8 @@ def export_to_store(
     try:
         if Mirror(out).names():
             raise ConfigError(Problem("--out", "exists already; name a new one", out))
-        with tempfile.TemporaryDirectory(dir=root) as folder:
+        # A model is large: it belongs on the disk that has the others.
+        with tempfile.TemporaryDirectory(dir=root if root.is_dir() else None) as folder:
             point = export_point(root, name, select, Path(folder) / last, delta, uri)
             Mirror(place).put(Path(folder) / last, last)
     except MirrorError as error:
