@@ -144,12 +144,14 @@ def _share(corner: tuple[Config, dict[str, Any]]) -> float:
     return corner[1]["fractions"]["model_parameters"]
 
 
-def _memory_settings(config: Config) -> Iterator[Config]:
-    """Yield FILE with every combination of the searched settings that memory hangs on."""
+def _memory_settings(config: Config) -> list[Config]:
+    """Return FILE with every combination of the searched settings that memory hangs on."""
     keys = [key for key in MEMORY if config.search and key in config.search.space]
+    found = []
     for values in itertools.product(*(searched_values(config, key) for key in keys)):
         with contextlib.suppress(ValidationError):  # what does not fit together is never tried
-            yield with_settings(config, dict(zip(keys, values, strict=True)))
+            found.append(with_settings(config, dict(zip(keys, values, strict=True))))
+    return found or [config]
 
 
 def _total(memory: MemoryPerWorker) -> int:
