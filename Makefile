@@ -7,6 +7,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Two workers, each with whole files: what the tests of a file share is made once.
+SIDE_BY_SIDE := --numprocesses 2
 # What `make constraints` keeps: another build of torch is another choice than a newer library.
 TORCH ?= $(shell sed -n '/^torch==/p' constraints.txt)
 DEMO_OUTPUT := demo-output
@@ -41,7 +43,7 @@ types: install
 	$(BIN)/mypy
 
 pytest: install
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 soak: install
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -13,6 +13,26 @@ from hypothesis import HealthCheck, settings
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("hft-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hft-ray")
+
+
+ENGINES = ("test_training_leaks", "test_training_memory", "test_training_state")
+"""Files of tests/training that share engines; the others share runs."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out whole files, and folders whose files share what takes long to make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = PurePosixPath(nodeid.split("::")[0])
+            if path.parent.name == "training":
+                return "engines" if path.stem in ENGINES else "runs"
+            return str(path.parent if path.parent.name in ("integrations", "weights") else path)
+
+    return Scheduling(config, log)
+
 
 WORDS = (
     "the capital of France is Paris and Rome lies in Italy while gold has symbol Au "

@@ -19,6 +19,7 @@ from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.cluster import ClusterError, check_fits, connect, cores, ray_nodes
 from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.mirror import restore
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
 from hft_ray.pareto import Front, front_json
 from hft_ray.ranks import Ranks
@@ -35,6 +36,7 @@ def run(
         ConfigError: Something is wrong; nothing was started.
     """
     folder = SweepFolder(root, config.name)
+    restore(config, folder)
     folder.check(config, fresh)
     warm = start_warm(config, folder)
     check(config, Workspace(root, Ranks(), torch.device("cpu")), source)

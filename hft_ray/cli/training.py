@@ -14,6 +14,7 @@ from rich.console import Console
 
 from hft_ray.cli.logs import terminal
 from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
@@ -38,14 +39,19 @@ def run_once(
         with terminal(log, quiet=quiet or not ranks.main) as console:
             start_deepspeed()
             try:
+                mirror = _mirror(config)
                 if ranks.main and not resume:
                     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                    if mirror is not None:
+                        mirror.delete("")
                 ranks.barrier()
                 if resume:
                     logging.getLogger("hft_ray.training").addHandler(_Telling(console))
                 report = _reporter(console)
-                outcome = run(config, workspace, report, out / "model", out / "checkpoints")
-            except (TrainingError, CheckpointError) as error:
+                outcome = run(
+                    config, workspace, report, out / "model", out / "checkpoints", mirror=mirror
+                )
+            except (TrainingError, CheckpointError, MirrorError) as error:
                 console.print(f"[red]failed:[/] {error}", soft_wrap=True)
                 raise typer.Exit(1) from error
             if not ranks.main:
@@ -58,6 +64,11 @@ def run_once(
             _draw(result, config.name, out)
             console.print(f"model and result.json are in {out}", soft_wrap=True)
             return result
+
+
+def _mirror(config: Config) -> Mirror | None:
+    uri = config.cluster.mirror
+    return None if uri is None else Mirror(uri) / f"runs/{config.name}/checkpoints"
 
 
 class _Telling(logging.Handler):

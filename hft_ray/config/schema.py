@@ -21,6 +21,7 @@ from hft_ray.config.secrets import NOT_HERE, holds_secret
 from hft_ray.config.section import Name, PositiveInt, Section
 from hft_ray.config.selection import Selection
 from hft_ray.config.stages import StageEntry, short_stages
+from hft_ray.config.storage import checked_mirror
 from hft_ray.config.tasks import Task
 from hft_ray.config.trace import Trace
 from hft_ray.config.training import Training
@@ -56,6 +57,14 @@ class Cluster(Section):
     """CPU cores of one worker, and its number of threads."""
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial whose worker died is started again."""
+    mirror: str | None = None
+    """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
+    s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
+
+    @field_validator("mirror")
+    @classmethod
+    def _some_place(cls, uri: str | None) -> str | None:
+        return None if uri is None else checked_mirror(uri)
 
 
 class Tracking(Section):

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+from hft_ray.config.errors import ConfigError, Problem
+
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?", re.ASCII)
 
 
 def storage_root(given: Path | None) -> Path:
-    """Return ``--storage``, else ``$HFT_RAY_HOME``, else ``~/hft-ray``, as an absolute path."""
-    return (given or Path(os.environ.get("HFT_RAY_HOME") or "~/hft-ray")).expanduser().absolute()
+    """Return ``--storage``, else ``$HFT_RAY_HOME``, else ``~/hft-ray``, as an absolute path.
+
+    Raises:
+        ConfigError: It is the address of an object store.
+    """
+    root = given or Path(os.environ.get("HFT_RAY_HOME") or "~/hft-ray")
+    # A path has lost the second slash.
+    if re.match(r"\w+:/", str(root)):
+        problem = (
+            "must be a folder, of this machine or shared; cluster.mirror in FILE names an object "
+            "store for checkpoints and weights"
+        )
+        raise ConfigError(Problem("--storage", problem, str(root)))
+    return root.expanduser().absolute()
+
+
+def checked_mirror(uri: str) -> str:
+    """Return the address of a place for copies.
+
+    Raises:
+        ValueError: It is none.
+    """
+    parts = uri.split("/")
+    if ".." in parts or not (_BUCKET.fullmatch(uri) or Path(uri).is_absolute()):
+        raise ValueError("must be s3://BUCKET/PREFIX or an absolute path")
+    return uri

@@ -114,6 +114,7 @@ class Board:
         if job is None or job.outcome is not None:
             return
         job.stop = True
+        self._event("stopping", trial)
         if trial in self.queue:
             self.queue.remove(trial)
             self._end(job, {"state": "stopped", "reason": "stopped before it began"})
@@ -189,6 +190,10 @@ class Board:
             if step > seen:
                 job.results.append({"step": step, "values": metrics})
         return job.stop
+
+    def saved(self, trial: str, step: int) -> None:
+        """Take note of a checkpoint."""
+        self._event("checkpoint", trial, step=step)
 
     def finish(
         self, incarnation: str, group: int, rank: int, trial: str, outcome: dict[str, Any]

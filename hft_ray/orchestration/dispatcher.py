@@ -76,6 +76,10 @@ class DispatcherActor:
         """See :meth:`Board.report`."""
         return await self._change(lambda: self.board.report(*arguments))
 
+    async def saved(self, trial: str, step: int) -> None:
+        """See :meth:`Board.saved`."""
+        await self._change(lambda: self.board.saved(trial, step))
+
     async def finish(self, *arguments: Any) -> None:
         """See :meth:`Board.finish`."""
         await self._change(lambda: self.board.finish(*arguments))

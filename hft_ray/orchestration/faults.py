@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from hft_ray.config import ConfigError
+from hft_ray.mirror import MirrorError
 from hft_ray.training import TrainingError
 
 Fault = Literal[
@@ -56,7 +57,7 @@ RULES: dict[Fault, Rule] = {
     "storage_full": Rule(
         advice="make room under the storage root; search.disk_bytes bounds what is kept"
     ),
-    "storage": Rule(retry=True, advice="the storage root did not answer"),
+    "storage": Rule(retry=True, advice="the storage did not answer"),
     # The rank that is gone says why itself, or its group's next life shows that it died.
     "peer_lost": Rule(retry=True),
     "worker_crash": Rule(retry=True),
@@ -97,6 +98,8 @@ def classify(error: BaseException) -> Fault:
 
 
 def _of_one(error: BaseException) -> Fault | None:
+    if isinstance(error, MirrorError):
+        return "storage"
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _has(text, _MEMORY_TEXT):

@@ -57,6 +57,11 @@ class SweepFolder:
         return self.path / "warm.json"
 
     @property
+    def events(self) -> Path:
+        """What happened, a line each."""
+        return self.path / "events.jsonl"
+
+    @property
     def logs(self) -> Path:
         """Folder of log files."""
         return self.path / "logs"

@@ -50,9 +50,16 @@ class Recorder:
         config: FILE.
         folder: The sweep's folder, for the report and the tracking spool.
         tags: Further tags of the sweep's run.
+        on_outage: Called with True when tracking is away, with False when it is back.
     """
 
-    def __init__(self, config: Config, folder: SweepFolder, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: SweepFolder,
+        tags: Mapping[str, str],
+        on_outage: Callable[[bool], None] = lambda away: None,
+    ) -> None:
         assert config.search is not None
         self._config, self._search, self._folder = config, config.search, folder
         self._tags = dict(tags)
@@ -65,10 +72,12 @@ class Recorder:
             config.tracking.experiment,
             spool=folder.path / "spool",
             artifacts=artifact_location(uri, folder.root),
+            on_outage=on_outage,
         )
         self._base: dict[str, float] = {}
         self._reference: dict[str, float] = {}
         self._open: set[str] = set()
+        self._queued: dict[str, float] = {}
         self._params: dict[str, dict[str, Any]] = {}
         self._weights: dict[str, str] = {}
 
@@ -116,6 +125,12 @@ class Recorder:
                 self._params[trial] = event["settings"]
                 self._tracker.open_trial(trial, resolved, {})
                 self._tag(trial, None, event["configuration"], resolved)
+                self._queued[trial] = event["time"]
+            case "retried":
+                self._queued[trial] = event["time"]
+            case "started":
+                waited = event["time"] - self._queued.pop(trial, event["time"])
+                self._tracker.log(trial, event["attempt"], {"system/queue_seconds": waited})
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":

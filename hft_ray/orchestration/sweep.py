@@ -19,6 +19,8 @@ from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.job import job_tags
+from hft_ray.orchestration.journal import Journal
+from hft_ray.orchestration.mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.record import Recorder
 from hft_ray.orchestration.stopping import StopListener
 from hft_ray.orchestration.trial import ThinTrial
@@ -86,7 +88,11 @@ class _Sweep:
         for known in self.ended:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
-        self.recorder = Recorder(config, folder, job_tags())
+        self.journal = Journal(folder.events)
+        self.recorder = Recorder(config, folder, job_tags(), self._tracking_is_away)
+        place = sweep_in(config)
+        self.mirror = SweepMirror(place, folder, self._mirror_is_behind) if place else None
+        self.members: list[str] = []
         # Every trial under way writes its last weights, and those of steps before.
         spare = config.cluster.groups + (config.evaluation.every is not None)
         self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
@@ -106,6 +112,7 @@ class _Sweep:
         ray.get(self.dispatcher.events.remote(0, 0.0))
         groups = Groups(self.config, self.folder.root, self.dispatcher)
         state: State = "failed"
+        self.journal.write("sweep_started", driver=os.getpid())
         try:
             groups.start()
             self._base()
@@ -123,6 +130,9 @@ class _Sweep:
             self.listener.close()
             self.searcher.close()
             self.recorder.close(state)
+            if self.mirror is not None:
+                self.mirror.close()
+            self.journal.write("sweep_ended", state=state)
             self._send_home(groups, wait=state == "complete")
 
     def _send_home(self, groups: Groups, wait: bool) -> None:
@@ -221,6 +231,7 @@ class _Sweep:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
         if event["trial"] == BASE or not event["trial"]:
             return
+        self.journal.take(event)
         if event["event"] == "finished":
             # Tune tells the study too: whoever comes first counts, and both say the same. The study
             # alone decides what a trial without a finite value for every objective is.
@@ -233,8 +244,24 @@ class _Sweep:
         if event["event"] == "finished":
             self.view.front = self.recorder.front(self.study.trials())
             self.recorder.log_front(self.view.front, self.view.finished)
+            self._tell_front(self.view.front)
             self._tidy([event["trial"]])
+        if event["event"] in ("submitted", "finished") and self.mirror is not None:
+            self.mirror.update(self.view.ended)
         self.watch(event, self.view)
+
+    def _tell_front(self, front: Front) -> None:
+        members = [point.label for point in front.members]
+        if members != self.members:
+            self.members = members
+            self.journal.write("front_changed", members=members, hypervolume=front.hypervolume)
+
+    def _tracking_is_away(self, away: bool) -> None:
+        self.journal.write("tracking_lost" if away else "tracking_regained")
+
+    def _mirror_is_behind(self, reason: str) -> None:
+        log.warning(reason)
+        self.journal.write("mirror_behind", reason=reason)
 
     def _tidy(self, ended: list[str]) -> None:
         """Delete what trials that have ended need no more, and weights that left the front."""

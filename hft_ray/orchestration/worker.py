@@ -21,8 +21,10 @@ from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.dispatcher import find
 from hft_ray.orchestration.faults import Fault, classify, explained
 from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.mirror import checkpoints_in
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
+from hft_ray.training.gauges import Use
 from hft_ray.training.kept import Budget
 from hft_ray.training.process_group import start_deepspeed
 from hft_ray.training.variants import Extras
@@ -82,11 +84,16 @@ class _Worker:
         if order.kind == "base":
             return {"state": "complete", **run_base(config, self.workspace)}
 
+        use = Use(self.workspace.device)
+
         def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
             call = self.dispatcher.report.remote(
-                self.incarnation, self.group, order.trial, step, metrics, scored
+                self.incarnation, self.group, order.trial, step, metrics | use.metrics(), scored
             )
             return bool(ray.get(call))
+
+        def saved(step: int) -> None:
+            ray.get(self.dispatcher.saved.remote(order.trial, step))
 
         checkpoints = self.folder.checkpoints / order.trial
         outcome: Outcome = run(
@@ -95,6 +102,8 @@ class _Worker:
             report,
             checkpoints=checkpoints,
             extras=self._extras(order.trial, config.arm),
+            mirror=checkpoints_in(config, order.trial),
+            saved=saved,
         )
         told = outcome.to_json()
         return {

@@ -37,6 +37,8 @@ STOP_TAKEN = "hft_ray.stop_taken"
 COMPARED = "hft_ray.compared"
 """Tag of a comparison, whose kind is evaluation: JSON, names of the sweeps."""
 PARENT = "mlflow.parentRunId"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Tags of a new experiment: MLflow's pages then begin with runs and not with traces of agents."""
 
 BASE_PREFIX = "base/"
 """Metrics of the sweep: base/NAME is the untouched model's score on metric NAME."""

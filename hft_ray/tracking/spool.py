@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 from hft_ray.tracking.events import Event, from_line, to_line
@@ -26,13 +27,24 @@ class Spool:
         return self._count
 
     def append(self, events: Sequence[Event]) -> None:
-        """Write the events at the end."""
+        """Write the events at the end, all of them or none.
+
+        Raises:
+            OSError: The disk does not take them.
+        """
         if not events:
             return
+        lines = "".join(to_line(event) for event in events).encode()
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(to_line(event) for event in events)
+            # Without a buffer, which would be written once more when the file is closed.
+            with self.path.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    _write(file, lines)
+                except OSError:
+                    file.truncate(end)
+                    raise
             self._count += len(events)
 
     def peek(self, longest: int) -> list[tuple[Event | None, int]]:
@@ -63,6 +75,12 @@ class Spool:
                 file.write(b"\n")
             content += b"\n"
         return content.count(b"\n")
+
+
+def _write(file: FileIO, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _event(line: bytes) -> Event | None:

@@ -1,14 +1,15 @@
 """Writing events to MLflow so that writing one twice changes nothing.
 
-A run is found by its tags before one is created; a parameter is written once; a metric is written
-once per key and step, so that a resumed trial may repeat steps. All methods block: they belong on
-the writer's thread.
+A run is found by its tags before one is created, and where an answer that was lost made two, one
+goes; a parameter is written once; a metric is written once per key and step, so that a resumed
+trial may repeat steps. All methods block: they belong on the writer's thread.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -63,6 +64,7 @@ class Store:
         self._tags: dict[str, dict[str, str]] = {}
         self._steps: dict[str, dict[str, set[int]]] = {}
         self._created: set[str] = set()
+        self._attempts: Counter[tuple[str, str | None]] = Counter()
 
     def run_id(self, sweep: str, trial: str | None) -> str | None:
         """Return the run of a sweep or trial that was written to before; never asks the store."""
@@ -119,9 +121,10 @@ class Store:
     def _find_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            return str(
-                self._client.create_experiment(self._experiment, artifact_location=self._artifacts)
+            created = self._client.create_experiment(
+                self._experiment, artifact_location=self._artifacts, tags=names.EXPERIMENT_TAGS
             )
+            return str(created)
         if found.lifecycle_stage != "active":
             raise UnavailableError(
                 f"experiment {self._experiment!r} was deleted; restore it with "
@@ -139,19 +142,34 @@ class Store:
         known = self._runs.get((sweep, trial))
         if known is not None:
             return known
-        wanted = _identity(sweep, trial)
-        found = self._connected().search_runs(
-            [self._experiment_id],
-            filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
+        found = self._runs_of(sweep, trial)
         if not found:
             return None
         run_id = str(found[0].info.run_id)
         self._runs[sweep, trial] = run_id
         self._tags[run_id] = dict(found[0].data.tags)
+        self._delete_twins(found, run_id)
         return run_id
+
+    def _runs_of(self, sweep: str, trial: str | None) -> list[Any]:
+        """Return the runs of a sweep or trial, the one that counts first.
+
+        There is more than one if a run was created again, the answer to the first request being
+        lost, and the store carried out both: then one of them has got its tags and no more.
+        """
+        wanted = _identity(sweep, trial)
+        found = self._connected().search_runs(
+            [self._experiment_id],
+            filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
+            order_by=["attributes.start_time ASC"],
+            max_results=100,
+        )
+        return sorted(found, key=_is_bare)
+
+    def _delete_twins(self, runs: Iterable[Any], run_id: str) -> None:
+        for run in runs:
+            if run.info.run_id != run_id and _is_bare(run):
+                self._connected().delete_run(run.info.run_id)
 
     def _open(self, event: Open) -> None:
         run_id = self._find_run(event.sweep, event.trial)
@@ -179,7 +197,9 @@ class Store:
                 )
             tags[names.PARENT] = parent
         tags = _cut(tags)
-        run = self._connected().create_run(
+        client = self._connected()
+        self._attempts[event.sweep, event.trial] += 1
+        run = client.create_run(
             self._experiment_id,
             start_time=event.time,
             tags=tags,
@@ -238,6 +258,10 @@ class Store:
     def _finish(self, run_id: str, event: Finish) -> None:
         self._set_tags(run_id, {names.STATE: event.state, names.REASON: event.reason or ""})
         self._connected().set_terminated(run_id, names.STATUS[event.state], end_time=event.time)
+        if self._attempts[event.sweep, event.trial] > 1:
+            # An earlier request may have been carried out after the last one.
+            self._delete_twins(self._runs_of(event.sweep, event.trial), run_id)
+        del self._attempts[event.sweep, event.trial]
         # A run that goes on later reads its steps from the store again.
         self._steps.pop(run_id, None)
         self._created.discard(run_id)
@@ -276,6 +300,11 @@ def _identity(sweep: str, key: str | None) -> dict[str, str]:
     trial, variant = names.split_key(key)
     tags = {names.KIND: "trial", names.SWEEP: sweep, names.TRIAL: trial}
     return tags if variant is None else tags | {names.KIND: "variant", names.VARIANT: variant}
+
+
+def _is_bare(run: Any) -> bool:
+    """Return whether nothing but tags has been written to a run."""
+    return not (run.data.params or run.data.metrics)
 
 
 def _cut(tags: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The background writer: training hands events over and never waits for MLflow.
 
 Events wait in memory, and on disk while the store is away. Order is kept: once anything is on disk,
-later events go behind it, until all of it is written.
+later events go behind it, until all of it is written. A disk that takes nothing leaves them in
+memory.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ class Tracker:
         artifacts: Where a new experiment keeps its artifacts, from
             :func:`~hft_ray.tracking.artifact_location`.
         on_problem: Called with one sentence for every problem.
+        on_outage: Called with True when the store is away, with False when it is back.
         retry: First and longest pause between two attempts while the store is away, in seconds.
-        capacity: Metric events that wait in memory at most; more are dropped, with a warning.
+        capacity: Metric events that wait in memory at most, a tenth of those that wait on disk at
+            most; more are dropped, with a warning.
     """
 
     def __init__(
@@ -57,10 +60,11 @@ class Tracker:
         spool: Path,
         artifacts: str | None = None,
         on_problem: Callable[[str], None] | None = None,
+        on_outage: Callable[[bool], None] = lambda away: None,
         retry: tuple[float, float] = (1.0, 30.0),
         capacity: int = 100_000,
     ) -> None:
-        self._on_problem = on_problem
+        self._on_problem, self._on_outage = on_problem, on_outage
         self._retry = retry
         self._capacity = capacity
         self._sweep = ""
@@ -71,6 +75,7 @@ class Tracker:
         self._taken: list[Event] = []
         self._dropped = 0
         self._closing = False
+        self._held = False
         self._pause = 0.0
         self._next_attempt = 0.0
         self._thread = threading.Thread(target=self._main, name="tracking", daemon=True)
@@ -227,11 +232,14 @@ class Tracker:
 
     def _put(self, event: Event) -> None:
         with self._changed:
-            if len(self._queue) >= self._capacity and isinstance(event, Metrics):
+            if isinstance(event, Metrics) and self._full():
                 self._dropped += 1
                 return
             self._queue.append(event)
             self._changed.notify_all()
+
+    def _full(self) -> bool:
+        return len(self._queue) >= self._capacity or len(self._spool) >= 10 * self._capacity
 
     def _idle(self) -> bool:
         return not (self._queue or self._taken or len(self._spool))
@@ -250,13 +258,16 @@ class Tracker:
     def _take(self) -> None:
         """Wait for events, or for the next attempt while events wait on disk."""
         with self._changed:
-            pause = max(0.0, self._next_attempt - time.monotonic()) if len(self._spool) else None
-            self._changed.wait_for(lambda: self._queue or self._closing, pause)
+            waiting = len(self._spool) or self._held
+            pause = max(0.0, self._next_attempt - time.monotonic()) if waiting else None
+            self._changed.wait_for(lambda: self._closing or (self._queue and not self._held), pause)
             self._taken = list(self._queue)
             self._queue.clear()
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            self._problem(f"{dropped} metric events were dropped: the tracking store is too slow")
+            self._problem(
+                f"{dropped} metric events were dropped: too many wait for the tracking store"
+            )
 
     def _work(self) -> None:
         if len(self._spool):
@@ -268,13 +279,27 @@ class Tracker:
 
     def _settle(self, rest: list[Event]) -> None:
         """Put what was not delivered on disk, and wake who waits for the writer."""
-        self._spool.append(rest)
+        back: list[Event] = []
+        try:
+            self._spool.append(rest)
+        except OSError as error:
+            back = rest
+            if not self._held:
+                self._problem(
+                    f"{self._spool.path} cannot be written, events wait in memory: {error}"
+                )
         with self._changed:
+            self._held = bool(back)
+            self._queue.extendleft(reversed(back))
             self._taken = []
             self._changed.notify_all()
 
     def _save_all(self) -> None:
-        self._spool.append([*self._taken, *self._queue])
+        rest = [*self._taken, *self._queue]
+        try:
+            self._spool.append(rest)
+        except OSError as error:
+            self._problem(f"{len(rest)} events are lost: {self._spool.path}: {error}")
         self._taken = []
         self._queue.clear()
 
@@ -306,7 +331,9 @@ class Tracker:
                 self._postpone(error)
                 return events[position:]
             position += len(group)
-        self._pause = 0.0
+        if self._pause:
+            self._pause = 0.0
+            self._on_outage(False)
         return []
 
     def _write(self, group: list[Event]) -> None:
@@ -318,6 +345,7 @@ class Tracker:
 
     def _postpone(self, error: UnavailableError) -> None:
         if not self._pause:
+            self._on_outage(True)
             self._problem(f"tracking store not reached, training goes on: {_first_line(error)}")
         first, longest = self._retry
         self._pause = min(max(first, 2 * self._pause), longest)

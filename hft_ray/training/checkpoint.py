@@ -3,7 +3,8 @@
 A checkpoint is a folder ``step-00000040`` with safetensors files and ``manifest.json``, which names
 every file with its SHA-256 and has one of its own. It is written beside its place and renamed into
 it last, so a crash leaves the earlier ones as they were. Tensors are whole, whatever the ZeRO stage
-and the number of ranks: a run may go on with another number.
+and the number of ranks: a run may go on with another number. A mirror, where there is one,
+has a copy of each, for the day when the folder is lost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from hft_ray.config import Config
 from hft_ray.config.keys import settings
+from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.selection import Draw
 
 VERSION = 2
@@ -92,7 +94,11 @@ class Manifest:
 
 
 def write(
-    folder: Path, manifest: Manifest, tensors: Iterable[tuple[str, Tensor]], keep: int
+    folder: Path,
+    manifest: Manifest,
+    tensors: Iterable[tuple[str, Tensor]],
+    keep: int,
+    mirror: Mirror | None = None,
 ) -> Path:
     """Write a checkpoint and delete all but it and the newest before it, ``keep`` in all.
 
@@ -101,6 +107,10 @@ def write(
         manifest: What is not a tensor.
         tensors: Name -> whole CPU tensor; consumed as it is written, a gigabyte at a time.
         keep: Checkpoints to keep, this one included.
+        mirror: Where the same ones are kept once more.
+
+    Raises:
+        MirrorError: The mirror did not take it; the folder has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".partial-*"):
@@ -118,6 +128,10 @@ def write(
     found = checkpoints(folder)
     for old in found[: found.index(target)] + found[found.index(target) + keep :]:
         shutil.rmtree(old, ignore_errors=True)
+    if mirror is not None:
+        mirror.put(target, target.name)
+        for name in set(mirror.names()) - {path.name for path in checkpoints(folder)}:
+            mirror.delete(name)
     return target
 
 
@@ -186,8 +200,37 @@ def verify(path: Path, files: dict[str, str]) -> None:
             raise CheckpointError(f"{path}: {name} is damaged: its checksum is not the manifest's")
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest checkpoint that is whole, and what is wrong with the newer ones."""
+def newest_whole(folder: Path, mirror: Mirror | None = None) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that is whole, and what is wrong with the newer ones.
+
+    One that only the mirror has whole is fetched into the folder.
+
+    Raises:
+        MirrorError: The mirror does not answer, and the folder has nothing to go on from.
+    """
+    found, problems = _newest_in(folder)
+    if mirror is None:
+        return found, problems
+    try:
+        names = mirror.names()
+    except MirrorError as error:
+        if found is None:
+            raise
+        return found, [*problems, str(error)]
+    for name in sorted(names, reverse=True):
+        if found is not None and name <= found.name:
+            break
+        try:
+            mirror.get(name, folder / name)
+            read(folder / name)
+        except (MirrorError, CheckpointError) as error:
+            problems.append(str(error))
+        else:
+            return folder / name, problems
+    return found, problems
+
+
+def _newest_in(folder: Path) -> tuple[Path | None, list[str]]:
     problems: list[str] = []
     for path in checkpoints(folder):
         try:

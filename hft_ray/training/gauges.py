@@ -35,3 +35,30 @@ class PeakMemory:
         # A resident set has no peak that could be reset between runs: the highest seen counts.
         self.highest = max(self.highest, psutil.Process().memory_info().rss)
         return self.highest
+
+
+class Use:
+    """What this process uses of its machine, from one call to the next."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._process = device, psutil.Process()
+        self._process.cpu_percent()
+
+    def metrics(self) -> dict[str, float]:
+        """Return memory in bytes and use in [0, number of cores] cores, [0, 1] of the device."""
+        found = {
+            "system/host_memory_bytes": float(self._process.memory_info().rss),
+            "system/cores_used": self._process.cpu_percent() / 100,
+        }
+        if self._device.type == "cuda":
+            found["system/device_memory_bytes"] = float(torch.cuda.memory_reserved(self._device))
+            found |= _device_use(self._device)
+        return found
+
+
+def _device_use(device: torch.device) -> dict[str, float]:
+    try:
+        return {"system/device_used": torch.cuda.utilization(device) / 100}
+    except (ModuleNotFoundError, RuntimeError):
+        # Without NVIDIA's management library, or where a container may not ask it.
+        return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from torch import nn
 from hft_ray.config import Config
 from hft_ray.data import require_isolation
 from hft_ray.evaluation import TaskSequence
+from hft_ray.mirror import Mirror
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import Candidates
@@ -56,6 +58,8 @@ def run(
     save_to: Path | None = None,
     checkpoints: Path | None = None,
     extras: Extras | None = None,
+    mirror: Mirror | None = None,
+    saved: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Fine-tune the base model as ``config`` says (a collective over the workspace's ranks).
 
@@ -67,16 +71,20 @@ def run(
         checkpoints: Folder of the run's checkpoints, for ``training.checkpoint_every``; the run
             goes on from the newest one there that is whole.
         extras: What to make beside the last model.
+        mirror: Where the checkpoints are copied to, and fetched from when the folder lacks them.
+        saved: Told the step of every checkpoint, on rank 0.
 
     Raises:
         TrainingError: The loss is no number any more.
         CheckpointError: The checkpoint is of another run.
+        MirrorError: The mirror does not answer.
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
     gc.collect()  # what an earlier run of this process left, its model above all
     with workspace.model(config, numerics) as model, only_new_garbage():
-        one = _Run(config, workspace, model, numerics, report, extras)
+        one = _Run(config, workspace, model, numerics, report, extras, mirror)
+        one.saved = saved
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
             outcome = one.train(start, checkpoints)
@@ -101,9 +109,10 @@ class _Run:
         numerics: Numerics,
         report: Report,
         extras: Extras | None,
+        mirror: Mirror | None,
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
-        self.report = report
+        self.report, self.mirror = report, mirror
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         base = workspace.weights_hash(config.model)
@@ -116,6 +125,7 @@ class _Run:
         self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
         self.progress = Progress(workspace.device, self.ranks.size)
         self.scoring: Scoring | None = None
+        self.saved: Callable[[int], None] | None = None
         if config.training.gradient_checkpointing:
             recompute_activations(model)
 
@@ -125,7 +135,7 @@ class _Run:
         Raises:
             CheckpointError: It is of another model, other settings or another selection.
         """
-        path, problems = newest_whole(folder) if self.ranks.main else (None, [])
+        path, problems = newest_whole(folder, self.mirror) if self.ranks.main else (None, [])
         path = self.ranks.broadcast(path)
         for problem in problems:
             log.warning("%s", problem)
@@ -188,7 +198,9 @@ class _Run:
             ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
         )
         if self.ranks.main:
-            write(folder, manifest, tensors, self.config.training.checkpoints_kept)
+            write(folder, manifest, tensors, self.config.training.checkpoints_kept, self.mirror)
+            if self.saved is not None:
+                self.saved(done)
         else:
             for _ in tensors:
                 pass

@@ -46,7 +46,7 @@ class Sweep:
 
     def take(self, kind, trial, **details):
         configuration = self.study.configuration(trial)
-        told = {"event": kind, "trial": trial, "configuration": configuration}
+        told = {"event": kind, "trial": trial, "configuration": configuration, "time": 0.0}
         self.recorder.take({**told, **details})
 
     def end(self, trial, state="complete", score=0.5, lost=0.25, step=8, **more):

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from dataclasses import asdict
 
 import pytest
+from servers import MlflowServer
 
 from hft_ray.config import ConfigError
 from hft_ray.tracking import (
@@ -33,55 +27,10 @@ REFERENCE = {"task/score": 0.0, "forgetting/mean": 1.0}
 QUICK = (0.1, 0.5)
 
 
-class Server:
-    """An `mlflow server` on loopback that can be stopped and started again."""
-
-    def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
-        self.process = None
-
-    def launch(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", f"{self.folder}/server-artifacts"]
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def wait(self):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1)
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        raise TimeoutError((self.folder / "server.log").read_text())
-
-    def stop(self):
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture(scope="module", autouse=True)
 def launched(tmp_path_factory):
     """A server that starts while the tests on sqlite run."""
-    server = Server(tmp_path_factory.mktemp("server"))
+    server = MlflowServer(tmp_path_factory.mktemp("server"))
     server.launch()
     yield server
     server.stop()
@@ -166,6 +115,8 @@ def check_sweep(uri, name):
     assert (run.info.run_name, run.info.status) == ("t0", "FINISHED")
     assert client.get_run(second.run_id).info.status == "FAILED"
     assert client.get_run(record.run_id).info.run_name == name
+    experiment = client.get_experiment_by_name("experiment")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     points = points_from_tracking(record, {"selection.ratio"})
     assert asdict(points[0]) == {
         "trial": "t0",

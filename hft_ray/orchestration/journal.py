@@ -1,0 +1,55 @@
+"""``events.jsonl`` of a sweep: one line of JSON for each thing that happens, oldest first.
+
+Every line has ``time`` (seconds since 1970) and ``event``; further keys by event:
+
+- ``sweep_started``: ``driver``; ``sweep_ended``: ``state``
+- ``queued``, ``started``: ``trial``, when it starts ``group`` and ``attempt``
+- ``checkpoint``: ``trial``, ``step``; ``stopping``: ``trial``
+- ``retried``: ``trial``, ``attempt``, ``reason``, ``fault``
+- ``ended``: ``trial``, ``state``, ``step``, ``reason``, ``fault``
+- ``front_changed``: ``members``, ``hypervolume``
+- ``tracking_lost``, ``tracking_regained``; ``mirror_behind``: ``reason``
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+_NAMES = {
+    "submitted": "queued",
+    "started": "started",
+    "checkpoint": "checkpoint",
+    "stopping": "stopping",
+    "retried": "retried",
+    "finished": "ended",
+}
+_TOLD = ("trial", "group", "attempt", "step", "state", "reason", "fault")
+
+
+class Journal:
+    """Appends to the file; threads may share it. A disk that is full ends no sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+
+    def write(self, event: str, **details: Any) -> None:
+        """Append a line; details that are None are left out."""
+        told = {key: value for key, value in details.items() if value is not None}
+        line = json.dumps({"time": time.time(), "event": event, **told}) + "\n"
+        try:
+            with self._lock, self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path, error)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Append what the board tells, if it is more than a report."""
+        if (name := _NAMES.get(event["event"])) is not None:
+            self.write(name, time=event["time"], **{key: event.get(key) for key in _TOLD})
