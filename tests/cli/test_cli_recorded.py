@@ -41,7 +41,7 @@ def test_every_curve_is_whole(recorded):
 
 def test_a_sweep_with_seeds_and_stopping_finds_the_front(recorded, tune, monkeypatch, tmp_path):
     monkeypatch.setenv("HFT_RAY_HOME", str(tmp_path / "home"))
-    given = ("search.trials=40", "search.seeds=3", "search.scheduler=asha")
+    given = ("search.trials=24", "search.seeds=3", "search.scheduler=asha")
     arguments = [each for one in given for each in ("--set", one)]
     code, out, err = tune(FILE, "--simulate", TABLE, "--json", *arguments)
     assert code == 0, err
@@ -49,14 +49,14 @@ def test_a_sweep_with_seeds_and_stopping_finds_the_front(recorded, tune, monkeyp
     states = Counter(point["state"] for point in front["points"])
     assert states.keys() == {"complete", "pruned"}
     first = [point for point in front["points"] if point["trial"] == point["configuration"]]
-    assert len(first) == 40
+    assert len(first) == 24
     on_front = [each for each in front["configurations"] if each["on_front"]]
     assert all(len(each["trials"]) == 3 for each in on_front)
     # Seeds are curves of their own, not one curve three times.
     assert any(each["errors"]["task/score"] > 0 for each in on_front)
     low, high = front["hypervolume_interval"]
     assert low < high
-    # What it finds in 40 configurations is most of what all 180 curves have.
+    # What it finds in 24 configurations is most of what all 180 curves have.
     means = [
         {name: sum(rows[-1]["metrics"][name] for rows in seeds.values()) / 3 for name in OBJECTIVES}
         for seeds in recorded.values()
