@@ -19,6 +19,7 @@ from hft_ray.config.section import Section
 from hft_ray.config.space import Choices, SpaceEntry
 from hft_ray.config.split import by_arm
 from hft_ray.config.stopping import stopping_problems
+from hft_ray.config.unread import unread_problems
 from hft_ray.config.yaml_text import read_yaml
 
 S = TypeVar("S", bound=Section)
@@ -79,7 +80,9 @@ def validate(raw: Mapping[str, Any], source: str) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_problems(error), source) from error
-    problems = [*_search_problems(config), *stopping_problems(config)]
+    problems = _search_problems(config)
+    # Needs settings, and arms, that are valid by themselves.
+    problems = [*(problems or unread_problems(config)), *stopping_problems(config)]
     if problems:
         raise ConfigError(problems, source)
     return config
@@ -121,9 +124,20 @@ def _given_problems(
     if not unknown:
         return _assignment_problems(config, assignments, path)
     return [
-        Problem(f"{path}.{key}", f"is no setting that a trial can have{nearest(key, known)}")
+        Problem(f"{path}.{key}", f"is no setting that a trial can have{_instead(key, known)}")
         for key in unknown
     ]
+
+
+def _instead(key: str, known: list[str]) -> str:
+    """Return what to do about a setting that no trial can have, as far as it is known."""
+    parts, _, setting = key.partition(".")
+    if parts not in ("stages", "tasks") or not setting:
+        return nearest(key, known)
+    shared = f"training.{setting.rpartition('.')[2]}"
+    if shared not in known:
+        return f"; {parts} are the same in all trials"
+    return f"; {parts} are the same in all trials: leave it out there and search {shared}"
 
 
 def _space_problems(config: Config, space: Mapping[str, SpaceEntry], path: str) -> list[Problem]:
@@ -134,7 +148,9 @@ def _space_problems(config: Config, space: Mapping[str, SpaceEntry], path: str) 
     for key, entry in space.items():
         at = f"{path}.{key}"
         if key not in known:
-            problems.append(Problem(at, f"is no setting that can be searched{nearest(key, known)}"))
+            problems.append(
+                Problem(at, f"is no setting that can be searched{_instead(key, known)}")
+            )
             continue
         for other in entry.when or {}:
             if other not in searched or other == key:

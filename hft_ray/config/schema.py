@@ -49,6 +49,9 @@ class Cluster(Section):
 
     groups: PositiveInt = 1
     """Worker groups: trials that run at the same time."""
+    min_groups: PositiveInt | None = None
+    """Groups that must fit when the sweep begins; the others start whenever nodes join that have
+    room for them, and trials of nodes that leave go to those that are left. Default: all."""
     workers: PositiveInt = 1
     """Workers (ranks) of one group."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
@@ -57,9 +60,22 @@ class Cluster(Section):
     """CPU cores of one worker, and its number of threads."""
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial whose worker died is started again."""
+    placement: Literal["pack", "spread"] = "pack"
+    """A group's workers: on as few nodes as can be, or on as many."""
     mirror: str | None = None
     """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
     s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
+
+    @model_validator(mode="after")
+    def _least_and_most(self) -> Cluster:
+        if self.min_groups is not None and self.min_groups > self.groups:
+            raise ValueError(f"min_groups {self.min_groups} is more than groups {self.groups}")
+        return self
+
+    @property
+    def needed_groups(self) -> int:
+        """Groups without which a sweep does not begin."""
+        return self.groups if self.min_groups is None else self.min_groups
 
     @field_validator("mirror")
     @classmethod

@@ -145,7 +145,7 @@ class Board:
             incarnation: Id of this life of its processes; each of them joins.
             size: How many they are.
             node: Where the one runs that joins.
-            living: The cluster's nodes, if they are known.
+            living: The cluster's nodes, but for those about to be taken away, if they are known.
         """
         state = self.groups[group]
         if state.incarnation == incarnation:
@@ -157,6 +157,13 @@ class Board:
             self._abandon(state, "a worker process died", "worker_crash")
         self.groups[group] = Group(incarnation=incarnation, size=size, nodes={node})
         self._event("joined", "", group=group)
+
+    def lose_nodes(self, living: Collection[str]) -> None:
+        """Take back what ran on nodes that are gone, before their groups find another place."""
+        for number, state in self.groups.items():
+            if not state.nodes <= {*living, ""}:
+                self._abandon(state, "a node was lost", "node_lost")
+                self.groups[number] = Group(lost=state.lost)
 
     def order_for(self, group: int, incarnation: str, after: int) -> Order | None:
         """Return the group's current order if it is newer than ``after``; give it one if idle."""

@@ -87,7 +87,8 @@ def problems_fitting(cluster: Cluster, nodes: list[dict[str, float]]) -> list[Pr
         nodes: Resources of each node, ``{"CPU": n, "GPU": n}``.
     """
     needs = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    workers = cluster.groups * cluster.workers
+    groups = cluster.needed_groups
+    workers = groups * cluster.workers
     places = sum(
         min(int(node.get(kind, 0) / need + 1e-9) for kind, need in needs.items() if need)
         for node in nodes
@@ -96,7 +97,7 @@ def problems_fitting(cluster: Cluster, nodes: list[dict[str, float]]) -> list[Pr
         return []
     has = {kind: sum(node.get(kind, 0) for node in nodes) for kind in needs}
     message = (
-        f"{cluster.groups} groups x {cluster.workers} workers of {cluster.cpus_per_worker:g} CPU "
+        f"{groups} groups x {cluster.workers} workers of {cluster.cpus_per_worker:g} CPU "
         f"and {cluster.gpus_per_worker:g} GPU do not fit: the cluster has {has['CPU']:g} CPU and "
         f"{has['GPU']:g} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}, room for "
         f"{places} workers"

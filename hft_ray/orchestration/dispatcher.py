@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
+from ray._private.state import state
 
 from hft_ray.orchestration.board import Board, Kind, Order
 
@@ -19,6 +21,8 @@ T = TypeVar("T")
 NAMESPACE = "hft_ray"
 POLL_SECONDS = 10.0
 """Longest wait of one call; the asker then asks again, and so notices when it is to go home."""
+NODE_SECONDS = 2.0
+"""Time between two looks at which nodes are there."""
 
 
 def actor_name(sweep: str) -> str:
@@ -35,20 +39,45 @@ def find(sweep: str) -> Any:
     return ray.get_actor(actor_name(sweep), namespace=NAMESPACE)
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """Ids of a cluster's nodes.
+
+    Attributes:
+        living: Those that are there.
+        leaving: Those of them that are about to be taken away, as spot instances are.
+    """
+
+    living: frozenset[str]
+    leaving: frozenset[str] = frozenset()
+
+    @property
+    def staying(self) -> frozenset[str]:
+        """Those that are there and not about to be taken away."""
+        return self.living - self.leaving
+
+
+def look_at_nodes() -> Nodes:
+    """Return the nodes of the joined cluster."""
+    living = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    # Ray Train looks there too; it has no public place.
+    return Nodes(living, frozenset(state.get_draining_nodes()))
+
+
 class DispatcherActor:
     """A :class:`Board` behind remote calls; every change wakes whoever waits.
 
     Args:
         groups: Number of worker groups.
         retries: How often a trial whose worker died is started again.
-        living: Returns the ids of the cluster's living nodes; may block.
+        nodes: Returns the ids of the cluster's nodes; may block.
     """
 
     def __init__(
-        self, groups: int, retries: int, living: Callable[[], set[str]] | None = None
+        self, groups: int, retries: int, nodes: Callable[[], Nodes] = look_at_nodes
     ) -> None:
         self.board = Board(groups, retries)
-        self._living = living or _living
+        self._nodes = nodes
         self._changed = asyncio.Condition()
 
     async def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
@@ -69,8 +98,20 @@ class DispatcherActor:
 
     async def join(self, group: int, incarnation: str, size: int, node: str) -> None:
         """See :meth:`Board.join`."""
-        living = await asyncio.to_thread(self._living)
-        await self._change(lambda: self.board.join(group, incarnation, size, node, living))
+        staying = (await asyncio.to_thread(self._nodes)).staying
+        await self._change(lambda: self.board.join(group, incarnation, size, node, staying))
+
+    async def watch_nodes(self) -> None:
+        """Take the trials of lost nodes back for as long as the actor lives.
+
+        A group that lost a node joins again when there is room for it, which may be never.
+        """
+        while True:
+            await asyncio.sleep(NODE_SECONDS)
+            nodes = await asyncio.to_thread(self._nodes)
+            async with self._changed:
+                self.board.lose_nodes(nodes.living)
+                self._changed.notify_all()
 
     async def report(self, *arguments: Any) -> bool:
         """See :meth:`Board.report`."""
@@ -126,13 +167,8 @@ class DispatcherActor:
         return found
 
 
-def _living() -> set[str]:
-    """Return the ids of the cluster's living nodes."""
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
 def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:
-    """Start the dispatcher of a sweep and return its handle.
+    """Start the dispatcher of a sweep, on the node of this process, and return its handle.
 
     Args:
         sweep: Name of the sweep.
@@ -145,13 +181,25 @@ def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:
         ValueError: A sweep of this name is running on the cluster.
     """
     actor = ray.remote(DispatcherActor).options(
-        name=actor_name(sweep), namespace=NAMESPACE, num_cpus=0, max_concurrency=1000
+        name=actor_name(sweep),
+        namespace=NAMESPACE,
+        num_cpus=0,
+        max_concurrency=1000,
+        label_selector=this_node(),
     )
     end = time.monotonic() + patience
     while True:
         try:
-            return actor.remote(groups, retries)
+            started = actor.remote(groups, retries)
+            break
         except ValueError:
             if time.monotonic() > end:
                 raise
             time.sleep(1.0)
+    started.watch_nodes.remote()
+    return started
+
+
+def this_node() -> dict[str, str]:
+    """Return the label of this process's node: what must not be lost with another runs there."""
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}

@@ -13,7 +13,11 @@ from typing import Any
 
 import ray
 import ray.train
+from ray.train import ControllerError
 from ray.train.torch import TorchConfig, TorchTrainer
+
+# Train gives a group a minute to find room, and has no public name for what comes then.
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from hft_ray.config import Config
 from hft_ray.orchestration.worker import worker_main
@@ -23,6 +27,9 @@ log = logging.getLogger(__name__)
 
 class Groups:
     """Starts every worker group in a thread of its own and tells the dispatcher which are lost.
+
+    A group for which there is no room waits for nodes that join, and asks Ray's autoscaler for them
+    by doing so.
 
     Args:
         config: FILE.
@@ -54,14 +61,24 @@ class Groups:
         self._abandoned = True
 
     def _run(self, number: int) -> None:
+        while not self._abandoned and not self._run_once(number):
+            log.info("worker group %d waits for room on the cluster", number)
+
+    def _run_once(self, number: int) -> bool:
+        """Run a group to its end; return False if there was no room for it."""
         try:
             self._trainer(number).fit()
         except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait
             if self._abandoned:
-                return
+                return True
+            if isinstance(error, ControllerError) and isinstance(
+                error.controller_failure, WorkerGroupStartupTimeoutError
+            ):
+                return False
             reason = str(error).strip().splitlines()
             log.warning("worker group %d is lost: %s", number, error)
             ray.get(self._dispatcher.lose.remote(number, reason[-1] if reason else repr(error)))
+        return True
 
     def _trainer(self, number: int) -> TorchTrainer:
         cluster = self._config.cluster
@@ -83,6 +100,7 @@ class Groups:
                 num_workers=cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=resources,
+                placement_strategy=cluster.placement.upper(),
             ),
             torch_config=TorchConfig(backend=None),
             run_config=ray.train.RunConfig(

@@ -182,7 +182,9 @@ class _Sweep:
 
     def _tuner(self, samples: int) -> tune.Tuner:
         # Its own resource, and no CPU: a thin trial must never wait for what its workers hold.
-        resources = PlacementGroupFactory([{"memory": 1 << 20}])
+        # On the driver's node, since it would take its trial along when another is lost.
+        here = [dispatchers.this_node()]
+        resources = PlacementGroupFactory([{"memory": 1 << 20}], bundle_label_selector=here)
         return tune.Tuner(
             tune.with_resources(ThinTrial, resources),
             tune_config=tune.TuneConfig(

@@ -25,6 +25,7 @@ from hft_ray.search.known import Known, configuration_of, finite, known_of, tria
 from hft_ray.search.lanes import Lane, LaneSampler, make_lanes
 from hft_ray.search.race import further_seed
 from hft_ray.search.rungs import Verdict
+from hft_ray.search.view import MEMORY
 from hft_ray.search.warm import Warm
 
 log = logging.getLogger(__name__)
@@ -364,6 +365,8 @@ class Study:
             storage, place = self._study._storage, frozen._trial_id
             for text, violation in self.violations(result["values"]).items():
                 storage.set_trial_system_attr(place, f"constraints:{text}", violation)
+            if result.get("fault") == MEMORY:
+                storage.set_trial_system_attr(place, f"constraints:{MEMORY}", 1.0)
             storage.set_trial_user_attr(place, "result", result)
             match result["state"]:
                 case "complete":

@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.search.space import Space
 
+MEMORY = "out_of_memory"
+"""The fault of a trial for which there is not the memory, and the constraint that it breaks."""
 Estimates = Mapping[int, Sequence[float]]
 """Trial number -> value of each objective."""
 
@@ -83,9 +85,10 @@ class View:
     """A study as it is at one moment, but for some trials.
 
     Those that were stopped are complete, with estimated values; a configuration with several seeds
-    is its first trial, with their mean. Those that lie outside the space are hidden: Optuna stores
-    only some of their parameters, and a sampler that models what all trials have in common would
-    lose the others for good. All others were drawn from the space as it is now.
+    is its first trial, with their mean; one without the memory it needs is infeasible. Those that
+    lie outside the space are hidden: Optuna stores only some of their parameters, and a sampler
+    that models what all trials have in common would lose the others for good. All others were drawn
+    from the space as it is now.
 
     Args:
         study: The study; all else is its own.
@@ -132,6 +135,11 @@ class View:
 
     def _seen(self, trial: FrozenTrial) -> FrozenTrial:
         trial = self._space.as_now(trial)
+        if trial.state == TrialState.FAIL and MEMORY in trial.constraints:
+            # Others that failed might succeed the next time; this one says where not to look.
+            infeasible = copy.copy(trial)
+            infeasible.state = TrialState.PRUNED
+            return infeasible
         ended = trial.state in (TrialState.PRUNED, TrialState.COMPLETE)
         if not ended or trial.number not in self._estimates:
             return trial

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
-from hft_ray.config.keys import searched_values
+from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness
@@ -66,27 +66,46 @@ def _batch_problems(config: Config) -> list[Problem]:
 def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
-    known = [*score_names(config), *TRAINING_METRICS]
-    if config.pair_data:
-        known += [f"train/{name}" for name in SUMS]
+    of_trials = _metrics_of_trials(config)
+    known = [name for name in of_trials[0] if all(name in each for each in of_trials)]
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
         if name not in known:
-            message = "is produced by no evaluation; known are " + ", ".join(sorted(known))
+            message = _unknown(name, of_trials) + "; known are " + ", ".join(sorted(known))
             problems.append(Problem(path, message + nearest(name, known)))
         elif not name.startswith(BOUNDED) and name not in (config.search.reference_point or {}):
             message = "has no worst value of its own: give one in search.reference_point"
             problems.append(Problem(path, message))
     for index, constraint in enumerate(config.search.bounds):
         if constraint.metric not in known:
-            message = f"{constraint.metric} is produced by no evaluation"
+            message = f"{constraint.metric} {_unknown(constraint.metric, of_trials)}"
             message += nearest(constraint.metric, known)
             problems.append(Problem(f"search.constraints.{index}", message, str(constraint)))
     for name in config.search.reference_point or {}:
         if name not in config.search.objectives:
             problems.append(Problem(f"search.reference_point.{name}", "is no objective"))
     return problems
+
+
+def _metrics_of_trials(config: Config) -> list[list[str]]:
+    """Return the metrics of a trial, for each method that an arm or the space may give it."""
+    found = []
+    for arm in by_arm(config).values():
+        first = arm.search.first if arm.search else []
+        kinds = {each["method.kind"] for each in first if "method.kind" in each}
+        for kind in sorted(kinds.union(searched_values(arm, "method.kind"))):
+            one = arm if kind == arm.method.kind else with_settings(arm, {"method.kind": kind})
+            pairs = [f"train/{name}" for name in SUMS] if one.pair_data else []
+            found.append([*score_names(one), *TRAINING_METRICS, *pairs])
+    return found
+
+
+def _unknown(metric: str, of_trials: list[list[str]]) -> str:
+    """Return what is wrong with a metric that some trial, or none, has."""
+    if any(metric in each for each in of_trials):
+        return "is not produced by every trial: it is a metric of one method, and others are tried"
+    return "is produced by no evaluation"
 
 
 def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = False) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
 from hft_ray.config import Config
@@ -26,6 +28,18 @@ An H100-class GPU at a fifth of its bf16 peak; one core of a processor with AVX2
 ``benchmarks/step_time.py`` saw 60e9. An order of magnitude, no promise.
 """
 
+MEMORY = (
+    "training.zero_stage",
+    "training.precision",
+    "training.batch_size",
+    "training.micro_batch_size",
+    "training.gradient_checkpointing",
+    "training.offload",
+    "training.l2_to_base",
+    "data.max_length",
+)
+"""Settings that a worker's memory hangs on, beside how much is trained."""
+
 
 def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[str, Any]:
     """Return what ``hft-ray plan --json`` prints.
@@ -41,9 +55,14 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     source = config.model.name if config.model.shape else workspace.source(config.model)
     corners = list(_corners(config, catalog, lambda: load_shape(config.model, source)))
     selection = [row for _, row in corners]
-    share = max(each["fractions"]["model_parameters"] for each in selection)
+    share = max(map(_share, corners))
     shape = load_shape(config.model, source).config
-    memories = [_memory(one, shape, catalog, row) for one, row in corners]
+    largest = {(one.arm, one.adapter.kind): (one, row) for one, row in sorted(corners, key=_share)}
+    memories = [
+        _memory(each, shape, catalog, row)
+        for one, row in largest.values()
+        for each in _memory_settings(one)
+    ]
     return {
         "trials": trials,
         # The most that the race can give.
@@ -121,6 +140,18 @@ def _memory(config: Config, shape: Any, catalog: Catalog, row: dict[str, Any]) -
         * micro_batch_size(config.training, config.cluster.workers),
         length=config.data.max_length,
     )
+
+
+def _share(corner: tuple[Config, dict[str, Any]]) -> float:
+    return corner[1]["fractions"]["model_parameters"]
+
+
+def _memory_settings(config: Config) -> Iterator[Config]:
+    """Yield FILE with every combination of the searched settings that memory hangs on."""
+    keys = [key for key in MEMORY if config.search and key in config.search.space]
+    for values in itertools.product(*(searched_values(config, key) for key in keys)):
+        with contextlib.suppress(ValidationError):  # what does not fit together is never tried
+            yield with_settings(config, dict(zip(keys, values, strict=True)))
 
 
 def _total(memory: MemoryPerWorker) -> int:

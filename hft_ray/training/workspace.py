@@ -63,11 +63,6 @@ class Workspace:
 
         return self._keep("catalog", model, build)
 
-    def training_set(self, model: Model, data: Data) -> TrainingSet:
-        """Return the encoded training data, encoded once for all processes and runs."""
-        (found,) = self.training_sets(model, {"data.train": data})
-        return found
-
     def training_sets(self, model: Model, data: Mapping[str, Data]) -> list[TrainingSet]:
         """Return the encoded data of each setting that names some: setting -> section."""
         tokenizer = self.tokenizer(model)

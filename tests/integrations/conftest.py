@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration_cases import SELECTION, STEPS, make_trainer, ordered_items
+from integration_cases import SELECTION, STEPS, make_trainer, ordered_items, write_pairs
 
 WORKER = Path(__file__).parents[1] / "training" / "training_worker.py"
 MOMENTS = ("reset", "carry", "store")
@@ -32,7 +32,7 @@ def trainer(tiny_models, items, tmp_path):
 
 @pytest.fixture(scope="session")
 def own_runs(tiny_file, tmp_path_factory):
-    """What ``hft-ray train`` makes of the same data: moments -> losses and outcome."""
+    """What ``hft-ray train`` makes of the same data: losses and outcome, by moments and for dpo."""
     folder = tmp_path_factory.mktemp("integrations-own")
     training = {"steps": STEPS, "schedule": "linear"}
     cases = {
@@ -41,6 +41,8 @@ def own_runs(tiny_file, tmp_path_factory):
         | {"selection": SELECTION}
         for moments in MOMENTS
     }
+    pairs = {"train": write_pairs(tiny_file, folder), "max_length": 96}
+    cases["dpo"] = cases["carry"] | {"method": "dpo", "data": pairs}
     job = folder / "job.json"
     job.write_text(json.dumps({"root": str(folder / "root"), "out": str(folder), "cases": cases}))
     done = subprocess.run(

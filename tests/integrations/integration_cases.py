@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,6 +92,20 @@ def ordered_items(file: dict[str, Any], cache) -> list[dict[str, Tensor]]:
     data = prepare(Data(**file["data"]), tokenizer, cache)
     order = [i for step in range(STEPS) for i in batch_indices(step, len(data), BATCH, seed=0)]
     return [data[index] for index in order]
+
+
+def write_pairs(file: dict[str, Any], folder: Path) -> str:
+    """Write FILE's records as pairs, another record's answer rejected; return the path."""
+    lines = Path(file["data"]["train"]).read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    answers = [record["completion"] for record in records]
+    pairs = [
+        {"prompt": record["prompt"], "chosen": record["completion"], "rejected": rejected}
+        for record, rejected in zip(records, answers[1:] + answers[:1], strict=True)
+    ]
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return str(path)
 
 
 def make_trainer(model_path: str, items, out, *callbacks, model=None, **settings: Any) -> Trainer:

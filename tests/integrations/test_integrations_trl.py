@@ -6,8 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from integration_cases import SELECTION, Recorder, StopAfter, draws, half, losses, weights_of
+from integration_cases import (
+    BATCH,
+    SELECTION,
+    Recorder,
+    StopAfter,
+    draws,
+    half,
+    losses,
+    weights_of,
+    write_pairs,
+)
+from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from hft_ray.data import batch_indices
 
 STEPS = 4
 SETTINGS = {
@@ -25,39 +38,39 @@ SETTINGS = {
 }
 
 
-def sft(model, records, out, *callbacks):
+def sft(model, records, out, *callbacks, **settings):
     return SFTTrainer(
         model=model,
-        args=SFTConfig(str(out), **SETTINGS),
+        args=SFTConfig(str(out), **(SETTINGS | settings)),
         train_dataset=Dataset.from_list(records),
         callbacks=list(callbacks),
     )
 
 
-def dpo(model, records, out, *callbacks):
-    answers = [record["completion"] for record in records]
-    pairs = [
-        {"prompt": record["prompt"], "chosen": record["completion"], "rejected": rejected}
-        for record, rejected in zip(records, answers[1:] + answers[:1], strict=True)
-    ]
+def dpo(model, records, out, *callbacks, **settings):
     return DPOTrainer(
         model=model,
-        args=DPOConfig(str(out), **SETTINGS),
-        train_dataset=Dataset.from_list(pairs),
+        args=DPOConfig(str(out), **(SETTINGS | settings)),
+        train_dataset=Dataset.from_list(records),
         callbacks=list(callbacks),
     )
 
 
+def read(path):
+    return [json.loads(line) for line in Path(path).open()]
+
+
 @pytest.fixture
-def records(tiny_file):
-    return [json.loads(line) for line in Path(tiny_file["data"]["train"]).open()]
+def records(tiny_file, tmp_path):
+    """The records of both: for SFTTrainer, and pairs for DPOTrainer."""
+    return {sft: read(tiny_file["data"]["train"]), dpo: read(write_pairs(tiny_file, tmp_path))}
 
 
 @pytest.mark.parametrize("make", [sft, dpo])
 def test_exactly_what_is_drawn_moves_and_a_resume_is_exact(make, tiny_models, records, tmp_path):
     model = tiny_models["untied"]
     recorder = Recorder()
-    whole = make(model, records, tmp_path / "whole", half("carry"), recorder)
+    whole = make(model, records[make], tmp_path / "whole", half("carry"), recorder)
     whole.train()
     expected = [set(each.parameters) for each in draws(whole.model, 2, **SELECTION)]
     for step in range(STEPS):
@@ -66,9 +79,31 @@ def test_exactly_what_is_drawn_moves_and_a_resume_is_exact(make, tiny_models, re
     assert "selection/touched_fraction" in whole.state.log_history[0]
 
     parts = tmp_path / "parts"
-    make(model, records, parts, half("carry"), StopAfter(3)).train()
-    resumed = make(model, records, parts, half("carry"))
+    make(model, records[make], parts, half("carry"), StopAfter(3)).train()
+    resumed = make(model, records[make], parts, half("carry"))
     resumed.train(resume_from_checkpoint=True)
     assert losses(resumed) == losses(whole)
     weights = weights_of(whole.model)
     assert all(torch.equal(each, weights[name]) for name, each in weights_of(resumed.model).items())
+
+
+@pytest.mark.parametrize(("make", "case"), [(sft, "carry"), (dpo, "dpo")])
+def test_losses_are_those_of_our_own_loop(make, case, own_runs, tiny_models, records, tmp_path):
+    """TRL makes its own tokens of the same records, in the order of ``hft-ray train``."""
+    own, count = own_runs[case]["losses"], len(records[make])
+    order = [i for step in range(len(own)) for i in batch_indices(step, count, BATCH, seed=0)]
+    one = make(
+        AutoModelForCausalLM.from_pretrained(tiny_models["untied"], dtype=torch.float32),
+        [records[make][index] for index in order],
+        tmp_path,
+        half("carry"),
+        max_steps=len(own),
+        per_device_train_batch_size=BATCH,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+        max_length=96,
+    )
+    one.train()
+    assert losses(one) == pytest.approx(own, rel=1e-4)
+    assert len(set(own)) == len(own)

@@ -27,6 +27,8 @@ GPU = {"CPU": 16.0, "GPU": 8.0}
         ({"groups": 2, "workers": 4}, [CPU4, CPU4]),
         ({"groups": 8, "cpus_per_worker": 0.5}, [CPU4]),
         ({"groups": 8, "gpus_per_worker": 1}, [CPU4, GPU]),
+        # The others come when there is room.
+        ({"groups": 9, "min_groups": 2, "workers": 2}, [CPU4]),
         ({"groups": 16, "gpus_per_worker": 0.5}, [GPU]),
         # In floating point ten tenths of a GPU are a little less than one.
         ({"groups": 10, "gpus_per_worker": 0.1}, [{"CPU": 16.0, "GPU": 1.0}]),
@@ -40,6 +42,7 @@ def test_what_fits(cluster, nodes):
     ("cluster", "nodes"),
     [
         ({"groups": 5}, [CPU4]),
+        ({"groups": 9, "min_groups": 5}, [CPU4]),
         ({"workers": 3}, [{"CPU": 2.0}]),
         # A worker is on one node: three free halves of a worker are no worker.
         ({"cpus_per_worker": 4}, [{"CPU": 3.0}, {"CPU": 3.0}]),
@@ -61,6 +64,11 @@ def test_the_message_says_what_is_asked_and_what_is_there():
     message = str(caught.value)
     assert "2 groups x 3 workers of 2 CPU and 0 GPU do not fit" in message
     assert "has 8 CPU and 0 GPU on 2 nodes, room for 4 workers" in message
+
+
+def test_no_more_groups_are_needed_than_wanted():
+    with pytest.raises(ValueError, match="min_groups 3 is more than groups 2"):
+        Cluster(groups=2, min_groups=3)
 
 
 def test_this_process_has_a_core():

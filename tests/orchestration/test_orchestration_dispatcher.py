@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hft_ray.orchestration.dispatcher import DispatcherActor
+from hft_ray.orchestration.dispatcher import DispatcherActor, Nodes
 
 
 def run(main):
@@ -15,7 +15,7 @@ def run(main):
 
 
 async def joined():
-    dispatcher = DispatcherActor(groups=1, retries=0, living=lambda: {"node"})
+    dispatcher = DispatcherActor(groups=1, retries=0, nodes=lambda: Nodes(frozenset({"node"})))
     await dispatcher.join(0, "life", 1, "node")
     return dispatcher
 
@@ -92,5 +92,21 @@ def test_an_unknown_trial_is_an_error_not_a_wait():
         dispatcher = await joined()
         with pytest.raises(KeyError):
             await dispatcher.next_result("unknown", 0)
+
+    run(main())
+
+
+def test_a_node_that_is_about_to_be_taken_away_is_lost_for_a_group_that_comes_from_it():
+    async def main():
+        nodes = Nodes(frozenset({"old", "new"}), leaving=frozenset({"old"}))
+        assert nodes.staying == {"new"}
+        dispatcher = DispatcherActor(groups=1, retries=0, nodes=lambda: nodes)
+        await dispatcher.join(0, "life 0", 1, "old")
+        await dispatcher.submit("a", "trial", {})
+        await dispatcher.next_order(0, "life 0", 0)
+        await dispatcher.join(0, "life 1", 1, "new")
+        assert (await dispatcher.next_order(0, "life 1", 0)).trial == "a"
+        (retried,) = (each for each in dispatcher.board.events if each["event"] == "retried")
+        assert retried["fault"] == "node_lost"
 
     run(main())

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.orchestration.board import Board
+from hft_ray.orchestration.board import Board, Group
 from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault, classify, explained
 from hft_ray.training import TrainingError
 
@@ -136,3 +136,20 @@ def test_one_lost_node_of_several_is_enough():
     board.submit("a", "trial", {})
     board.order_for(0, "life 0", 0)
     assert again(board, 1, node="n0", living=("n0", "n2"))
+
+
+def test_the_trial_of_a_lost_node_does_not_wait_until_its_group_finds_another():
+    board = make_board(retries=0)
+    board.groups[1] = Group(incarnation="other", nodes={"n1"})
+    board.lose_nodes({"n0", "n1"})
+    assert board.order_for(1, "other", 0) is None
+    board.lose_nodes({"n1"})
+    order = board.order_for(1, "other", 0)
+    assert order.trial == "a"
+    # Whoever is still there of the lost life is told to stop, and nothing more is lost with it.
+    assert board.report("life 0", 0, "a", 9, {}, False)
+    board.lose_nodes({"n1"})
+    board.join(0, "life 1", 1, "n2", ["n1", "n2"])
+    assert [each["event"] for each in board.events].count("retried") == 1
+    board.finish("other", 1, 0, "a", {"state": "complete"})
+    assert board.jobs["a"].outcome["state"] == "complete"

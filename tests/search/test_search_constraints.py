@@ -98,6 +98,25 @@ def test_the_sampler_stays_where_the_constraint_holds(tmp_path, sampler):
     assert max(late) > 0.5
 
 
+def test_where_the_memory_ran_out_less_is_looked_for(tmp_path):
+    # A wish for large ratios; above 0.6 there is not the memory, so nothing is known but that.
+    study = make_study(tmp_path, trials=40, constraints=[])
+    ratios = []
+    while (known := study.next_trial()) is not None:
+        ratio = known.params["selection.ratio"]
+        values = {"task/score": ratio, "forgetting/mean": -ratio}
+        outcome = {"state": "complete", "step": 1, "values": values}
+        if ratio > 0.6:
+            outcome = {"state": "failed", "reason": "3 GiB", "fault": "out_of_memory"}
+        ratios.append(ratio)
+        assert study.tell(known.trial, outcome)["state"] == outcome["state"]
+    infeasible = [any(x > 0 for x in trial.constraints.values()) for trial in study._trials()]
+    assert infeasible == [ratio > 0.6 for ratio in ratios]
+    assert [known.state == "failed" for known in study.trials()] == infeasible
+    # Told as any failed trial, which the sampler leaves out, 19 of these 20 and more are there.
+    assert sum(ratio > 0.6 for ratio in ratios[20:]) <= 14
+
+
 def test_a_report_is_judged_by_the_constraints_it_measures(tmp_path):
     bounds = ["general/score >= 0.5 * base", "task/score >= 0.3"]
     study = make_study(tmp_path, scheduler="asha", constraints=bounds)

@@ -36,7 +36,7 @@ class Bench:
         self.ranks = workspace.ranks
         numerics = Numerics.of(config.training, workspace.device)
         self.engine = Engine(model, config.training, numerics, self.ranks)
-        self.data = workspace.training_set(config.model, config.data)
+        (self.data,) = workspace.training_sets(config.model, config.training_data)
         self.at = 0
 
     def draw(self, round: int, **changes: Any) -> Draw:

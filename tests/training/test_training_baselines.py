@@ -260,7 +260,7 @@ def full_objective(runs, case, steps):
     """Train as the case does, by torch alone: the whole batch, autograd of the whole objective."""
     config, workspace = config_of(runs, case), workspace_of(runs)
     training = config.training
-    data = workspace.training_set(config.model, config.data)
+    (data,) = workspace.training_sets(config.model, config.training_data)
     pad = workspace.tokenizer(config.model).pad_token_id
     model = load_model(config.model, workspace.source(config.model), torch.float32)
     base = [parameter.detach().clone() for parameter in model.parameters()]

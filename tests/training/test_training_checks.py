@@ -146,6 +146,30 @@ def test_an_objective_that_nothing_produces(tiny_file):
     assert "forgetting/texts" in problem
 
 
+def test_an_objective_is_a_metric_of_every_trial(tiny_file):
+    """``continual/op`` is of method continual alone, whichever method FILE itself has."""
+    task = {
+        "name": "a",
+        "data": tiny_file["data"]["train"],
+        "evaluation": tiny_file["evaluation"]["task"],
+    }
+    general = tiny_file["evaluation"]["general"]
+    shared = {
+        "method": "multitask",
+        "tasks": [task],
+        "data": {"max_length": 48},
+        "evaluation": {"general": general},
+    }
+    methods = {name: {"set": {"method.kind": name}} for name in ("continual", "multitask")}
+    search = {"objectives": {"continual/op": "max"}, "space": {"training.seed": [0, 1]}}
+    both = search["space"] | {"method.kind": ["continual", "multitask"]}
+    for one in ({"space": both}, {"arms": methods, "trials": 2}):
+        (problem,) = settings_problems(tiny_file, **shared, search=search | one)
+        assert problem.startswith("search.objectives.continual/op: is not produced by every trial")
+    alone = {"arms": {"mine": methods["continual"]}, "trials": 2}
+    assert settings_problems(tiny_file, **shared, search=search | alone) == []
+
+
 def test_the_default_objectives_need_their_evaluations(tiny_file):
     search = {"space": {"selection.ratio": [0.5]}}
     assert settings_problems(tiny_file, search=search) == []

@@ -101,7 +101,7 @@ def test_the_gradient_strategy_trains_what_has_the_largest_gradient(one_rank, ca
     config = Config.model_validate(tiny_file)
     workspace = Workspace(one_rank.folder, Ranks(), torch.device("cpu"))
     model = AutoModelForCausalLM.from_pretrained(config.model.name)
-    data = workspace.training_set(config.model, config.data)
+    (data,) = workspace.training_sets(config.model, config.training_data)
     one, other = (collate([data[index]], 0) for index in batch_indices(0, len(data), 2, 0))
     expected = [square_norms(model, catalog.block, batch) for batch in (one, other)]
     model.train()

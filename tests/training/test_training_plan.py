@@ -127,6 +127,30 @@ def test_a_plan_counts_the_real_model(tiny_file, workspace, base_weights):
     assert planned["problems"] == []
 
 
+def test_memory_is_that_of_the_largest_searched_settings(tiny_file, workspace, base_weights):
+    """Among them a penalty towards the base, which holds the base's values."""
+    parameters = sum(tensor.numel() for tensor in base_weights.values())
+    space = {
+        "selection.ratio": [0.5, 1.0],
+        "training.l2_to_base": [0.0, 0.01],
+        "training.zero_stage": {"choices": [0, 2], "when": {"training.l2_to_base": 0.0}},
+        "training.batch_size": [2, 8],
+    }
+
+    def held(**changes):
+        given = [f"training.{key}" for key in changes]
+        space_now = {key: entry for key, entry in space.items() if key not in given}
+        file = tiny_file | {"training": tiny_file["training"] | changes}
+        search = {"search": {"space": space_now, "trials": 6}}
+        return plan(Config.model_validate(file | search), workspace, 1)["memory_per_worker_bytes"]
+
+    assert held()["model"] == 2 * 4 * parameters
+    assert held(l2_to_base=0.0)["model"] == 4 * parameters
+    # A second fp32 copy under ZeRO-2; what a step holds grows with its sequences.
+    assert held()["optimizer"] == 12 * parameters
+    assert held(batch_size=2)["activations"] * 4 == held(batch_size=8)["activations"]
+
+
 def test_steps_follow_from_the_examples_where_they_are_known(tiny_file, workspace):
     epochs = {**tiny_file["training"], "steps": None, "epochs": 2}
     config = Config.model_validate(tiny_file | {"training": epochs})

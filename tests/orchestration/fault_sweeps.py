@@ -1,0 +1,151 @@
+"""Sweeps that meet injected faults, and what they have left."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray_nodes import REPOSITORY, RayNodes
+from sweep_driver import read_front
+from sweep_runs import Runs
+
+INJECTED = Path(__file__).parent / "injected"
+STEPS, EVERY = 12, 4
+"""Optimizer steps of a trial, and those between two checkpoints."""
+Fault = dict[str, Any]
+
+
+def injected(folder: Path) -> dict[str, str]:
+    """Return variables for processes that are to meet the faults planned in ``folder``."""
+    folder.mkdir()
+    return {"INJECTED": str(folder), "PYTHONPATH": f"{INJECTED}:{REPOSITORY}"}
+
+
+class FaultSweep:
+    """A FILE of so many trials whose settings no outcome changes, and its faults.
+
+    Args:
+        nodes: The cluster; its ``INJECTED`` names the folder of plans.
+        content: FILE to start from.
+        name: Name of the sweep.
+        trials: How many, besides the baseline.
+        faults: What is to happen.
+        cluster: The section of FILE.
+    """
+
+    def __init__(
+        self,
+        nodes: RayNodes,
+        content: dict[str, Any],
+        name: str,
+        trials: int,
+        faults: Sequence[Fault] = (),
+        **cluster: Any,
+    ) -> None:
+        self.nodes, self.name, self.root = nodes, name, nodes.root
+        self.plans = Path(nodes.environment["INJECTED"])
+        content = copy.deepcopy(content) | {"name": name, "cluster": cluster}
+        content["training"] |= {"steps": STEPS, "log_every": EVERY, "checkpoint_every": EVERY}
+        content["search"] = {
+            "trials": trials + 1,
+            "sampler": "random",
+            "variants": {"averages": 0, "half_reset": False},
+            "weights": "none",
+            "space": {"selection.ratio": {"low": 0.1, "high": 0.9}},
+            "first": [{"selection.ratio": 0.1 + 0.8 * n / trials} for n in range(1, trials + 1)],
+        }
+        content["search"]["first"].insert(0, {"selection.ratio": 1.0})
+        self.names = [f"t{number:04d}" for number in range(trials + 1)]
+        self.file = nodes.folder / f"{name}.yaml"
+        self.file.write_text(yaml.safe_dump(content))
+        (self.plans / f"{name}.json").write_text(json.dumps(list(faults)))
+
+    @property
+    def tune(self) -> list[str]:
+        """The command that runs it."""
+        return ["hft-ray", "tune", str(self.file)]
+
+    def values(self) -> dict[str, dict[str, float]]:
+        """Trial -> what it scored, of those on the report; costs left out, which differ."""
+        return {
+            each["trial"]: {k: v for k, v in each["values"].items() if not k.startswith("cost/")}
+            for each in self._points()
+            if each["state"] == "complete"
+        }
+
+    def members(self) -> set[str]:
+        """The trials on the front."""
+        return {each["trial"] for each in self._points() if each["on_front"]}
+
+    def _points(self) -> list[dict[str, Any]]:
+        return list(read_front(self.root, self.name)["points"])
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The events of one kind, started or retried, by the log of all drivers."""
+        log = (self.root / "sweeps" / self.name / "logs" / "driver.log").read_text(errors="replace")
+        start = f"{{'event': '{kind}'"
+        lines = [line[line.index(start) :] for line in log.splitlines() if start in line]
+        return [ast.literal_eval(line) for line in lines]
+
+    def retried(self) -> dict[str, list[str]]:
+        """Trial -> why it was started again."""
+        found: dict[str, list[str]] = {}
+        for each in self.events("retried"):
+            found.setdefault(each["trial"], []).append(each["fault"])
+        return found
+
+    def steps(self) -> Counter[tuple[str, int]]:
+        """(trial, step) -> how often rank 0 made it."""
+        made_steps = self.plans / f"{self.name}.steps"
+        lines = made_steps.read_text().splitlines() if made_steps.exists() else []
+        made = [line.split() for line in lines]
+        return Counter((trial, int(step)) for trial, step, rank in made if rank == "0")
+
+    def total(self) -> int:
+        """How many steps rank 0 has made, repeated ones included."""
+        return self.steps().total()
+
+    def wait_for_steps(self, number: int, seconds: float = 1800) -> None:
+        """Wait until so many steps have been made, or the last of the sweep."""
+        end = time.monotonic() + seconds
+        last = (self.names[-1], STEPS - 1)
+        while self.total() < number and last not in self.steps():
+            assert time.monotonic() < end, f"only {self.total()} of {number} steps"
+            time.sleep(0.02)
+
+    def wait_until_met(self, *numbers: int, seconds: float = 1800) -> None:
+        """Wait until the faults of these numbers have begun to happen."""
+        end = time.monotonic() + seconds
+        while not all((self.plans / f"{self.name}-{number}-0").exists() for number in numbers):
+            assert time.monotonic() < end, f"of {numbers} only {sorted(self.plans.iterdir())}"
+            time.sleep(0.1)
+
+    def check_none_running(self) -> None:
+        """Check that tracking knows of no run that is under way."""
+        if (self.root / "mlflow.db").exists() and self.total():
+            runs = Runs(self.root, self.name)
+            assert "RUNNING" not in {runs.parent.info.status, *runs.statuses().values()}
+
+    def check_books(self, states: dict[str, str]) -> Runs:
+        """Check that the planned trials are there, each once, and that none is left running."""
+        runs = Runs(self.root, self.name)
+        assert runs.states() == {name: states.get(name, "complete") for name in self.names}
+        assert "RUNNING" not in runs.statuses().values()
+        assert runs.parent.info.status == "FINISHED"
+        return runs
+
+    def check_values(self, fault_free: FaultSweep, changed: Sequence[str] = ()) -> None:
+        """Check that each trial has scored what it scores without faults, and so has the front."""
+        here, there = self.values(), fault_free.values()
+        assert set(here) == set(self.names) - set(changed)
+        assert here == {name: there[name] for name in here}
+        assert self.members() >= fault_free.members() - set(changed)
+        if not fault_free.members() & set(changed):
+            assert self.members() == fault_free.members()

@@ -1,0 +1,202 @@
+"""Faults put into the processes of a sweep from outside: Python imports this at every start.
+
+It does nothing unless ``INJECTED`` names a folder. There ``SWEEP.json`` lists faults, each
+``{"what", "trial", "moment", "rank", "step", "times"}``; every process of the sweep meets them at
+these moments:
+
+- ``step``: before an optimizer step; ``collective``: inside one, where the ranks add up gradients
+- ``checkpoint``: when a file of a checkpoint is half written
+- ``front``: when the front is about to be logged, in the driver; ``report``: while it is written
+
+``hold`` waits there until the file ``until`` is made, in which time the test does something.
+Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank; every
+encoding of a training set is one of ``encoded``.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(os.environ.get("INJECTED", "/nowhere"))
+
+
+class Now:
+    """What this process is at."""
+
+    sweep = trial = ""
+    rank = step = 0
+    armed = None
+    model = None
+
+
+def due(moment):
+    """Return the fault that is to happen now, if any; each happens so many times and no more."""
+    plan = FOLDER / f"{Now.sweep}.json"
+    if not plan.is_file():
+        return None
+    for number, fault in enumerate(json.loads(plan.read_text())):
+        wanted = {"rank": 0, "step": Now.step, "trial": Now.trial, **fault}
+        if (moment, Now.trial, Now.rank, Now.step) != tuple(
+            wanted[key] for key in ("moment", "trial", "rank", "step")
+        ):
+            continue
+        for time_ in range(fault.get("times", 1)):
+            try:
+                (FOLDER / f"{Now.sweep}-{number}-{time_}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return fault
+    return None
+
+
+def happen(fault):
+    """Have a fault happen to this process."""
+    match fault["what"]:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "memory":
+            import torch
+
+            torch.empty(1 << 60)
+        case "nan":
+            import torch
+
+            with torch.no_grad():
+                next(each for each in Now.model.parameters() if each.requires_grad).fill_(torch.nan)
+        case "data":
+            from hft_ray.data.records import read_records
+
+            broken = FOLDER / "broken.jsonl"
+            broken.write_text("{")
+            read_records(str(broken), path="data.train", split="train", limit=None)
+        case "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "away":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        case "hold":
+            while not (FOLDER / fault["until"]).exists():
+                time.sleep(0.1)
+
+
+def meet(moment):
+    if (fault := due(moment)) is not None:
+        happen(fault)
+
+
+def wrap_worker(module):
+    carry_out = module._Worker._train
+
+    def train(self, order):
+        Now.sweep, Now.trial = self.config.name, order.trial
+        Now.rank, Now.step = self.rank, 0
+        return carry_out(self, order)
+
+    module._Worker._train = train
+
+
+def wrap_run(module):
+    make_step = module._Run._step
+
+    def step(self, number):
+        import torch.distributed as dist
+
+        Now.step, Now.model = number, self.model
+        meet("step")
+        if (fault := due("collective")) is not None:
+            reduce = dist.all_reduce
+
+            def all_reduce(*arguments, **keywords):
+                dist.all_reduce = reduce
+                happen(fault)
+                return reduce(*arguments, **keywords)
+
+            dist.all_reduce = all_reduce
+        make_step(self, number)
+        with (FOLDER / f"{Now.sweep}.steps").open("a") as file:
+            file.write(f"{Now.trial} {number} {Now.rank}\n")
+
+    module._Run._step = step
+
+
+def wrap_checkpoint(module):
+    write = module._write_shard
+
+    def write_shard(path, shard):
+        digest = write(path, shard)
+        if (fault := due("checkpoint")) is not None:
+            os.truncate(path, path.stat().st_size // 2)
+            happen(fault)
+        return digest
+
+    module._write_shard = write_shard
+
+
+def wrap_cache(module):
+    make = module._make
+
+    def making(*arguments):
+        with (FOLDER / "encoded").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return make(*arguments)
+
+    module._make = making
+
+
+def wrap_record(module):
+    log_front, write_report = module.Recorder.log_front, module.Recorder.write_report
+    write_front = module.write_front
+
+    def logging_front(self, front, finished):
+        Now.sweep, Now.step = self._config.name, finished
+        meet("front")
+        log_front(self, front, finished)
+
+    def writing_report(self, trials):
+        Now.sweep, Now.step = self._config.name, 0
+        return write_report(self, trials)
+
+    def writing_front(*arguments):
+        meet("report")
+        return write_front(*arguments)
+
+    module.Recorder.log_front = logging_front
+    module.Recorder.write_report = writing_report
+    module.write_front = writing_front
+
+
+WRAPPED = {
+    "hft_ray.orchestration.worker": wrap_worker,
+    "hft_ray.training.run": wrap_run,
+    "hft_ray.training.checkpoint": wrap_checkpoint,
+    "hft_ray.orchestration.record": wrap_record,
+    "hft_ray.data.cache": wrap_cache,
+}
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds modules as usual, and wraps functions of some once they are loaded."""
+
+    def find_spec(self, name, path, target=None):
+        if name not in WRAPPED:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            WRAPPED[name](module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if FOLDER.is_dir():
+    sys.meta_path.insert(0, Finder())
