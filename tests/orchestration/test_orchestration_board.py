@@ -131,19 +131,6 @@ def test_a_trial_fails_when_its_retries_are_used_up(retries):
     assert board.order_for(0, f"life {retries + 1}", 0).trial == "b"
 
 
-def test_a_failed_trial_has_had_its_group_in_every_life(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("hft_ray.orchestration.board.time.time", lambda: now[0])
-    board = make_board(retries=1)
-    board.submit("a", "trial", {})
-    for life, (begins, ends) in enumerate([(0.0, 10.0), (100.0, 130.0)]):
-        now[0] = begins
-        board.order_for(0, f"life {life}" if life else "g0", 0)
-        now[0] = ends
-        board.join(0, f"life {life + 1}", 1)
-    assert finished(board)["a"]["seconds"] == 40.0
-
-
 def test_what_a_trial_was_scored_before_it_failed_is_kept():
     board = make_board(retries=0)
     board.submit("a", "trial", {})
