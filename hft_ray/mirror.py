@@ -46,18 +46,18 @@ class Mirror:
         return Mirror(f"{self.uri.rstrip('/')}/{name}")
 
     def put(self, folder: Path, name: str) -> None:
-        """Copy the files in ``folder``; a copy of that name is replaced.
+        """Copy the files in ``folder``, which has no folders; a copy of that name is replaced.
 
         Raises:
             MirrorError: The store does not take it; under the name there is no copy then.
         """
-        self.delete(name)
         with self._telling(f"{name} cannot be written"):
             store, place = self._at(name)
+            _delete(store, place)
             if not self.uri.startswith(S3):
                 store.create_dir(place, recursive=True)
             files = {}
-            for path in sorted(each for each in folder.iterdir() if each.is_file()):
+            for path in sorted(folder.iterdir()):
                 with (
                     path.open("rb") as source,
                     store.open_output_stream(f"{place}/{path.name}") as target,
@@ -109,15 +109,8 @@ class Mirror:
         Raises:
             MirrorError: The store does not answer.
         """
-        from pyarrow.fs import FileSelector
-
         with self._telling(f"{name} cannot be deleted"):
-            store, place = self._at(name)
-            selector = FileSelector(place, recursive=True, allow_not_found=True)
-            found = [info for info in store.get_file_info(selector) if info.is_file]
-            # What has lost its list is no copy any more.
-            for info in sorted(found, key=lambda each: each.base_name != LIST):
-                store.delete_file(info.path)
+            _delete(*self._at(name))
 
     def _at(self, name: str) -> tuple[Any, str]:
         store = _store(self.uri.startswith(S3))
@@ -147,6 +140,16 @@ def _store(is_s3: bool) -> Any:
         request_timeout=60,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
     )
+
+
+def _delete(store: Any, place: str) -> None:
+    from pyarrow.fs import FileSelector
+
+    selector = FileSelector(place, recursive=True, allow_not_found=True)
+    found = [info for info in store.get_file_info(selector) if info.is_file]
+    # What has lost its list is no copy any more.
+    for info in sorted(found, key=lambda each: each.base_name != LIST):
+        store.delete_file(info.path)
 
 
 def _listed(store: Any, place: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import typer
 
 from hft_ray.cli.options import Json, Storage
 from hft_ray.config.storage import storage_root
+from hft_ray.mirror import S3
 
 
 def export(
@@ -21,7 +22,12 @@ def export(
             help="knee, best:METRIC, trial:ID (trial:t0003+alpha-0.5 for a variant), METRIC>=X.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The new model directory.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="DIR", help="The new model directory, or s3://BUCKET/PREFIX."
+        ),
+    ],
     delta: Annotated[
         bool, typer.Option("--delta", help="Only what differs from the base; see hft-ray apply.")
     ] = False,
@@ -36,11 +42,14 @@ def export(
     Example: hft-ray export demo --select knee --out knee
     """
     root = storage_root(storage)
-    from hft_ray.orchestration.export import export_point
+    from hft_ray.orchestration.export import export_point, export_to_store
 
-    point = export_point(root, name, select, out, delta, uri)
+    if out.startswith(S3):
+        point = export_to_store(root, name, select, out, delta, uri)
+    else:
+        point = export_point(root, name, select, Path(out), delta, uri)
     if as_json:
-        told = {"out": str(out), "trial": point.trial, "variant": point.variant}
+        told = {"out": out, "trial": point.trial, "variant": point.variant}
         typer.echo(json.dumps(told | {"values": point.values}))
         return
     scores = ", ".join(f"{key} {value:.4g}" for key, value in sorted(point.values.items()))

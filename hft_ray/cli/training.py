@@ -41,7 +41,7 @@ def run_once(
             try:
                 mirror = _mirror(config)
                 if ranks.main and not resume:
-                    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                    _clear(out)
                     if mirror is not None:
                         mirror.delete("")
                 ranks.barrier()
@@ -69,6 +69,14 @@ def run_once(
 def _mirror(config: Config) -> Mirror | None:
     uri = config.cluster.mirror
     return None if uri is None else Mirror(uri) / f"runs/{config.name}/checkpoints"
+
+
+def _clear(out: Path) -> None:
+    """Delete what an earlier run left in ``out``: none of it is to pass for this one's."""
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("result.json", "selection.png", "tasks.csv", "tasks.png"):
+        (out / name).unlink(missing_ok=True)
 
 
 class _Telling(logging.Handler):

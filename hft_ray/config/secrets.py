@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 NOT_HERE = (
     "must not carry a password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-    "MLFLOW_TRACKING_TOKEN, in the environment"
+    "MLFLOW_TRACKING_TOKEN, in the environment, PGPASSWORD for a database"
 )
 _NAMES = ("password", "passwd", "pwd", "token", "secret", "api_key", "apikey", "access_key")
 

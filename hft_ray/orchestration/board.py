@@ -113,8 +113,9 @@ class Board:
         job = self.jobs.get(trial)
         if job is None or job.outcome is not None:
             return
-        job.stop = True
-        self._event("stopping", trial)
+        if not job.stop:
+            job.stop = True
+            self._event("stopping", trial)
         if trial in self.queue:
             self.queue.remove(trial)
             self._end(job, {"state": "stopped", "reason": "stopped before it began"})

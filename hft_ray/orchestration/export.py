@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import parse
+from hft_ray.config.storage import checked_mirror
+from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.record import front_from_tracking
 from hft_ray.orchestration.weights import KeptWeights
@@ -47,4 +50,25 @@ def export_point(
         problem = f"the weights of {point.label} are not kept; on the front are {members}"
         raise ConfigError(Problem("--select", problem, select))
     export(with_settings(config, point.params), kept, point.variant, out, root, delta)
+    return point
+
+
+def export_to_store(
+    root: Path, name: str, select: str, out: str, delta: bool, uri: str | None = None
+) -> Point:
+    """Write the point to ``s3://BUCKET/PREFIX``; arguments and errors as :func:`export_point`."""
+    try:
+        place, _, last = checked_mirror(out).rstrip("/").rpartition("/")
+    except ValueError as error:
+        raise ConfigError(Problem("--out", str(error), out)) from error
+    if place == "s3:/":
+        raise ConfigError(Problem("--out", "must name a prefix within the bucket", out))
+    try:
+        if Mirror(out).names():
+            raise ConfigError(Problem("--out", "exists already; name a new one", out))
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            point = export_point(root, name, select, Path(folder) / last, delta, uri)
+            Mirror(place).put(Path(folder) / last, last)
+    except MirrorError as error:
+        raise ConfigError(Problem("--out", str(error), out)) from error
     return point

@@ -78,7 +78,7 @@ _AWAY = {
     errno.EREMOTEIO,
 }
 # Errors of native code have no type of their own.
-_FULL_TEXT = ("No space left on device", "Disk quota exceeded")
+_FULL_TEXT = ("No space left on device", "Disk quota exceeded", "File too large")
 _AWAY_TEXT = ("Stale file handle", "Input/output error", "Remote I/O error")
 _MEMORY_TEXT = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 

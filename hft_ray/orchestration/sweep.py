@@ -233,11 +233,11 @@ class _Sweep:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
         if event["trial"] == BASE or not event["trial"]:
             return
-        self.journal.take(event)
         if event["event"] == "finished":
             # Tune tells the study too: whoever comes first counts, and both say the same. The study
             # alone decides what a trial without a finite value for every objective is.
             event |= self.study.tell(event["trial"], event)
+        self.journal.take(event)
         event = event | {"configuration": self.study.configuration(event["trial"])}
         self.view.take(event)
         if event["event"] in ("submitted", "finished"):

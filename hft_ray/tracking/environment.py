@@ -8,6 +8,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from filelock import FileLock
+
+SQLITE = "sqlite:///"
+LONGEST_MAKING = 600.0
+"""Seconds that making the tables may take a machine that has much else to do."""
+
 _SETTINGS = {
     # The writer retries by itself. A retry below it, after a lost answer, could create a run twice.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -30,4 +36,8 @@ def open_client(uri: str) -> Any:
     prepare_environment()
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    if not uri.startswith(SQLITE):
+        return MlflowClient(tracking_uri=uri)
+    # MLflow makes its tables one after the other: whoever comes meanwhile waits for the last.
+    with FileLock(f"{uri.removeprefix(SQLITE)}.lock", timeout=LONGEST_MAKING):
+        return MlflowClient(tracking_uri=uri)

@@ -189,8 +189,10 @@ def read(path: Path) -> tuple[Manifest, list[Path]]:
 
 
 def verify(path: Path, files: dict[str, str]) -> None:
-    """Raise :class:`CheckpointError` unless the files in ``path`` have these SHA-256."""
+    """Raise :class:`CheckpointError` unless ``path`` has these files, with these SHA-256."""
     for name, digest in files.items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{path}: {name} is no file in it")
         try:
             with (path / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()

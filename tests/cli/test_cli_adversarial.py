@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 import sys
 import time
@@ -170,4 +172,25 @@ def test_pickled_weights_are_not_loaded(tiny_models, tmp_path, monkeypatch):
     source = find_model(model, tmp_path / "cache")
     with pytest.raises(ConfigError, match="the model cannot be loaded"):
         load_model(model, source, torch.float32)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_kept_weights_are_neither_pickles_nor_files_elsewhere(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    from hft_ray.training.checkpoint import CheckpointError
+    from hft_ray.training.kept import MANIFEST, kept_names, read_kept
+
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name in ("state.safetensors", "../outside.safetensors"):
+        (folder / name).write_bytes(pickle.dumps(Harm()))
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        kept = {"base": "b", "dtype": "float32", "files": {name: digest}}
+        (folder / MANIFEST).write_text(json.dumps(kept))
+        with pytest.raises((SafetensorError, CheckpointError)) as refused:
+            kept_names(folder, read_kept(folder))
+        if name.startswith(".."):
+            assert "is no file in it" in str(refused.value)
     assert not (tmp_path / "owned").exists()

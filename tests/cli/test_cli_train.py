@@ -107,6 +107,9 @@ def test_a_diverged_run_fails_with_its_reason(tiny_file, tmp_path):
     # Weights that large overflow in the next forward pass.
     wrong = ["training.learning_rate=1e30", "training.zero_stage=0", "selection.reselect=never"]
     options = [part for setting in wrong for part in ("--set", setting)]
+    # Of an earlier run: it must not pass for this one's.
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "result.json").write_text("{}")
     done = start(tmp_path, tiny_file, [sys.executable], *options)
     assert done.returncode == 1
     assert "failed: the loss became nan" in done.stdout

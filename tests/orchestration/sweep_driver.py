@@ -69,7 +69,7 @@ class SweepDriver:
             file.seek(self._log_start)
             return [line for line in file if "{'event':" in line]
 
-    def wait_for_event(self, kind: str, trial: str, seconds: float = 240) -> None:
+    def wait_for_event(self, kind: str, trial: str, seconds: float = 480) -> None:
         end = time.monotonic() + seconds
         wanted = f"{{'event': '{kind}', 'trial': '{trial}'"
         while not any(wanted in line for line in self.events()):
@@ -138,7 +138,8 @@ class SweepDriver:
             self.process.kill()
             self.process.wait()
         for process in _of_root(self.root):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.errors.close()
 
 

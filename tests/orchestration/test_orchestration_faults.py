@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.mirror import MirrorError
 from hft_ray.orchestration.board import Board, Group
 from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault, classify, explained
 from hft_ray.training import TrainingError
@@ -45,6 +46,8 @@ def real_out_of_memory():
         (OSError(errno.EIO, os.strerror(errno.EIO)), "storage"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed"), "peer_lost"),
         (torch.distributed.DistBackendError("NCCL communicator was aborted"), "peer_lost"),
+        (RuntimeError("I/O error: File too large (os error 27)"), "storage_full"),
+        (MirrorError("s3://b/p: step-1 cannot be written: no answer"), "storage"),
         (PermissionError(errno.EACCES, "denied"), "error"),
         (KeyError("q_proj"), "error"),
     ],

@@ -116,6 +116,30 @@ def test_a_killed_worker_costs_its_trial_one_attempt_and_no_result(stages):
     assert sorted(steps) == list(range(5, 81, 5)), "no step twice"
 
 
+def test_the_sweep_s_folder_has_a_line_for_each_event(stages):
+    _, root, _, _ = stages
+    lines = (root / "sweeps/stages/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    kinds = [event["event"] for event in events]
+    # The same command goes on with the sweep in a later test, and appends.
+    kinds = kinds[: 1 + kinds.index("sweep_ended")]
+    assert kinds[0] == "sweep_started"
+    assert {"queued", "started", "retried", "ended", "front_changed"} <= set(kinds)
+    retried = next(event for event in events if event["event"] == "retried")
+    assert (retried["trial"], retried["fault"]) == ("t0001", "worker_crash")
+    ended = {event["trial"]: event["state"] for event in events if event["event"] == "ended"}
+    assert ended.items() >= {"t0000": "complete", "t0001": "complete"}.items()
+    assert events[len(kinds) - 1]["state"] == "stopped"
+
+
+def test_a_trial_tells_how_long_it_waited_and_what_it_used(stages):
+    _, root, _, _ = stages
+    metrics = Runs(root, "stages").trials["t0001"].data.metrics
+    assert metrics["system/queue_seconds"] >= 0
+    assert metrics["system/host_memory_bytes"] > 1e8
+    assert metrics["system/cores_used"] > 0
+
+
 @pytest.fixture(scope="module")
 def continued(stages):
     """The same FILE again, extended by a trial, with the result as JSON."""

@@ -114,3 +114,28 @@ def test_a_sweep_that_is_not_there_is_named(begin, store):
 def test_a_server_that_does_not_answer_is_named():
     with pytest.raises(ConfigError, match=r"tracking.uri: the tracking store does not answer"):
         SweepRun("http://127.0.0.1:9", "hft-ray", "s")
+
+
+def test_who_asks_while_the_store_is_made_waits_for_it(tmp_path):
+    uri, stop = tracking_uri(None, tmp_path), threading.Event()
+    told = []
+
+    def ask():
+        while not stop.is_set():
+            try:
+                SweepRun(uri, "hft-ray", "new")
+            except ConfigError as error:
+                told.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    tracker = Tracker(uri, "hft-ray", spool=tmp_path / "spool")
+    tracker.open_sweep("new", "name: new", {}, {})
+    written = tracker.close(LONG)
+    stop.set()
+    asking.join(LONG)
+    assert written
+    assert not asking.is_alive()
+    known = ("no tracking store", "no such experiment", "no sweep of this name")
+    assert [error for error in told if not any(each in error for each in known)] == []
+    assert SweepRun(uri, "hft-ray", "new").state == "running"

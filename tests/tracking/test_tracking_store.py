@@ -210,6 +210,25 @@ def test_a_full_queue_drops_metrics_only_and_says_so(open_tracker):
     assert any("42 metric events were dropped" in problem for problem in tracker.problems)
 
 
+def test_a_full_spool_drops_metrics_only(open_tracker):
+    tracker = open_tracker("http://127.0.0.1:9", capacity=2)
+    tracker.open_sweep("bounded", "", {}, {})
+    end = time.monotonic() + 240
+    while len(tracker._spool) < 20:
+        assert time.monotonic() < end
+        tracker.log_sweep(0, {"x": 1.0})
+        time.sleep(0.01)
+    for _ in range(50):
+        tracker.log_sweep(1, {"late": 1.0})
+    tracker.finish_sweep("complete")
+    assert not tracker.close(0.5)
+    text = tracker._spool.path.read_text()
+    assert "late" not in text
+    assert len(text.splitlines()) <= 25
+    assert '"kind": "Finish"' in text.splitlines()[-1]
+    assert any("metric events were dropped" in problem for problem in tracker.problems)
+
+
 def test_what_the_store_refuses_is_dropped_and_told(root, open_tracker, tmp_path):
     tracker = open_tracker()
     tracker.open_sweep("refused", "", {}, {})

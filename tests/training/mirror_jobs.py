@@ -1,0 +1,154 @@
+"""Runs whose storage is lost, damaged, full, closed or away; writes what came of them as JSON.
+
+Started as ``python mirror_jobs.py JOB``: ``file`` (FILE), ``root`` (storage root), ``out``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from hft_ray import mirror as mirrors
+from hft_ray.config import Config
+from hft_ray.mirror import Mirror
+from hft_ray.orchestration.faults import classify, explained
+from hft_ray.ranks import Ranks
+from hft_ray.training import Workspace, run
+from hft_ray.training.checkpoint import newest_whole
+from hft_ray.training.process_group import process_group, start_deepspeed
+
+NOBODY = 65534
+
+
+class Case:
+    """Runs of one FILE with one folder of checkpoints."""
+
+    def __init__(self, job, ranks: Ranks, name: str, place: Mirror | None) -> None:
+        self.config = Config.model_validate(job["file"])
+        self.workspace = Workspace(Path(job["root"]), ranks, torch.device("cpu"))
+        self.folder, self.place = Path(job["out"]) / name, place
+        self.steps: list[int] = []
+
+    def run(self, at=None, do=lambda: True):
+        """Run; after step ``at`` do something, whose answer says whether to stop."""
+        self.steps, losses = [], []
+
+        def report(step, metrics, scored):
+            self.steps.append(step)
+            losses.append(metrics["train/loss"])
+            return bool(step == at and do())
+
+        told = Told()
+        try:
+            run(self.config, self.workspace, report, None, self.folder, mirror=self.place)
+        except Exception as error:  # noqa: BLE001 - which one it is, is the question
+            fault = classify(error)
+            reason = explained(f"{type(error).__name__}: {error}", fault)
+            whole, _ = newest_whole(self.folder)
+            return {"steps": self.steps, "fault": fault, "reason": reason, "whole": str(whole)}
+        finally:
+            told.close()
+        return {"steps": self.steps, "losses": losses, "told": told.lines}
+
+
+class Told(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        logging.getLogger("hft_ray.training").addHandler(self)
+
+    def emit(self, record) -> None:
+        self.lines.append(record.getMessage())
+
+    def close(self) -> None:
+        logging.getLogger("hft_ray.training").removeHandler(self)
+
+
+def lost(job, ranks):
+    place = Mirror("s3://hft") / "lost"
+    results = {"undisturbed": Case(job, ranks, "undisturbed", None).run()}
+    case = Case(job, ranks, "lost", place)
+    results["stopped"] = case.run(at=5)
+    results["names"] = place.names()
+    shutil.rmtree(case.folder)
+    results["resumed"] = case.run()
+    shutil.rmtree(case.folder)
+    store, path = place._at("step-00000004/state-00000.safetensors")
+    with store.open_input_stream(path) as source:
+        content = bytearray(source.read())
+    content[-1] ^= 1
+    with store.open_output_stream(path) as target:
+        target.write(bytes(content))
+    results["damaged"] = case.run()
+    results["local"] = sorted(each.name for each in case.folder.iterdir())
+    return results
+
+
+def away(job, ranks):
+    case = Case(job, ranks, "away", Mirror("s3://hft") / "away")
+
+    def cut():
+        os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+        mirrors._store.cache_clear()
+        return False
+
+    return {"midway": case.run(at=3, do=cut), "fresh": Case(job, ranks, "fresh", case.place).run()}
+
+
+def full(job, ranks):
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+    case = Case(job, ranks, "full", None)
+    failed = case.run(at=3, do=fill)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    return {"failed": failed, "afterwards": case.run()}
+
+
+def closed(job, ranks):
+    case = Case(job, ranks, "closed", None)
+    module = sys.modules["hft_ray.training.run"]
+    write = module.write
+
+    def as_somebody_else(*arguments):
+        # Root may write everywhere.
+        if os.getuid() == 0:
+            os.seteuid(NOBODY)
+        try:
+            return write(*arguments)
+        finally:
+            os.seteuid(os.getuid())
+
+    def close():
+        case.folder.chmod(0o555)
+        module.write = as_somebody_else
+
+    case.folder.mkdir(parents=True)
+    failed = case.run(at=3, do=close)
+    module.write = write
+    case.folder.chmod(0o755)
+    return {"failed": failed, "afterwards": case.run()}
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(1)
+    with process_group() as ranks:
+        start_deepspeed()
+        found = {each.__name__: each(job, ranks) for each in (lost, full, closed, away)}
+    (Path(job["out"]) / "results.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
+    # A thread of gloo's may outlive its process group and abort the interpreter's end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
