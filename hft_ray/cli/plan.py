@@ -47,9 +47,12 @@ def plan(
 
 def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None:
     model = planned["model"]
+    further = planned["further_seeds"]
+    seeds = f" and at most {further} further seeds" if further else ""
     console.print(
-        f"{planned['trials']} trials on {planned['groups']} groups x {planned['workers']} workers; "
-        f"model of {model['parameters']:,} parameters, {model['matrices']} matrices in its layers"
+        f"{planned['trials']} trials{seeds} on {planned['groups']} groups x "
+        f"{planned['workers']} workers; model of {model['parameters']:,} parameters, "
+        f"{model['matrices']} matrices in its layers"
     )
     table = Table(title="Trainable fractions at the corners of the space", title_justify="left")
     arms = any(row["arm"] for row in planned["selection"])
@@ -68,9 +71,12 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         f"memory per worker at the largest ratio: {_bytes(sum(memory.values()))} ({parts})"
     )
     seconds = planned["seconds_estimate"]
+    most = ""
+    if further and seconds is not None:
+        most = f", with all further seeds {clock(seconds * (1 + further / planned['trials']))}"
     console.print(
         "training time by arithmetic, for sequences of data.max_length and without evaluations: "
-        f"about {clock(seconds)}"
+        f"about {clock(seconds)}{most}"
     )
     for name in trusted:
         console.print(f"not checked, since it lies on a hub: {name}", style="yellow")

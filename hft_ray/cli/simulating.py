@@ -29,8 +29,8 @@ def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> 
     folder.check(config, fresh)
     curves = read_table(table, config)
     warm = start_warm(config, folder)
-    folder.claim(config)
-    with terminal(folder.logs / "driver.log", quiet=as_json) as console:
+    with folder.held(), terminal(folder.logs / "driver.log", quiet=as_json) as console:
+        folder.claim(config)
         console.print(f"[bold]{config.name}[/], simulated: nothing is trained or logged to MLflow")
         warm(console)
         with signals() as interrupted, Progress(console, config.name) as progress:

@@ -76,11 +76,12 @@ def _on_cluster(
     check_fits(config.cluster, ray_nodes())
     if cluster["local"]:
         console.print(f"logs of the workers in {cluster['logs']}", soft_wrap=True)
-    if folder.claim(config):
-        console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
-    warm(console)
-    with signals() as interrupted, Progress(console, config.name) as progress:
-        return run_sweep(config, folder, progress, interrupted)
+    with folder.held():
+        if folder.claim(config):
+            console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
+        warm(console)
+        with signals() as interrupted, Progress(console, config.name) as progress:
+            return run_sweep(config, folder, progress, interrupted)
 
 
 def _say(text: str) -> None:

@@ -36,17 +36,30 @@ class Order:
 
 @dataclass
 class Job:
-    """A trial on the board."""
+    """A trial on the board.
+
+    Attributes:
+        since: When a group began with it, None while none has it.
+        seconds: For how long groups had it before.
+    """
 
     trial: str
     kind: Kind
     settings: dict[str, Any]
+    since: float | None = None
+    seconds: float = 0.0
     attempts: int = 0
     spared: int = 0
     stop: bool = False
     outcome: dict[str, Any] | None = None
     last_scored: dict[str, Any] | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self) -> None:
+        """Add the time since a group began with it: none has it any more."""
+        if self.since is not None:
+            self.seconds += time.time() - self.since
+            self.since = None
 
 
 @dataclass
@@ -223,6 +236,7 @@ class Board:
     def _hand_out(self, group: int, state: Group) -> None:
         job = self.jobs[self.queue.popleft()]
         job.attempts += 1
+        job.since = time.time()
         self._orders += 1
         state.order = Order(self._orders, job.trial, job.kind, job.settings)
         state.finished = set()
@@ -238,6 +252,7 @@ class Board:
         state.order, state.finished, state.trouble = None, set(), None
         if job.outcome is not None:
             return
+        job.count()
         if not RULES[fault].counted and job.spared < MOST_SPARED:
             job.spared += 1
         counted = job.attempts - job.spared
@@ -251,8 +266,9 @@ class Board:
             self._event("retried", job.trial, reason=reason, attempt=job.attempts, fault=fault)
 
     def _end(self, job: Job, outcome: dict[str, Any]) -> None:
+        job.count()
         last = job.last_scored or {"step": 0, "values": {}}
-        job.outcome = {**last, **outcome}
+        job.outcome = {**last, "seconds": job.seconds, **outcome}
         job.results.append({**last, "outcome": job.outcome})
         self._event("finished", job.trial, **job.outcome)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from hft_ray.config import Config, ConfigError, Problem, Search
 from hft_ray.config.keys import SPACE, settings
@@ -101,8 +105,35 @@ class SweepFolder:
             raise ConfigError(Problem("name", problem, config.name))
         self._refuse_changes(config)
 
+    @cached_property
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / "driver.lock")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the sweep for this process alone; may be nested.
+
+        Raises:
+            ConfigError: Another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            problem = "the sweep is running already, in another process"
+            raise ConfigError(Problem("name", problem, self.path.name)) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def claim(self, config: Config) -> bool:
-        """Make the folder; return whether there is an earlier sweep to go on with."""
+        """Make the folder, which is held; return whether there is an earlier sweep to go on with.
+
+        Raises:
+            ConfigError: Another command has claimed it since it was checked.
+        """
+        self.check(config, fresh=False)
         continued = self.config.is_file()
         self.logs.mkdir(parents=True, exist_ok=True)
         # Whoever is killed in here leaves the old file or the new one, never half of one.

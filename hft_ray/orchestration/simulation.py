@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.record import front_in, points_of
@@ -39,13 +37,7 @@ def run_simulated(
         ConfigError: The table is another one than before, or the sweep is running.
     """
     reference = _reference(config, table)
-    lock = FileLock(folder.path / "driver.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        problem = "the sweep is running already, in another process"
-        raise ConfigError(Problem("name", problem, config.name)) from None
-    with lock:
+    with folder.held():
         _refuse_other_table(table, folder.path / "table.sha256")
         study = Study(config, folder.study, Warm.read(folder.warm))
         study.know_base(table.base, reference)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from filelock import FileLock, Timeout
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.execution.placement_groups import PlacementGroupFactory
@@ -66,13 +65,7 @@ def run_sweep(
         SweepError: Nothing can train any more.
         InterruptedSweepError: ``interrupted`` was set, or ``hft-ray stop`` asked for the end.
     """
-    lock = FileLock(folder.path / "driver.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        problem = "the sweep is running already, in another process"
-        raise ConfigError(Problem("name", problem, config.name)) from None
-    with lock:
+    with folder.held():
         try:
             return _Sweep(config, folder, watch, interrupted).run()
         except RayError as error:

@@ -58,7 +58,9 @@ class Ending:
 
     def _device_seconds(self, known: Known) -> float:
         values, seconds = known.result.get("values") or {}, known.result.get("seconds") or 0.0
-        return float(values.get(DEVICE_SECONDS, seconds * self._workers))
+        # What failed went on after its last score.
+        least = seconds * self._workers if known.state == "failed" else 0.0
+        return float(max(values.get(DEVICE_SECONDS, seconds * self._workers), least))
 
     def _stagnation(self, ended: Sequence[Known]) -> str | None:
         """Say that the last configurations have added too little, None if they have not.

@@ -7,6 +7,7 @@ import warnings
 import optuna
 
 from hft_ray.config import Search
+from hft_ray.search.models import Gp, Tpe
 
 
 def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
@@ -22,23 +23,17 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
     # What a model needs to begin with grows with the settings, not with the sweep.
     start, population = min(share, max(10, 3 * len(search.space))), min(share, 50)
     with warnings.catch_warnings():
-        # Multivariate, grouped and Sobol sampling are marked experimental in Optuna 5.
+        # Sobol and Gaussian process sampling are marked experimental in Optuna 5.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:
             case "tpe":
-                # Groups are for settings that do not always apply; they take time to find.
-                grouped = any(entry.when for entry in search.space.values())
-                return optuna.samplers.TPESampler(
-                    seed=seed, multivariate=True, group=grouped, n_startup_trials=start
-                )
+                return Tpe(seed=seed, n_startup_trials=start)
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
             case "gp":
-                return optuna.samplers.GPSampler(
-                    seed=seed, n_startup_trials=start, warn_independent_sampling=False
-                )
+                return Gp(seed=seed, n_startup_trials=start, warn_independent_sampling=False)
             case "sobol":
                 # The sequence goes on where it stopped by itself; what is no number is random.
                 return optuna.samplers.QMCSampler(

@@ -50,6 +50,7 @@ class Space:
         self._names = {
             key: _name(f"{prefix}{key}", each, stored) for key, each in self._now.items()
         }
+        self._unchanged: set[int] = set()
 
     def suggest(
         self, trial: optuna.Trial, asked: Mapping[str, Any], config: Config
@@ -106,8 +107,13 @@ class Space:
 
     def as_now(self, trial: FrozenTrial) -> FrozenTrial:
         """Return a trial that fits as if it had been drawn from the space as it is now."""
+        if trial.number in self._unchanged:
+            return trial
         now = {name: self._now[key] for key, name in self._names.items()}
         if all(now.get(name) == each for name, each in trial.distributions.items()):
+            if trial.state.is_finished():
+                # It stays as it is, and is looked at for every suggestion.
+                self._unchanged.add(trial.number)
             return trial
         params = trial.user_attrs.get("params", {})
         moved = copy.copy(trial)

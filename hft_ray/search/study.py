@@ -31,6 +31,9 @@ from hft_ray.search.warm import Warm
 log = logging.getLogger(__name__)
 RUNG = "rung:"
 SECONDS = "seconds"
+SAVE_SECONDS = 10.0
+FIXED = "fixed_params"
+"""Optuna's name for what a queued trial is to have."""
 KEPT = ("state", "step", "reason", "fault", SECONDS)
 """What the study keeps of how a trial ended, beside its values and variants."""
 FULL = {"selection.ratio": 1.0}
@@ -74,6 +77,7 @@ class Study:
         self._study.sampler = LaneSampler(lambda number: self._lane(number).sampler)
         before = self._study.user_attrs.get(SECONDS, 0.0)
         self._ending = Ending(self.search, config.cluster.workers, before)
+        self._saved = before
         self._steps: dict[str, int | None] = {}
         self._recall(trials)
         asked, first = self._first_trials(), len(trials)
@@ -81,7 +85,7 @@ class Study:
         for params in asked[first:]:
             self._enqueue(params, {"asked": params})
         for each in warm.points[max(0, first - len(asked)) :]:
-            self._enqueue(each.params, {"earlier": each.source})
+            self._enqueue(each.params, {"earlier": each.source, "wanted": each.params})
         self._orphans = [t for t in trials if t.state == TrialState.RUNNING]
 
     def know_base(self, values: Mapping[str, float], reference: Mapping[str, float]) -> None:
@@ -106,6 +110,14 @@ class Study:
     def at(self, seconds: float) -> None:
         """Take the time since this command began."""
         self._ending.at(seconds)
+        if self.search.budget is not None and self._ending.seconds - self._saved >= SAVE_SECONDS:
+            # A command that is killed has taken its time all the same.
+            with self._lock:
+                self._save_seconds()
+
+    def _save_seconds(self) -> None:
+        self._saved = self._ending.seconds
+        self._study.set_user_attr(SECONDS, self._saved)
 
     @property
     def ended_early(self) -> str | None:
@@ -164,7 +176,7 @@ class Study:
     def _next_trial(self) -> Known | None:
         if self._orphans:
             # A parameter that is stored already is not drawn again.
-            trial = optuna.Trial(self._study, self._orphans.pop(0)._trial_id)
+            trial = self._resumed(self._orphans.pop(0))
             known = trial.user_attrs.get("params")
         else:
             if (begun := self._begin()) is None:
@@ -195,7 +207,16 @@ class Study:
             return self._study.ask() if exploring else None
         # Optuna would take what was queued first, which is no longer due when nothing is explored.
         self._study._storage.set_trial_state_values(queued._trial_id, state=TrialState.RUNNING)
-        return optuna.Trial(self._study, queued._trial_id)
+        return self._resumed(queued)
+
+    def _resumed(self, trial: FrozenTrial) -> optuna.Trial:
+        """Return a trial that is stored, with what it was queued for as the space has it now."""
+        wanted = trial.user_attrs.get("asked") or trial.user_attrs.get("wanted")
+        if wanted is not None:
+            now = self._lane(trial.number).space.parameters(wanted)
+            if now != trial.system_attrs.get(FIXED):
+                self._study._storage.set_trial_system_attr(trial._trial_id, FIXED, now)
+        return optuna.Trial(self._study, trial._trial_id)
 
     def _queued(self, exploring: bool) -> FrozenTrial | None:
         """Return the queued trial that is due: a further seed, or while exploring any."""
@@ -354,7 +375,7 @@ class Study:
                     self._study.tell(number, state=TrialState.FAIL)
                 case _:
                     self._study.tell(number, state=TrialState.PRUNED)
-            self._study.set_user_attr(SECONDS, self._ending.seconds)
+            self._save_seconds()
             self._journal.sync()
         return result
 

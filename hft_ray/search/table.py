@@ -1,6 +1,7 @@
 """Recorded or made-up learning curves, from which a sweep is replayed without training.
 
-A table is a file of rows ``{"params", "step", "metrics", "seconds"}``, as JSON lines or Parquet:
+A table is a file of rows ``{"params", "step", "metrics", "seconds"}``, as JSON lines
+(``.gz``: compressed) or Parquet:
 
     params   dotted key -> value; settings that are left out have FILE's value
     step     optimizer step of the scores; the rows of a curve go up to its last step
@@ -15,9 +16,11 @@ curve (another seed). Step 0 holds the scores of the untouched model. In Parquet
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +133,8 @@ def read_table(path: Path, config: Config) -> Table:
     """
     try:
         rows = _parquet(path) if path.suffix == ".parquet" else _lines(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(Problem(str(path), f"the table cannot be read: {reason}")) from error
     base: dict[str, float] = {}
     curves: Recorded = {}
@@ -193,8 +196,10 @@ def _refuse_useless(path: Path, config: Config, curves: list[Curve]) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
                 rows.append(dict(json.loads(line)))

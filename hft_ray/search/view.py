@@ -40,32 +40,31 @@ class SamplerOnView(optuna.samplers.BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Look at the study once for all parameters of a trial."""
         self._view = self._look(study)
+        self._at_random = self._fresh is not None and trial.number % self._fresh == self._fresh - 1
         self._sampler.before_trial(self._view, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
         """See the base class."""
-        if self._is_fresh(trial):
+        if self._at_random:
             return {}
         return self._sampler.infer_relative_search_space(self._view, trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
-        """Return the sampler's proposal; an empty one where it repeats a trial, so that each
-        parameter is drawn by itself: a model may insist on a point whose trial is under way.
+        """Return the sampler's proposal; an empty one where it repeats a trial, which is drawn at
+        random then: a model may insist on a point whose trial is under way.
         """
-        if self._is_fresh(trial):
+        if self._at_random:
             return {}
         proposed = self._sampler.sample_relative(self._view, trial, search_space)
-        return {} if self._view.knows(proposed) else proposed
+        self._at_random = self._view.knows(proposed)
+        return {} if self._at_random else proposed
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         """See the base class."""
-        sampler = self._random if self._is_fresh(trial) else self._sampler
+        sampler = self._random if self._at_random else self._sampler
         return sampler.sample_independent(self._view, trial, param_name, param_distribution)
-
-    def _is_fresh(self, trial: FrozenTrial) -> bool:
-        return self._fresh is not None and trial.number % self._fresh == self._fresh - 1
 
     def after_trial(
         self,

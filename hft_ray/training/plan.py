@@ -50,7 +50,7 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
         sequences: Sequences that a run trains on; None when only data on a hub can tell.
     """
     catalog = workspace.catalog(config.model)
-    trials = config.search.trials if config.search else 1
+    trials, seeds = (config.search.trials, config.search.seeds) if config.search else (1, 1)
     cluster = config.cluster
     source = config.model.name if config.model.shape else workspace.source(config.model)
     corners = list(_corners(config, catalog, lambda: load_shape(config.model, source)))
@@ -65,6 +65,8 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     ]
     return {
         "trials": trials,
+        # The most that the race can give.
+        "further_seeds": trials * (seeds - 1),
         "groups": cluster.groups,
         "workers": cluster.workers,
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
@@ -144,12 +146,14 @@ def _share(corner: tuple[Config, dict[str, Any]]) -> float:
     return corner[1]["fractions"]["model_parameters"]
 
 
-def _memory_settings(config: Config) -> Iterator[Config]:
-    """Yield FILE with every combination of the searched settings that memory hangs on."""
+def _memory_settings(config: Config) -> list[Config]:
+    """Return FILE with every combination of the searched settings that memory hangs on."""
     keys = [key for key in MEMORY if config.search and key in config.search.space]
+    found = []
     for values in itertools.product(*(searched_values(config, key) for key in keys)):
         with contextlib.suppress(ValidationError):  # what does not fit together is never tried
-            yield with_settings(config, dict(zip(keys, values, strict=True)))
+            found.append(with_settings(config, dict(zip(keys, values, strict=True))))
+    return found or [config]
 
 
 def _total(memory: MemoryPerWorker) -> int:

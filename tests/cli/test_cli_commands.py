@@ -54,6 +54,7 @@ def test_plan_prints_the_contracts_json_and_starts_nothing(sweep_file, tmp_path)
     planned = json.loads(invoke("plan", sweep_file, "--json", "--storage", home))
     assert set(planned) == {
         "trials",
+        "further_seeds",
         "groups",
         "workers",
         "model",
@@ -72,8 +73,10 @@ def test_plan_prints_the_contracts_json_and_starts_nothing(sweep_file, tmp_path)
 
 
 def test_plan_shows_a_table(sweep_file, tmp_path):
-    text = invoke("plan", sweep_file, "--storage", tmp_path / "home", "--set", "search.trials=9")
-    assert "9 trials on 1 groups x 1 workers" in text
+    more = ("--set", "search.trials=9", "--set", "search.seeds=3")
+    text = invoke("plan", sweep_file, "--storage", tmp_path / "home", *more)
+    assert "9 trials and at most 18 further seeds on 1 groups x 1 workers" in text
+    assert "with all further seeds " in text.replace("\n", " ")
     assert "100.0%" in text
     assert "memory per worker" in text
 

@@ -135,6 +135,13 @@ def test_configurations_near_the_front_get_more_seeds(seeded, tune):
     assert same_trials(front, more)
 
 
+def test_seeds_that_agree_to_the_last_digit_tell_nothing_of_the_noise(files, tune):
+    code, front, _ = simulate(tune, files, *FREE, "--set", "search.seeds=2")
+    assert code == 0
+    assert max(len(each["trials"]) for each in front["configurations"]) == 2
+    assert front["hypervolume_interval"] is None
+
+
 def test_a_searched_seed_is_no_noise(files, tune):
     seeds = ("--set", "search.seeds=2", "--set", "search.space.selection.seed=[0, 4]")
     code, _, err = simulate(tune, files, *seeds)

@@ -110,6 +110,21 @@ def test_storage_that_is_away_is_tried_again_within_the_retries():
     assert outcome["reason"] == "why (2 times)"
 
 
+def test_a_failed_trial_has_had_its_group_in_every_life(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("hft_ray.orchestration.board.time.time", lambda: now[0])
+    board = Board(1, retries=1)
+    board.join(0, "life 0", 1)
+    board.submit("a", "trial", {})
+    for life, (begins, ends) in enumerate([(0.0, 10.0), (100.0, 130.0)]):
+        now[0] = begins
+        board.order_for(0, f"life {life}", 0)
+        now[0] = ends
+        board.join(0, f"life {life + 1}", 1)
+    outcome = board.jobs["a"].outcome
+    assert (outcome["state"], outcome["seconds"]) == ("failed", 40.0)
+
+
 def test_lost_nodes_do_not_use_up_the_retries():
     board = make_board(retries=0)
     for life in range(1, 20):

@@ -52,6 +52,23 @@ def test_claiming_says_whether_there_is_something_to_continue(tmp_path):
     assert folder.logs.is_dir()
 
 
+def test_a_sweep_that_runs_keeps_its_file(folder):
+    kept = folder.config.read_text("utf-8")
+    with folder.held(), folder.held():
+        longer = make_config(search__trials=9)
+        with (
+            pytest.raises(ConfigError, match="running already"),
+            SweepFolder(folder.root, "s").held(),
+        ):
+            folder.claim(longer)
+    assert folder.config.read_text("utf-8") == kept
+    with SweepFolder(folder.root, "s").held():
+        assert folder.claim(longer)
+        # Another command has come first, with a longer sweep.
+        with pytest.raises(ConfigError, match="can only be extended"):
+            folder.claim(make_config())
+
+
 def test_what_is_kept_is_the_file_as_it_was_given(folder):
     config = make_config()
     kept = parse(folder.config.read_text("utf-8"), "kept")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import signal
@@ -83,7 +84,7 @@ def test_rows_become_curves_by_configuration_and_repetition(tmp_path):
     assert table.worst({"task/score": "max", "forgetting/mean": "min"})["task/score"] == 0.1
 
 
-def test_parquet_and_json_lines_are_the_same_table(tmp_path):
+def test_parquet_json_lines_and_compressed_ones_are_the_same_table(tmp_path):
     rows = [
         row(10, ratio=0.5),
         {**row(20, ratio=0.9), "params": {"selection.granularity": "layer"}},
@@ -93,8 +94,9 @@ def test_parquet_and_json_lines_are_the_same_table(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "structs.parquet")
     texts = [{**each, "params": json.dumps(each["params"])} for each in rows]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(texts), tmp_path / "texts.parquet")
-    for name in ("structs", "texts"):
-        table = read_table(tmp_path / f"{name}.parquet", config)
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress((tmp_path / "t.jsonl").read_bytes()))
+    for name in ("structs.parquet", "texts.parquet", "t.jsonl.gz"):
+        table = read_table(tmp_path / name, config)
         for asked in ({"selection.ratio": 0.4}, {"selection.granularity": "layer"}):
             assert table.curve("t0000", asked) == plain.curve("t0000", asked)
 
@@ -147,6 +149,11 @@ def test_a_table_that_is_not_there_or_not_parquet_is_refused(tmp_path):
     (tmp_path / "t.parquet").write_text("no", encoding="utf-8")
     with pytest.raises(ConfigError, match="no Parquet"):
         read_table(tmp_path / "t.parquet", make_config())
+    whole = gzip.compress(json.dumps(row()).encode())
+    for content in (b"no", whole[:-9], whole[:14] + b"\xff" * 9 + whole[23:]):
+        (tmp_path / "t.jsonl.gz").write_bytes(content)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_table(tmp_path / "t.jsonl.gz", make_config())
 
 
 # Virtual time.

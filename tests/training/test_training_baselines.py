@@ -65,6 +65,8 @@ def cases():
 
 @pytest.fixture(scope="module", params=[1, 2])
 def runs(request, make_cases, tmp_path_factory):
+    # As in the runs: sums of floats hang on the number of threads.
+    torch.set_num_threads(1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch = [*torchrun, "--nproc-per-node", "2"] if request.param == 2 else [sys.executable]
     folder = tmp_path_factory.mktemp(f"baselines-{request.param}")
