@@ -229,7 +229,8 @@ class Recorder:
             self._tracker.finish_trial(trial, "stopped", reason)
         if self._base:
             self._tracker.finish_sweep(state)
-        self._tracker.close(timeout=30)
+        # A Ray job has 30 s to stop in; what is not written by then is spooled.
+        self._tracker.close(timeout=15 if state == "stopped" else 30)
 
 
 def _end(known: Known) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hft_ray.data import batch_indices, collate
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
+from hft_ray.training.adapter import Lora
 from hft_ray.training.engine import Engine, Numerics, gathered
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.objective import Loss
@@ -35,11 +36,17 @@ class Bench:
         self.config, self.workspace, self.model = config, workspace, model
         self.ranks = workspace.ranks
         numerics = Numerics.of(config.training, workspace.device)
+        self.adapters = None
+        if config.adapter.kind == "lora":
+            catalog = workspace.catalog(config.model)
+            self.adapters = Lora(model, config.adapter, catalog, config.training.seed)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         (self.data,) = workspace.training_sets(config.model, config.training_data)
         self.at = 0
 
     def draw(self, round: int, **changes: Any) -> Draw:
+        if self.adapters is not None:
+            return self.adapters.draw
         selection = self.config.selection.model_copy(update=changes)
         return draw(self.workspace.catalog(self.config.model), selection, round)
 

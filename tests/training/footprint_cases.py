@@ -8,11 +8,22 @@ from typing import Any
 
 from training_cases import STAGES, merged
 
+from hft_ray.config.arms import BUILT_IN
+
 PRECISIONS = ("fp32", "bf16")
 POLICIES = ("carry", "store", "reset")
 SHORT = {1: 16, 2: 6}
 """Ranks -> re-selections in the tests that always run."""
 RATIOS = (1.0, 0.5, 0.25)
+# The deep model by hand: heads of 8, so 32 wide, 16 of keys and values; see `deep_model`.
+DEEP_LAYER = 2 * 48 * 32 + 2 * 48 * 16 + 3 * 48 * 97 + 2 * 48
+DEEP_OUTSIDE = 2 * 320 * 48 + 48
+DEEP_ADAPTERS = 12 * 8 * (2 * (48 + 32) + 2 * (48 + 16) + 3 * (48 + 97))
+METHODS: dict[str, tuple[dict[str, Any], float, int]] = {
+    "lora": ({"adapter.kind": "lora", "adapter.rank": 8}, 1.0, DEEP_ADAPTERS),
+    "lisa": (BUILT_IN["lisa"], 0.25, 3 * DEEP_LAYER + DEEP_OUTSIDE),
+}
+"""Baseline -> changes of FILE, ratio, and how much it trains as its paper counts."""
 
 
 def deep_model(folder: Path) -> None:
@@ -75,6 +86,10 @@ def memory_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
         for stage in STAGES
         for precision in PRECISIONS
     }
+    for name, (changes, ratio, _) in METHODS.items():
+        for stage in (0, 2):
+            precision = {"training.zero_stage": stage, "training.precision": "fp32"}
+            cases[f"{stage}-{name}"] = {**changes, **precision, "ratios": [ratio]}
     arguments = {"file": file, "cases": cases}
     return {
         "name": f"memory-{ranks}",

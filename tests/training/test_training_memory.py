@@ -1,7 +1,7 @@
 """Gradients and optimizer state take what arithmetic says of the share that is trained."""
 
 import pytest
-from footprint_cases import PRECISIONS, RATIOS
+from footprint_cases import METHODS, PRECISIONS, RATIOS
 from training_cases import STAGES
 
 
@@ -30,3 +30,14 @@ def test_memory_follows_the_trained_share(engines, stage, precision, ranks):
         for each in found:
             expected = each["trained"] * arithmetic(stage, precision, ranks)
             assert each["bytes"] == pytest.approx(expected, rel=0.05), (each, rank)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", [0, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_lora_and_lisa_take_the_memory_of_what_they_train(engines, method, stage, ranks):
+    for rank in range(ranks):
+        (found,) = engines.result(f"memory-{ranks}", rank)[f"{stage}-{method}"]
+        assert found["trained"] == METHODS[method][2]
+        expected = found["trained"] * arithmetic(stage, "fp32", ranks)
+        assert found["bytes"] == pytest.approx(expected, rel=0.05), (found, rank)
