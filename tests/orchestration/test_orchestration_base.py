@@ -37,14 +37,17 @@ def swept(folder, file):
         driver.close()
 
 
-def test_the_base_is_scored_once_for_twelve_trials_and_not_for_the_next_sweep(tiny_file, tmp_path):
+@pytest.mark.parametrize("trials", [3, pytest.param(12, marks=pytest.mark.soak)])
+def test_the_base_is_scored_once_for_all_trials_and_not_for_the_next_sweep(
+    tiny_file, tmp_path, trials
+):
     home = tmp_path / "home"
     home.mkdir()
-    first, after_twelve = swept(tmp_path / "one", content(tiny_file, "twelve", 12))
+    first, after = swept(tmp_path / "one", content(tiny_file, "many", trials))
     assert len(first) == 1
-    assert after_twelve == first
-    again = swept(tmp_path / "two", content(tiny_file, "again", 2))
+    assert after == first
+    again = swept(tmp_path / "two", content(tiny_file, "again", 1))
     assert again == (first, first)
-    fronts = [read_front(home, name) for name in ("twelve", "again")]
-    assert [len(front["points"]) for front in fronts] == [12, 2]
+    fronts = [read_front(home, name) for name in ("many", "again")]
+    assert [len(front["points"]) for front in fronts] == [trials, 1]
     assert fronts[0]["base"] == fronts[1]["base"]

@@ -12,7 +12,7 @@ import pytest
 from servers import MlflowServer, Postgres
 from sweep_driver import SweepDriver, write_file
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 STEPS = """
 select tags.value, metrics.step from metrics join tags using (run_uuid)
@@ -47,7 +47,7 @@ def wait_for_reports(driver, count):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [8, 60])
 def test_training_never_waits_for_tracking(tiny_file, tmp_path, server, seconds, record_property):
     content = tiny_file | {"name": "outage", "tracking": {"uri": server.uri}}
     content["training"] = tiny_file["training"] | {"steps": 100_000, "log_every": 1}
