@@ -8,7 +8,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 # Two workers, each with whole files: what the tests of a file share is made once.
-SIDE_BY_SIDE := --numprocesses 2
+SIDE_BY_SIDE := --numprocesses 2 --no-loadscope-reorder
 # What `make constraints` keeps: another build of torch is another choice than a newer library.
 TORCH ?= $(shell sed -n '/^torch==/p' constraints.txt)
 DEMO_OUTPUT := demo-output

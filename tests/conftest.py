@@ -19,6 +19,16 @@ ENGINES = ("test_training_leaks", "test_training_memory", "test_training_state")
 """Files of tests/training that share engines; the others share runs."""
 
 
+LONG = ("training", "orchestration", "cluster_files", "tracking", "cli", "integrations")
+"""Folders of tests that take long, which go first: a worker is never left with the longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that take long first."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(LONG)))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Deal out whole files, and folders whose files share what takes long to make."""

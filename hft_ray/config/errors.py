@@ -32,11 +32,17 @@ class Problem:
         said = f"{_cut(self.path, _LONGEST_PATH)}: {_cut(self.message, _LONGEST_MESSAGE)}"
         if self.given is _MISSING:
             return said
-        return f"{said} (given: {_cut(repr(self.given), _LONGEST_VALUE)})"
+        return f"{said} (given: {_cut_inside(repr(self.given), _LONGEST_VALUE)})"
 
 
 def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _cut_inside(text: str, longest: int) -> str:
+    """Shorten ``text`` in its middle: a path says most at its end."""
+    half = (longest - 3) // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 class ConfigError(ValueError):

@@ -151,7 +151,7 @@ def test_the_matrix_can_be_read_from_tracking(runs, task_file, tmp_path):
     folder.path.mkdir(parents=True)
     recorder = Recorder(config, folder, {})
     recorder.open(outcome["base"], dict.fromkeys(objectives, -9.0), [])
-    of = {"trial": "t0", "configuration": "t0"}
+    of = {"trial": "t0", "configuration": "t0", "time": 0.0}
     recorder.take({"event": "submitted", "settings": {"selection.seed": 0}, **of})
     for step, metrics in told:
         recorder.take({"event": "report", "step": step, "metrics": metrics, **of})
