@@ -39,6 +39,7 @@ class Job:
     """A trial on the board.
 
     Attributes:
+        owner: Who handed it in last, and alone may take it back.
         since: When a group began with it, None while none has it.
         seconds: For how long groups had it before.
     """
@@ -46,6 +47,7 @@ class Job:
     trial: str
     kind: Kind
     settings: dict[str, Any]
+    owner: str = ""
     since: float | None = None
     seconds: float = 0.0
     attempts: int = 0
@@ -99,19 +101,32 @@ class Board:
 
     # What the driver and the Tune trials ask for.
 
-    def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
-        """Queue a trial."""
-        self.jobs[trial] = Job(trial, kind, settings)
+    def submit(self, trial: str, kind: Kind, settings: dict[str, Any], owner: str = "") -> None:
+        """Queue a trial; one that is under way goes on, with another owner.
+
+        Tune may start an actor for a trial, give the trial to one that is free by then, and only
+        then end the first one.
+        """
+        known = self.jobs.get(trial)
+        if known is not None and known.outcome is None:
+            known.owner, known.stop = owner, False
+            return
+        self.jobs[trial] = Job(trial, kind, settings, owner)
         self._event("submitted", trial, settings=settings)
         if all(group.lost for group in self.groups.values()):
             self._end(self.jobs[trial], {"state": "failed", "reason": "no worker group is left"})
         else:
             self.queue.append(trial)
 
-    def stop(self, trial: str) -> None:
-        """Ask a trial to stop at its next report; one that waits is stopped at once."""
+    def stop(self, trial: str, owner: str | None = None) -> None:
+        """Ask a trial to stop at its next report; one that waits is stopped at once.
+
+        Args:
+            trial: Its name.
+            owner: Who asks, and is ignored if it is not the trial's owner any more; None may always.
+        """
         job = self.jobs.get(trial)
-        if job is None or job.outcome is not None:
+        if job is None or job.outcome is not None or owner not in (None, job.owner):
             return
         if not job.stop:
             job.stop = True

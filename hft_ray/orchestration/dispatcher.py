@@ -80,13 +80,15 @@ class DispatcherActor:
         self._nodes = nodes
         self._changed = asyncio.Condition()
 
-    async def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
+    async def submit(
+        self, trial: str, kind: Kind, settings: dict[str, Any], owner: str = ""
+    ) -> None:
         """See :meth:`Board.submit`."""
-        await self._change(lambda: self.board.submit(trial, kind, settings))
+        await self._change(lambda: self.board.submit(trial, kind, settings, owner))
 
-    async def stop(self, trial: str) -> None:
+    async def stop(self, trial: str, owner: str | None = None) -> None:
         """See :meth:`Board.stop`."""
-        await self._change(lambda: self.board.stop(trial))
+        await self._change(lambda: self.board.stop(trial, owner))
 
     async def close(self) -> None:
         """See :meth:`Board.close`."""

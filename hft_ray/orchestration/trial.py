@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray import tune
@@ -17,13 +18,14 @@ class ThinTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Hand the trial to the dispatcher."""
         self._dispatcher = find(config["sweep"])
+        self._name = uuid4().hex
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._trial: str = config["trial"]
         self._seen = 0
         settings = json.loads(config["params"])
-        ray.get(self._dispatcher.submit.remote(self._trial, "trial", settings))
+        ray.get(self._dispatcher.submit.remote(self._trial, "trial", settings, self._name))
 
     def step(self) -> dict[str, Any]:
         """Wait for the trial's next scored report, or its end."""
@@ -48,4 +50,4 @@ class ThinTrial(tune.Trainable):
 
     def cleanup(self) -> None:
         """Ask the worker group to stop, in case the trial is still under way."""
-        ray.get(self._dispatcher.stop.remote(self._trial))
+        ray.get(self._dispatcher.stop.remote(self._trial, self._name))

@@ -244,6 +244,19 @@ def test_stopping_what_has_ended_or_never_was_changes_nothing():
     assert board.events == events
 
 
+def test_a_trial_handed_in_again_goes_on_and_only_its_last_owner_takes_it_back():
+    board = make_board()
+    board.submit("a", "trial", {}, "first")
+    board.order_for(0, "g0", 0)
+    events = list(board.events)
+    board.submit("a", "trial", {}, "second")
+    board.stop("a", "first")
+    assert board.events == events
+    assert not board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
+    board.stop("a", "second")
+    assert board.report("g0", 0, "a", 20, {"task/score": 0.2}, True)
+
+
 def test_a_lost_group_leaves_its_trial_to_the_others():
     board = make_board(groups=2)
     board.submit("a", "trial", {})
