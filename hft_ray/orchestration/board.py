@@ -123,7 +123,7 @@ class Board:
 
         Args:
             trial: Its name.
-            owner: Who asks, and is ignored if it is not the trial's owner any more; None may always.
+            owner: Who asks, ignored unless it is the trial's owner still; None may always.
         """
         job = self.jobs.get(trial)
         if job is None or job.outcome is not None or owner not in (None, job.owner):
