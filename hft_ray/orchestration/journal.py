@@ -1,4 +1,4 @@
-"""``events.jsonl`` of a sweep: one line of JSON for each thing that happens, oldest first.
+"""``events.jsonl`` of a sweep: a line of JSON for each event, as the driver learns of it.
 
 Every line has ``time`` (seconds since 1970) and ``event``; further keys by event:
 
