@@ -20,9 +20,16 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from hft_ray.config import Config
-from hft_ray.orchestration.worker import worker_main
 
 log = logging.getLogger(__name__)
+
+
+def _work(setup: dict[str, Any]) -> None:
+    # Imported by the workers alone: Train's controllers, which carry this function about, would
+    # each take many seconds for it.
+    from hft_ray.orchestration.worker import worker_main
+
+    worker_main(setup)
 
 
 class Groups:
@@ -89,7 +96,7 @@ class Groups:
         # A trial may cost a group its processes once per attempt; more than that is no accident.
         most = (trials + 1) * (cluster.retries + 1)
         return TorchTrainer(
-            worker_main,
+            _work,
             train_loop_config={
                 "sweep": self._config.name,
                 "group": number,
