@@ -88,10 +88,11 @@ class _Worker:
         use = Use(self.workspace.device)
 
         def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
-            call = self.dispatcher.report.remote(
-                self.incarnation, self.group, order.trial, step, metrics | use.metrics(), scored
-            )
-            return bool(ray.get(call))
+            # By such names Ray's dashboard shows how far a trial is, and on which worker.
+            call = self.dispatcher.report.options(name=f"{order.trial}.report step {step}")
+            told = metrics | use.metrics()
+            args = (self.incarnation, self.group, order.trial, step, told, scored)
+            return bool(ray.get(call.remote(*args)))
 
         def saved(step: int) -> None:
             ray.get(self.dispatcher.saved.remote(order.trial, step))
