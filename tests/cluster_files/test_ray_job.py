@@ -89,7 +89,7 @@ class LocalCluster:
 
 def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=900
     )
 
 
