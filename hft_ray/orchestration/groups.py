@@ -30,8 +30,8 @@ class _Trainer(TorchTrainer):
     """Without the detached actor that removes the placement group of a controller that died.
 
     A group whose controller died is lost here, and Ray itself removes its placement group when the
-    sweep's job ends. That actor stays for ever if the job ends while it starts, untold of what it
-    is to watch.
+    sweep's job ends. That actor asks the dashboard whether the controller lives, and stays for ever
+    once it is not answered, or finds two clusters on its machine and does not know which to ask.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
