@@ -21,7 +21,6 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from hft_ray.config import Config
-from hft_ray.orchestration.worker import worker_main
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,14 @@ class _Trainer(TorchTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()
         return [each for each in callbacks if not isinstance(each, PlacementGroupCleanerCallback)]
+
+
+def _work(setup: dict[str, Any]) -> None:
+    # Imported by the workers alone: Train's controllers, which carry this function about, would
+    # each take many seconds for it.
+    from hft_ray.orchestration.worker import worker_main
+
+    worker_main(setup)
 
 
 class Groups:
@@ -103,7 +110,7 @@ class Groups:
         # A trial may cost a group its processes once per attempt; more than that is no accident.
         most = (trials + 1) * (cluster.retries + 1)
         return _Trainer(
-            worker_main,
+            _work,
             train_loop_config={
                 "sweep": self._config.name,
                 "group": number,

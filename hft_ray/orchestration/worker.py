@@ -18,8 +18,9 @@ from hft_ray.config import Config, ConfigError
 from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
+from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.dispatcher import find
-from hft_ray.orchestration.faults import Fault, classify, explained
+from hft_ray.orchestration.faults import Fault, explained
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.mirror import checkpoints_in
 from hft_ray.ranks import Ranks
