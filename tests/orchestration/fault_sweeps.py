@@ -7,7 +7,7 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,6 @@ class FaultSweep:
         name: Name of the sweep.
         trials: How many, besides the baseline.
         faults: What is to happen.
-        file: Sections of FILE; what they say goes before what is said here.
         cluster: The section of FILE.
     """
 
@@ -63,7 +62,6 @@ class FaultSweep:
         name: str,
         trials: int,
         faults: Sequence[Fault] = (),
-        file: Mapping[str, Mapping[str, Any]] | None = None,
         **cluster: Any,
     ) -> None:
         self.nodes, self.name, self.root = nodes, name, nodes.root
@@ -79,8 +77,6 @@ class FaultSweep:
             "first": [{"selection.ratio": 0.1 + 0.06 * n} for n in range(1, trials + 1)],
         }
         content["search"]["first"].insert(0, {"selection.ratio": 1.0})
-        for section, said in (file or {}).items():
-            content[section] = content.get(section, {}) | said
         self.names = [f"t{number:04d}" for number in range(trials + 1)]
         self.file = nodes.folder / f"{name}.yaml"
         self.file.write_text(yaml.safe_dump(content))
