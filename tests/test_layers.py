@@ -7,6 +7,8 @@ usable without Ray and MLflow.
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,16 @@ def test_ray_is_known_where_trials_are_run_and_nowhere_else():
         names = [each for each in imported(f"search/{module}.py") if each.split(".")[0] == "ray"]
         assert names
         assert all(name.startswith(f"ray.tune.{part}") for name in names)
+
+
+def test_what_controls_a_sweep_starts_without_the_libraries_of_training():
+    """Each of Tune's actors, the dispatcher and Train's controllers is a process of its own."""
+    code = (
+        "import sys, hft_ray.orchestration.trial; print('torch' in sys.modules);"
+        "import hft_ray.orchestration.groups; print('deepspeed' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "False"]
 
 
 def test_optuna_is_known_to_the_search_alone():

@@ -55,7 +55,7 @@ class Cluster(Section):
     workers: PositiveInt = 1
     """Workers (ranks) of one group."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs of one worker; below 1 several workers share one."""
+    """GPUs of one worker, whole or a share: with 0.5 two groups of one worker train on one GPU."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     """CPU cores of one worker, and its number of threads."""
     retries: Annotated[int, Field(ge=0)] = 2
@@ -70,6 +70,18 @@ class Cluster(Section):
     def _least_and_most(self) -> Cluster:
         if self.min_groups is not None and self.min_groups > self.groups:
             raise ValueError(f"min_groups {self.min_groups} is more than groups {self.groups}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_of_gpus(self) -> Cluster:
+        gpus = self.gpus_per_worker
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"gpus_per_worker {gpus:g} is neither below 1 nor whole")
+        if 0 < gpus <= 0.5 and self.workers > 1:
+            raise ValueError(
+                f"with gpus_per_worker {gpus:g} two of a group's {self.workers} workers could come "
+                "to one GPU, which NCCL refuses; give workers: 1, or more than half a GPU to each"
+            )
         return self
 
     @property

@@ -16,13 +16,34 @@ import ray.train
 from ray.train import ControllerError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-# Train gives a group a minute to find room, and has no public name for what comes then.
+# Train has no public names for these two: a group has a minute to find room, then comes the second.
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from hft_ray.config import Config
-from hft_ray.orchestration.worker import worker_main
 
 log = logging.getLogger(__name__)
+
+
+class _Trainer(TorchTrainer):
+    """Without the detached actor that removes the placement group of a controller that died.
+
+    A group whose controller died is lost here, and Ray itself removes its placement group when the
+    sweep's job ends. That actor asks the dashboard whether the controller lives, and stays for ever
+    once it is not answered, or finds two clusters on its machine and does not know which to ask.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()
+        return [each for each in callbacks if not isinstance(each, PlacementGroupCleanerCallback)]
+
+
+def _work(setup: dict[str, Any]) -> None:
+    # Imported by the workers alone: Train's controllers, which carry this function about, would
+    # each take many seconds for it.
+    from hft_ray.orchestration.worker import worker_main
+
+    worker_main(setup)
 
 
 class Groups:
@@ -80,7 +101,7 @@ class Groups:
             ray.get(self._dispatcher.lose.remote(number, reason[-1] if reason else repr(error)))
         return True
 
-    def _trainer(self, number: int) -> TorchTrainer:
+    def _trainer(self, number: int) -> _Trainer:
         cluster = self._config.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
@@ -88,8 +109,8 @@ class Groups:
         trials = self._config.search.trials if self._config.search else 1
         # A trial may cost a group its processes once per attempt; more than that is no accident.
         most = (trials + 1) * (cluster.retries + 1)
-        return TorchTrainer(
-            worker_main,
+        return _Trainer(
+            _work,
             train_loop_config={
                 "sweep": self._config.name,
                 "group": number,

@@ -29,9 +29,11 @@ class ThinTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Wait for the trial's next scored report, or its end."""
+        # Ray's dashboard lists calls by name; this actor, which takes trial after trial, has one.
+        ask = self._dispatcher.next_result.options(name=f"{self._trial}.next_result")
         result = None
         while result is None:
-            result = ray.get(self._dispatcher.next_result.remote(self._trial, self._seen))
+            result = ray.get(ask.remote(self._trial, self._seen))
         self._seen += 1
         outcome = result.get("outcome")
         return {

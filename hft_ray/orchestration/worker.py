@@ -18,8 +18,9 @@ from hft_ray.config import Config, ConfigError
 from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
 from hft_ray.orchestration.board import Order
+from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.dispatcher import find
-from hft_ray.orchestration.faults import Fault, classify, explained
+from hft_ray.orchestration.faults import Fault, explained
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.mirror import checkpoints_in
 from hft_ray.ranks import Ranks
@@ -87,10 +88,11 @@ class _Worker:
         use = Use(self.workspace.device)
 
         def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
-            call = self.dispatcher.report.remote(
-                self.incarnation, self.group, order.trial, step, metrics | use.metrics(), scored
-            )
-            return bool(ray.get(call))
+            # By such names Ray's dashboard shows how far a trial is, and on which worker.
+            call = self.dispatcher.report.options(name=f"{order.trial}.report step {step}")
+            told = metrics | use.metrics()
+            args = (self.incarnation, self.group, order.trial, step, told, scored)
+            return bool(ray.get(call.remote(*args)))
 
         def saved(step: int) -> None:
             ray.get(self.dispatcher.saved.remote(order.trial, step))

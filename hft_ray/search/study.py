@@ -278,14 +278,18 @@ class Study:
             last: Whether it has no step left; by default as ``training.steps`` says.
 
         Returns:
-            The decision when the trial came to a rung, else None. Trials that were asked for
-            (baselines, ``search.first``) are never stopped, nor is anyone after its last step;
-            further seeds of a configuration are not compared.
+            The decision when the trial came to a rung, else None; the one that ends it, once there
+            is that. Trials that were asked for (baselines, ``search.first``) are never stopped, nor
+            is anyone after its last step; further seeds of a configuration are not compared.
         """
         lane = self._lane(int(trial[1:]))
         if lane.rungs is None:
             return None
         with self._lock:
+            for decided in lane.rungs.of(trial):
+                if decided.stop:
+                    # A driver that was killed may have kept it and told nobody.
+                    return decided
             frozen = self._frozen(trial)
             if configuration_of(frozen) != frozen.number:
                 # Several seeds of the best would leave newcomers no place among the best.

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -40,6 +41,8 @@ SWEEP = {
         for part, data in (("task", "task_test"), ("general", "general"))
     },
     "search": {"space": {"selection.ratio": {"low": 0.2, "high": 0.8}}, "trials": 2},
+    # The cluster has one core: each group takes half of it.
+    "cluster": {"groups": 2, "cpus_per_worker": 0.5},
 }
 
 
@@ -63,6 +66,15 @@ class LocalCluster:
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=30)
 
+    def listed(self, what: str, **only: str) -> list[dict[str, Any]]:
+        """What the dashboard lists, actors or tasks, of which one field has one value."""
+        ((key, value),) = only.items()
+        query = f"?limit=10000&filter_keys={key}&filter_predicates=%3D&filter_values={value}"
+        token = (self.home / ".ray" / "auth_token").read_text().strip()
+        answer = self.get(f"/api/v0/{what}{query}", Authorization=f"Bearer {token}").json()
+        found: list[dict[str, Any]] = answer["data"]["result"]["result"]
+        return found
+
     def processes(self) -> list[psutil.Process]:
         """The cluster's own processes: each names the folder of its logs."""
         found = []
@@ -77,7 +89,7 @@ class LocalCluster:
 
 def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=900
     )
 
 
@@ -113,7 +125,7 @@ def cluster(tmp_path_factory):
         "OMP_NUM_THREADS": "1",
     }
     cluster = LocalCluster(home, temp, f"http://127.0.0.1:{dashboard_port}", environment)
-    started = cluster.script("start", "2")
+    started = cluster.script("start", "1")
     try:
         assert started.returncode == 0, started.stdout + started.stderr
         assert f"ray job submit --address {cluster.url}" in started.stdout
@@ -169,11 +181,18 @@ def test_a_job_runs_a_sweep_on_the_cluster_that_it_was_given_to(cluster, tmp_pat
     assert sweep.tags["hft_ray.job"] == "sweep-of-2"
     assert sweep.tags["hft_ray.job.team"] == "search"
 
+    # Two groups, which shared the core, did the trials.
+    log = (root / "sweeps/job/logs/driver.log").read_text()
+    assert "'group': 0" in log and "'group': 1" in log
+
     # The actors of the sweep were this cluster's, and no other cluster was started for it.
-    token = (cluster.home / ".ray" / "auth_token").read_text().strip()
-    query = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D&filter_values="
-    answer = cluster.get(query + "DispatcherActor", Authorization=f"Bearer {token}").json()
-    assert [actor["name"] for actor in answer["data"]["result"]["result"]] == ["dispatcher:job"]
+    assert [actor["name"] for actor in cluster.listed("actors", class_name="DispatcherActor")] == [
+        "dispatcher:job"
+    ]
+    # What the dashboard lists names the trials.
+    names = {task["name"] for task in cluster.listed("tasks", type="ACTOR_TASK")}
+    for trial in ("t0000", "t0001"):
+        assert {f"{trial}.next_result", f"{trial}.report step 2"} <= names
     session = cluster.temp / "session_latest"
     assert [path.name for path in cluster.temp.glob("session_2*")] == [session.resolve().name]
 

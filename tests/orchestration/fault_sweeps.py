@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from ray_nodes import REPOSITORY, RayNodes
+from sweep_driver import read_front
 from sweep_runs import Runs
 
 INJECTED = Path(__file__).parent / "injected"
@@ -71,6 +72,21 @@ class FaultSweep:
         """The command that runs it."""
         return ["hft-ray", "tune", str(self.file)]
 
+    def values(self) -> dict[str, dict[str, float]]:
+        """Trial -> what it scored, of those on the report; costs left out, which differ."""
+        return {
+            each["trial"]: {k: v for k, v in each["values"].items() if not k.startswith("cost/")}
+            for each in self._points()
+            if each["state"] == "complete"
+        }
+
+    def members(self) -> set[str]:
+        """The trials on the front."""
+        return {each["trial"] for each in self._points() if each["on_front"]}
+
+    def _points(self) -> list[dict[str, Any]]:
+        return list(read_front(self.root, self.name)["points"])
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind, started or retried, by the log of all drivers."""
         log = (self.root / "sweeps" / self.name / "logs" / "driver.log").read_text(errors="replace")
@@ -92,12 +108,30 @@ class FaultSweep:
         made = [line.split() for line in lines]
         return Counter((trial, int(step)) for trial, step, rank in made if rank == "0")
 
+    def total(self) -> int:
+        """How many steps rank 0 has made, repeated ones included."""
+        return self.steps().total()
+
+    def wait_for_steps(self, number: int, seconds: float = 1800) -> None:
+        """Wait until so many steps have been made, or the last of the sweep."""
+        end = time.monotonic() + seconds
+        last = (self.names[-1], STEPS - 1)
+        while self.total() < number and last not in self.steps():
+            assert time.monotonic() < end, f"only {self.total()} of {number} steps"
+            time.sleep(0.02)
+
     def wait_until_met(self, *numbers: int, seconds: float = 1800) -> None:
         """Wait until the faults of these numbers have begun to happen."""
         end = time.monotonic() + seconds
         while not all((self.plans / f"{self.name}-{number}-0").exists() for number in numbers):
             assert time.monotonic() < end, f"of {numbers} only {sorted(self.plans.iterdir())}"
             time.sleep(0.1)
+
+    def check_none_running(self) -> None:
+        """Check that tracking knows of no run that is under way."""
+        if (self.root / "mlflow.db").exists() and self.total():
+            runs = Runs(self.root, self.name)
+            assert "RUNNING" not in {runs.parent.info.status, *runs.statuses().values()}
 
     def check_books(self, states: dict[str, str]) -> Runs:
         """Check that the planned trials are there, each once, and that none is left running."""
@@ -106,3 +140,12 @@ class FaultSweep:
         assert "RUNNING" not in runs.statuses().values()
         assert runs.parent.info.status == "FINISHED"
         return runs
+
+    def check_values(self, fault_free: FaultSweep, changed: Sequence[str] = ()) -> None:
+        """Check that each trial has scored what it scores without faults, and so has the front."""
+        here, there = self.values(), fault_free.values()
+        assert set(here) == set(self.names) - set(changed)
+        assert here == {name: there[name] for name in here}
+        assert self.members() >= fault_free.members() - set(changed)
+        if not fault_free.members() & set(changed):
+            assert self.members() == fault_free.members()

@@ -66,6 +66,21 @@ def test_the_message_says_what_is_asked_and_what_is_there():
     assert "has 8 CPU and 0 GPU on 2 nodes, room for 4 workers" in message
 
 
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"gpus_per_worker": 1.5}, "gpus_per_worker 1.5 is neither below 1 nor whole"),
+        ({"gpus_per_worker": 0.5, "workers": 2}, "could come to one GPU, which NCCL refuses"),
+    ],
+)
+def test_shares_of_a_gpu_that_cannot_work_are_refused(given, problem):
+    with pytest.raises(ValueError, match=problem):
+        Cluster(**given)
+    Cluster(gpus_per_worker=0.5)
+    Cluster(gpus_per_worker=0.6, workers=2)
+    Cluster(gpus_per_worker=2, workers=2)
+
+
 def test_no_more_groups_are_needed_than_wanted():
     with pytest.raises(ValueError, match="min_groups 3 is more than groups 2"):
         Cluster(groups=2, min_groups=3)

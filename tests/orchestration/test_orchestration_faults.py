@@ -12,7 +12,8 @@ import torch
 from hft_ray.config import ConfigError, Problem
 from hft_ray.mirror import MirrorError
 from hft_ray.orchestration.board import Board, Group
-from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault, classify, explained
+from hft_ray.orchestration.diagnosis import classify
+from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault, explained
 from hft_ray.training import TrainingError
 
 

@@ -86,6 +86,22 @@ def test_a_trial_that_was_done_before_it_heard_is_complete(tmp_path):
     assert ended["state"] == "complete"
 
 
+def test_a_decision_that_nobody_was_told_holds_when_the_trial_goes_on(tmp_path):
+    study = make_study(tmp_path)
+    fill(study)
+    trial = study.next_trial().trial
+    decided = study.judge(trial, 10, scores(0.1))
+    assert decided.stop
+    # The driver is killed; the trial goes on from a checkpoint that it wrote at the rung.
+    again = make_study(tmp_path)
+    assert again.judge(trial, 20, scores(0.99)) == decided
+    assert again.judge(trial, 30, scores(0.99)) == decided
+    ended = again.tell(trial, {"state": "stopped", "step": 30, "values": scores(0.99)})
+    assert ended["state"] == "pruned"
+    seen = stored(tmp_path).trials[int(trial[1:])].user_attrs
+    assert [key for key in seen if key.startswith("rung:")] == ["rung:10"]
+
+
 def test_baselines_are_never_stopped_and_neither_is_anyone_at_the_end(tmp_path):
     study = make_study(tmp_path, first=[{"selection.ratio": 0.5}])
     asked = [study.next_trial().trial for _ in range(2)]

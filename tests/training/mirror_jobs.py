@@ -18,7 +18,8 @@ import torch
 from hft_ray import mirror as mirrors
 from hft_ray.config import Config
 from hft_ray.mirror import Mirror
-from hft_ray.orchestration.faults import classify, explained
+from hft_ray.orchestration.diagnosis import classify
+from hft_ray.orchestration.faults import explained
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace, run
 from hft_ray.training.checkpoint import newest_whole

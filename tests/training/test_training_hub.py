@@ -1,0 +1,103 @@
+"""A model by its hub name, from a hub on loopback: fetched once for all workers of a node."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+
+import pytest
+
+from hft_ray.data import locate
+
+NAME = "somebody/facts"
+COMMIT = "c" * 40
+LOAD = f"""
+import sys
+import torch
+from pathlib import Path
+from hft_ray.config import Model
+from hft_ray.training.models import find_model, load_model, load_tokenizer
+model = Model(name="{NAME}", revision="main")
+source = find_model(model, Path(sys.argv[1]))
+print(load_tokenizer(model, source).vocab_size)
+print(sum(x.double().sum().item() for x in load_model(model, source, torch.float32).parameters()))
+"""
+
+
+class Hub(ThreadingHTTPServer):
+    """One model as the Hugging Face hub serves it; counts what is fetched.
+
+    Args:
+        folder: The model's files.
+    """
+
+    def __init__(self, folder):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.folder, self.fetched, self.lock = folder, Counter(), Lock()
+        Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        place, _, name = self.path.partition("/resolve/main/")
+        if place != f"/{NAME}" or not (path := self.server.folder / name).is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = path.read_bytes()
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            with self.server.lock:
+                self.server.fetched[name] += 1
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    with Hub(locate("package:hft_ray/demo/model", "model.name")) as server:
+        yield server
+        server.shutdown()
+
+
+def test_the_workers_of_a_node_fetch_a_model_once(hub, tmp_path):
+    environment = os.environ | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+        "HF_HOME": str(tmp_path / "node"),
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOAD, str(tmp_path)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [worker.communicate(timeout=240) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    assert hub.fetched["model.safetensors"] == hub.fetched["tokenizer.json"] == 1
