@@ -7,7 +7,8 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,22 @@ def injected(folder: Path) -> dict[str, str]:
     return {"INJECTED": str(folder), "PYTHONPATH": f"{INJECTED}:{REPOSITORY}"}
 
 
+@contextmanager
+def cluster(folder: Path, *numbers: int) -> Iterator[RayNodes]:
+    """Yield a cluster whose processes meet faults, with nodes of these numbers that train."""
+    nodes = RayNodes(folder, injected(folder / "plans"))
+    try:
+        for number in numbers:
+            nodes.add(number)
+        yield nodes
+    finally:
+        nodes.close()
+
+
 class FaultSweep:
     """A FILE of so many trials whose settings no outcome changes, and its faults.
+
+    The trials of one name are the same in every such sweep.
 
     Args:
         nodes: The cluster; its ``INJECTED`` names the folder of plans.
@@ -37,6 +52,7 @@ class FaultSweep:
         name: Name of the sweep.
         trials: How many, besides the baseline.
         faults: What is to happen.
+        file: Sections of FILE; what they say goes before what is said here.
         cluster: The section of FILE.
     """
 
@@ -47,6 +63,7 @@ class FaultSweep:
         name: str,
         trials: int,
         faults: Sequence[Fault] = (),
+        file: Mapping[str, Mapping[str, Any]] | None = None,
         **cluster: Any,
     ) -> None:
         self.nodes, self.name, self.root = nodes, name, nodes.root
@@ -59,9 +76,12 @@ class FaultSweep:
             "variants": {"averages": 0, "half_reset": False},
             "weights": "none",
             "space": {"selection.ratio": {"low": 0.1, "high": 0.9}},
-            "first": [{"selection.ratio": 0.1 + 0.8 * n / trials} for n in range(1, trials + 1)],
+            "first": [{"selection.ratio": 0.1 + 0.06 * n} for n in range(1, trials + 1)],
         }
         content["search"]["first"].insert(0, {"selection.ratio": 1.0})
+        for section, said in (file or {}).items():
+            content[section] = content.get(section, {}) | said
+        self.tracking: str | None = content.get("tracking", {}).get("uri")
         self.names = [f"t{number:04d}" for number in range(trials + 1)]
         self.file = nodes.folder / f"{name}.yaml"
         self.file.write_text(yaml.safe_dump(content))
@@ -72,19 +92,31 @@ class FaultSweep:
         """The command that runs it."""
         return ["hft-ray", "tune", str(self.file)]
 
+    def finish(self) -> int:
+        """Run it to its end, its driver started again whenever it dies; return the starts."""
+        for start in range(1, 100):
+            job = f"{self.name}-whole-{start}"
+            self.nodes.submit(job, *self.tune)
+            if self.nodes.wait_for_job(job)["status"] == "SUCCEEDED":
+                return start
+            said = self.nodes.job_log(job)
+            assert "the sweep failed" not in said, said
+        raise AssertionError
+
     def values(self) -> dict[str, dict[str, float]]:
         """Trial -> what it scored, of those on the report; costs left out, which differ."""
         return {
             each["trial"]: {k: v for k, v in each["values"].items() if not k.startswith("cost/")}
-            for each in self._points()
+            for each in self.points()
             if each["state"] == "complete"
         }
 
     def members(self) -> set[str]:
         """The trials on the front."""
-        return {each["trial"] for each in self._points() if each["on_front"]}
+        return {each["trial"] for each in self.points() if each["on_front"]}
 
-    def _points(self) -> list[dict[str, Any]]:
+    def points(self) -> list[dict[str, Any]]:
+        """The points of its report."""
         return list(read_front(self.root, self.name)["points"])
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -112,13 +144,16 @@ class FaultSweep:
         """How many steps rank 0 has made, repeated ones included."""
         return self.steps().total()
 
-    def wait_for_steps(self, number: int, seconds: float = 1800) -> None:
-        """Wait until so many steps have been made, or the last of the sweep."""
-        end = time.monotonic() + seconds
-        last = (self.names[-1], STEPS - 1)
-        while self.total() < number and last not in self.steps():
-            assert time.monotonic() < end, f"only {self.total()} of {number} steps"
-            time.sleep(0.02)
+    def wait_for_steps(self, number: int, job: str, seconds: float = 1800) -> None:
+        """Wait until a job has brought the steps to so many; the sweep may not end before."""
+        end, look = time.monotonic() + seconds, 0.0
+        while self.total() < number:
+            if time.monotonic() > look:
+                look = time.monotonic() + 5
+                status, log = self.nodes.job(job)["status"], self.nodes.job_log
+                assert status in ("PENDING", "RUNNING"), log(job)
+                assert time.monotonic() < end, f"only {self.total()} of {number} steps: {log(job)}"
+            time.sleep(0.05)
 
     def wait_until_met(self, *numbers: int, seconds: float = 1800) -> None:
         """Wait until the faults of these numbers have begun to happen."""
@@ -127,15 +162,9 @@ class FaultSweep:
             assert time.monotonic() < end, f"of {numbers} only {sorted(self.plans.iterdir())}"
             time.sleep(0.1)
 
-    def check_none_running(self) -> None:
-        """Check that tracking knows of no run that is under way."""
-        if (self.root / "mlflow.db").exists() and self.total():
-            runs = Runs(self.root, self.name)
-            assert "RUNNING" not in {runs.parent.info.status, *runs.statuses().values()}
-
     def check_books(self, states: dict[str, str]) -> Runs:
         """Check that the planned trials are there, each once, and that none is left running."""
-        runs = Runs(self.root, self.name)
+        runs = Runs(self.root, self.name, self.tracking)
         assert runs.states() == {name: states.get(name, "complete") for name in self.names}
         assert "RUNNING" not in runs.statuses().values()
         assert runs.parent.info.status == "FINISHED"
@@ -146,6 +175,7 @@ class FaultSweep:
         here, there = self.values(), fault_free.values()
         assert set(here) == set(self.names) - set(changed)
         assert here == {name: there[name] for name in here}
-        assert self.members() >= fault_free.members() - set(changed)
-        if not fault_free.members() & set(changed):
-            assert self.members() == fault_free.members()
+        if self.names == fault_free.names:
+            assert self.members() >= fault_free.members() - set(changed)
+            if not fault_free.members() & set(changed):
+                assert self.members() == fault_free.members()

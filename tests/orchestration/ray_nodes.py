@@ -58,6 +58,7 @@ class RayNodes:
             "RAY_JOB_STOP_WAIT_TIME_S": "30",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_health_check_period_ms": "1000",
+            "RAY_worker_niceness": "0",
             **(environment or {}),
         }
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
@@ -89,7 +90,7 @@ class RayNodes:
             *("--dashboard-agent-listen-port", "0", "--object-store-memory", "80000000"),
         ]
         # A node that is not there after half a minute gives up; a busy machine may need more.
-        for _ in range(4):
+        for _ in range(12):
             with (self.folder / f"node-{address}.log").open("wb") as log:
                 node = subprocess.Popen(
                     [BIN / "ray", "start", *common, *options],
@@ -136,12 +137,18 @@ class RayNodes:
         time.sleep(seconds)
         self.kill(address)
 
+    def wait_for_driver(self, seconds: float = 600) -> None:
+        """Wait until there is a process that runs ``hft-ray tune``."""
+        self._wait_for(self._drivers, "driver", seconds)
+
     def kill_driver(self) -> None:
-        """Kill the one process that runs ``hft-ray``."""
+        """Kill the one process that runs ``hft-ray tune``."""
+        (driver,) = self._drivers()
+        driver.kill()
+
+    def _drivers(self) -> list[psutil.Process]:
         each = [process for node in self.nodes.values() for process in _with_children(node.pid)]
-        drivers = [each for each in each if "bin/hft-ray tune" in _title(each).partition(" ")[2]]
-        assert len(drivers) == 1, drivers
-        drivers[0].kill()
+        return [each for each in each if "bin/hft-ray tune" in _title(each).partition(" ")[2]]
 
     def workers(self, address: str | None = None) -> list[psutil.Process]:
         """The processes that train, on one node or on all."""
