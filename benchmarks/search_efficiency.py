@@ -74,8 +74,8 @@ def zdt(curved: bool) -> Callable[[np.ndarray], np.ndarray]:
 def dtlz2(x: np.ndarray) -> np.ndarray:
     g = ((x[2:] - 0.5) ** 2).sum()
     a, b = x[:2] * np.pi / 2
-    spread = [np.cos(a) * np.cos(b), np.cos(a) * np.sin(b), np.sin(a)]
-    return (1 + g) * np.array(spread)
+    spread = np.array([np.cos(a) * np.cos(b), np.cos(a) * np.sin(b), np.sin(a)])
+    return np.asarray((1 + g) * spread)
 
 
 def problems() -> list[Problem]:
@@ -157,6 +157,7 @@ def steps_needed(
 
     The sweep ends there, or when it has made as many steps as ``search.trials`` whole trials.
     """
+    assert config.search is not None
     budget, used, best = config.search.trials * STEPS, 0, 0.0
     at: dict[str, int] = {}
     front: list[Mapping[str, float]] = []
@@ -182,6 +183,7 @@ def steps_needed(
 def sampler(method: str, config: Config, study: Study) -> optuna.samplers.BaseSampler:
     """Return the sampler of a method; that of ``optuna`` is what Tune's OptunaSearch makes."""
     if method == "optuna":
+        assert config.search is not None
         return optuna.samplers.TPESampler(seed=config.search.seed)
     return study._study.sampler
 
@@ -193,6 +195,7 @@ def one(job: tuple[str, str, int, int, tuple[str, str] | None]) -> tuple[str, st
     if recorded is None:
         problem = next(each for each in problems() if each.name == name)
         config = synthetic(problem, method, trials, seed)
+        assert config.search is not None
         curves: Curves = Learning(problem, seed)
         reference, best = np.full(problem.objectives, 2.0), problem.front
         objectives = config.search.objectives
@@ -202,6 +205,7 @@ def one(job: tuple[str, str, int, int, tuple[str, str] | None]) -> tuple[str, st
         raw = config.model_dump(mode="json", exclude_unset=True)
         raw["search"] |= {"trials": trials, "first": [], **way(method, seed)}
         config = validate(raw, str(file))
+        assert config.search is not None
         table = curves = read_table(table_path, config)
         objectives = config.search.objectives
         worst = table.worst(objectives) | (config.search.reference_point or {})
@@ -253,12 +257,12 @@ def main() -> int:
     for name, methods in rows.items():
         print(f"\n{name}: steps to {SHARE:.0%} of the best hypervolume, {given.repetitions} sweeps")
         for method, results in methods.items():
-            steps = sorted(each for each, _ in results)
+            needed = sorted(each for each, _ in results)
             reached = sum(share >= 1 for _, share in results)
-            low, middle, high = statistics.quantiles(steps, n=4) if len(steps) > 1 else steps * 3
+            low, middle, high = statistics.quantiles(needed * (2 if len(needed) == 1 else 1), n=4)
             print(
                 f"  {method:10} median {middle:8.0f}  quartiles {low:8.0f} {high:8.0f}  "
-                f"reached {reached}/{len(steps)}  "
+                f"reached {reached}/{len(needed)}  "
                 f"at the end {SHARE * statistics.mean(share for _, share in results):.3f}"
             )
         if {"optuna", "ours+asha"} <= methods.keys():

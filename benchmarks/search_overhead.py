@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,7 @@ def decision(objectives: int, records: int) -> list[float]:
         for rung in ([10, 30] if i % 3 == 0 else [10])
     ]
     rungs.restore(made)
-    return [
-        timed(lambda i=i, row=row: rungs.report(f"n{i}", 10, row))
-        for i, row in enumerate(rows[records:])
-    ]
+    return [timed(partial(rungs.report, f"n{i}", 10, row)) for i, row in enumerate(rows[records:])]
 
 
 def line(name: str, times: list[float]) -> str:

@@ -165,7 +165,7 @@ class Here:
         self.engine.step([batch], _answers, self.tokens, 1e-5)
 
 
-class _Alternate(TrainerCallback):
+class _Alternate(TrainerCallback):  # type: ignore[misc]
     """After each of Trainer's steps another one is made; both are timed."""
 
     def __init__(self, setup: Setup, other: Callable[[], None] | None) -> None:

@@ -13,7 +13,7 @@ from hft_ray.cli.tables import front_table
 from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.simulation import run_simulated
+from hft_ray.orchestration.simulation import check_table, run_simulated
 from hft_ray.pareto import front_json
 from hft_ray.search.table import read_table
 
@@ -28,6 +28,7 @@ def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> 
     folder = SweepFolder(root, config.name, simulated=True)
     folder.check(config, fresh)
     curves = read_table(table, config)
+    check_table(folder, curves)
     warm = start_warm(config, folder)
     with folder.held(), terminal(folder.logs / "driver.log", quiet=as_json) as console:
         folder.claim(config)

@@ -38,7 +38,8 @@ def run_simulated(
     """
     reference = _reference(config, table)
     with folder.held():
-        _refuse_other_table(table, folder.path / "table.sha256")
+        check_table(folder, table)
+        _digest_in(folder).write_text(table.digest, encoding="utf-8")
         study = Study(config, folder.study, Warm.read(folder.warm))
         study.know_base(table.base, reference)
         view = SweepView(config.name, study.planned(), config.cluster.groups)
@@ -71,9 +72,17 @@ def _reference(config: Config, table: Table) -> dict[str, float]:
     return table.worst(config.search.objectives) | (config.search.reference_point or {})
 
 
-def _refuse_other_table(table: Table, kept: Path) -> None:
-    """Keep the table's digest; a sweep must not go on with other curves."""
+def check_table(folder: SweepFolder, table: Table) -> None:
+    """Refuse to go on with other curves than the sweep in this folder began with.
+
+    Raises:
+        ConfigError: They are others.
+    """
+    kept = _digest_in(folder)
     if kept.is_file() and kept.read_text("utf-8") != table.digest:
-        problem = f"the simulated sweep in {kept.parent} began with another table"
+        problem = f"the simulated sweep in {folder.path} began with another table"
         raise ConfigError(Problem("--simulate", f"{problem}; take another name"))
-    kept.write_text(table.digest, encoding="utf-8")
+
+
+def _digest_in(folder: SweepFolder) -> Path:
+    return folder.path / "table.sha256"

@@ -3,9 +3,10 @@
 Optuna's samplers learn from finished trials. To tell a stopped one as complete would mix values of
 different steps; to leave it out, as Optuna does with several objectives, loses most of what a sweep
 has seen. So the study keeps it as pruned, and the sampler alone sees an estimate: its values on its
-last rung, moved and stretched as the values of others moved and spread from there to the next rung,
-and so on to the end (their medians onto each other, and their interquartile ranges). Of two trials
-that were stopped on one rung, the one that dominated there dominates in the estimate.
+last rung, taken to the next rung by the line that fits those who went on, and so on to the end
+(least squares about the medians). Where a rung is noise the line is flat: a lucky value there is
+not told as a good end. No line falls: of two trials that were stopped on one rung, the one that
+dominated there is nowhere worse in the estimate.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Values = Sequence[float]
 """A value of each objective."""
 Array = NDArray[np.float64]
 LEAST = 4
-"""Trials without which nothing is known of the spread."""
+"""Trials without which nothing is known of the slope."""
 
 
 class Extrapolation:
@@ -80,9 +81,11 @@ def _change(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Array], Array]:
     """Return the line, for each objective, that takes where trials were to where they came."""
     before, after = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
     middles = np.median(before, axis=0), np.median(after, axis=0)
-    stretch = np.ones(before.shape[1])
+    slope = np.ones(before.shape[1])
     if len(pairs) >= LEAST:
-        spreads = [np.subtract(*np.quantile(x, [0.75, 0.25], axis=0)) for x in (before, after)]
-        known = (spreads[0] > 0) & (spreads[1] > 0)
-        stretch[known] = spreads[1][known] / spreads[0][known]
-    return lambda values: middles[1] + stretch * (values - middles[0])
+        left, right = before - middles[0], after - middles[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            square, product = (left**2).sum(axis=0), (left * right).sum(axis=0)
+        known = (square > 0) & np.isfinite(square) & np.isfinite(product)
+        slope[known] = np.maximum(product[known] / square[known], 0.0)
+    return lambda values: middles[1] + slope * (values - middles[0])

@@ -66,6 +66,8 @@ def further_seed(
         search: Section ``search`` of FILE.
         exploring: Whether there are more configurations to begin.
     """
+    if search.seeds == 1:
+        return None
     groups: dict[int, list[FrozenTrial]] = {}
     for trial in trials:
         groups.setdefault(configuration_of(trial), []).append(trial)

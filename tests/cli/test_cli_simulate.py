@@ -49,7 +49,10 @@ def test_what_does_not_fit_is_refused(files, tune, tmp_path):
     assert not (tmp_path / "home").exists()
     assert tune(file, "--simulate", table)[0] == 0
     table.write_text(table.read_text().replace("0.02", "0.03"), encoding="utf-8")
-    code, _, err = tune(file, "--simulate", table)
+    kept = tmp_path / "home" / "simulated" / "s" / "config.yaml"
+    before = kept.read_text()
+    code, _, err = tune(file, "--simulate", table, "--set", "search.trials=30")
     assert code == 2
     assert "began with another table" in err
+    assert kept.read_text() == before
     assert tune(file, "--simulate", table, "--fresh")[0] == 2

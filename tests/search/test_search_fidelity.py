@@ -148,9 +148,9 @@ def test_a_driver_that_starts_again_decides_alike(tmp_path):
     assert {verdict.stop for verdict in told} == {True, False}
 
 
-def test_a_stopped_trial_is_moved_and_stretched_as_others_were():
+def test_a_stopped_trial_is_taken_along_the_line_of_the_others():
     sweep = Extrapolation()
-    # From rung 10 to 30 the median goes from 3 to 20 and the spread from 2 to 20; then 1 on top.
+    # From rung 10 to 30 the median goes from 3 to 20 and what was 1 apart is 10; then 1 on top.
     for trial, (a, b) in enumerate([(1, 0), (2, 10), (3, 20), (4, 30), (5, 40)]):
         sweep.saw(trial, 10, [a, -a])
         sweep.saw(trial, 30, [b, -b])
@@ -162,6 +162,17 @@ def test_a_stopped_trial_is_moved_and_stretched_as_others_were():
     sweep.stopped(9)
     ends = sweep.estimates()
     assert ends == {7: pytest.approx([-9.0, 29.0]), 8: pytest.approx([8.0, -1.0])}
+
+
+def test_noise_on_a_rung_is_not_told_as_a_good_end():
+    sweep = Extrapolation()
+    # In the first objective the rung says nothing of the end, in the second it says the contrary.
+    for trial, (a, end) in enumerate([(1, 5), (1, 7), (3, 5), (3, 7), (2, 6)]):
+        sweep.saw(trial, 10, [a, a, 1e200 * a])
+        sweep.completed(trial, [end, -a, 1e200 * a])
+    sweep.saw(7, 10, [40.0, 40.0, 0.0])
+    sweep.stopped(7)
+    assert sweep.estimates() == {7: [6.0, -2.0, 0.0]}
 
 
 def test_of_few_only_the_median_gain_is_known():

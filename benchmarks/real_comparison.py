@@ -1,0 +1,78 @@
+"""Ours against Optuna's plain TPE on the demo, with real training and the same wall time.
+
+    python benchmarks/real_comparison.py [--minutes 10]
+
+Two sweeps of ``benchmarks/curves.yaml`` run side by side, each with one group of one core:
+
+    real-optuna   the sampler of Tune's OptunaSearch, Optuna's TPE with its defaults; every trial
+                  to its end
+    real-ours     search.sampler: tpe with search.scheduler: asha
+
+All else is the same: both are scored every 27 of 81 steps (the models there are points of the front
+too) and train up to two seeds of what is near the front, so that the comparison has an interval. No
+trial begins after the minutes are over. Then ``hft-ray compare`` of the two. The storage root is
+that of hft-ray (``HFT_RAY_HOME``); a second run goes on with what the first left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+
+from hft_ray.cli import main as hft_ray
+from hft_ray.config import Search
+from hft_ray.search import lanes
+
+FILE = Path(__file__).with_name("curves.yaml")
+SCHEDULERS = {"optuna": "none", "ours": "asha"}
+
+
+def plain(search: Search, finished: int) -> optuna.samplers.BaseSampler:
+    """Return what Tune's OptunaSearch makes."""
+    return optuna.samplers.TPESampler(seed=search.seed)
+
+
+def tune(method: str, minutes: float) -> None:
+    """Run one sweep in this process."""
+    if method == "optuna":
+        lanes.make_sampler = plain  # type: ignore[attr-defined]
+    changes = {
+        "name": f"real-{method}",
+        "evaluation.every": "27",
+        "search.scheduler": SCHEDULERS[method],
+        "search.trials": "1000",
+        "search.seeds": "2",
+        "search.variants": "{averages: 0, half_reset: false}",
+        "search.budget": f"{{hours: {minutes / 60:.4f}}}",
+        "cluster": "{groups: 1, workers: 1, cpus_per_worker: 1}",
+    }
+    given = [f"--set={key}={value}" for key, value in changes.items()]
+    sys.argv = ["hft-ray", "tune", str(FILE), *given]
+    hft_ray()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--method", choices=SCHEDULERS, help="one of the two sweeps alone")
+    given = parser.parse_args()
+    if given.method:
+        tune(given.method, given.minutes)
+        return 0
+    command = [sys.executable, __file__, "--minutes", str(given.minutes), "--method"]
+    sweeps = [subprocess.Popen([*command, method]) for method in SCHEDULERS]
+    codes = [sweep.wait() for sweep in sweeps]
+    if any(codes):
+        return 1
+    names = [f"real-{method}" for method in SCHEDULERS]
+    sys.argv = ["hft-ray", "compare", *names]
+    hft_ray()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
