@@ -7,7 +7,7 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class FaultSweep:
         name: Name of the sweep.
         trials: How many, besides the baseline.
         faults: What is to happen.
+        file: Sections of FILE; what they say goes before what is said here.
         cluster: The section of FILE.
     """
 
@@ -62,6 +63,7 @@ class FaultSweep:
         name: str,
         trials: int,
         faults: Sequence[Fault] = (),
+        file: Mapping[str, Mapping[str, Any]] | None = None,
         **cluster: Any,
     ) -> None:
         self.nodes, self.name, self.root = nodes, name, nodes.root
@@ -77,6 +79,9 @@ class FaultSweep:
             "first": [{"selection.ratio": 0.1 + 0.06 * n} for n in range(1, trials + 1)],
         }
         content["search"]["first"].insert(0, {"selection.ratio": 1.0})
+        for section, said in (file or {}).items():
+            content[section] = content.get(section, {}) | said
+        self.tracking: str | None = content.get("tracking", {}).get("uri")
         self.names = [f"t{number:04d}" for number in range(trials + 1)]
         self.file = nodes.folder / f"{name}.yaml"
         self.file.write_text(yaml.safe_dump(content))
@@ -159,14 +164,18 @@ class FaultSweep:
 
     def check_books(self, states: dict[str, str]) -> Runs:
         """Check that the planned trials are there, each once, and that none is left running."""
-        runs = Runs(self.root, self.name)
+        runs = Runs(self.root, self.name, self.tracking)
         assert runs.states() == {name: states.get(name, "complete") for name in self.names}
         assert "RUNNING" not in runs.statuses().values()
         assert runs.parent.info.status == "FINISHED"
         return runs
 
-    def check_values(self, fault_free: FaultSweep) -> None:
-        """Check that each trial has scored what it scores without faults, and the front is that."""
-        assert self.values() == fault_free.values()
-        assert self.values().keys() == set(self.names)
-        assert self.members() == fault_free.members()
+    def check_values(self, fault_free: FaultSweep, changed: Sequence[str] = ()) -> None:
+        """Check that each trial has scored what it scores without faults, and so has the front."""
+        here, there = self.values(), fault_free.values()
+        assert set(here) == set(self.names) - set(changed)
+        assert here == {name: there[name] for name in here}
+        if self.names == fault_free.names:
+            assert self.members() >= fault_free.members() - set(changed)
+            if not fault_free.members() & set(changed):
+                assert self.members() == fault_free.members()

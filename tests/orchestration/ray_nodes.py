@@ -126,6 +126,18 @@ class RayNodes:
                 each.kill()
         process.wait()
 
+    def take_away(self, address: str, seconds: int) -> None:
+        """Have a node told that it will be taken away, and then vanish."""
+        nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
+        (node,) = (n["node_id"] for n in nodes if (n["node_ip"], n["state"]) == (address, "ALIVE"))
+        self._run(
+            *("drain-node", "--address", self.address, "--node-id", node),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "wanted elsewhere"),
+            *("--deadline-remaining-seconds", str(seconds)),
+        )
+        time.sleep(seconds)
+        self.kill(address)
+
     def wait_for_driver(self, seconds: float = 600) -> None:
         """Wait until there is a process that runs ``hft-ray tune``."""
         self._wait_for(self._drivers, "driver", seconds)
@@ -209,6 +221,10 @@ class RayNodes:
     def job_log(self, job: str) -> str:
         """Return what a job has printed."""
         return str(self.get(f"/api/jobs/{job}/logs")["logs"])
+
+    def stop_job(self, job: str) -> None:
+        """Ask a job to stop, as ``ray job stop`` does."""
+        self._run("job", "stop", "--address", self.url, "--no-wait", job)
 
     def wait_for_job(self, job: str, seconds: float = 1800) -> dict[str, Any]:
         """Wait for a job's end; return what Ray knows of it."""

@@ -15,8 +15,8 @@ from hft_ray.tracking.environment import open_client
 class Runs:
     """A sweep's runs in MLflow."""
 
-    def __init__(self, root, sweep):
-        self.client = open_client(tracking_uri(None, root))
+    def __init__(self, root, sweep, uri=None):
+        self.client = open_client(tracking_uri(uri, root))
         experiment = self.client.get_experiment_by_name("hft-ray")
         runs = self.client.search_runs([experiment.experiment_id])
         runs = [run for run in runs if run.data.tags["hft_ray.sweep"] == sweep]

@@ -4,8 +4,9 @@ It does nothing unless ``INJECTED`` names a folder. There ``SWEEP.json`` lists f
 ``{"what", "trial", "moment", "rank", "step", "times"}``; every process of the sweep meets them at
 these moments:
 
-- ``step``: before an optimizer step
+- ``step``: before an optimizer step; ``collective``: inside one, where the ranks add up gradients
 - ``checkpoint``: when a file of a checkpoint is half written
+- ``front``: when the front is about to be logged, in the driver; ``report``: while it is written
 
 ``hold`` waits there until the file ``until`` is made, in which time the test does something.
 Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank; every
@@ -14,6 +15,7 @@ encoding of a training set is one of ``encoded``.
 
 from __future__ import annotations
 
+import errno
 import importlib.abc
 import importlib.machinery
 import json
@@ -31,6 +33,8 @@ class Now:
 
     sweep = trial = ""
     rank = step = 0
+    armed = None
+    model = None
 
 
 def due(moment):
@@ -62,6 +66,21 @@ def happen(fault):
             import torch
 
             torch.empty(1 << 60)
+        case "nan":
+            import torch
+
+            with torch.no_grad():
+                next(each for each in Now.model.parameters() if each.requires_grad).fill_(torch.nan)
+        case "data":
+            from hft_ray.data.records import read_records
+
+            broken = FOLDER / "broken.jsonl"
+            broken.write_text("{")
+            read_records(str(broken), path="data.train", split="train", limit=None)
+        case "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "away":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         case "hold":
             while not (FOLDER / fault["until"]).exists():
                 time.sleep(0.1)
@@ -87,8 +106,19 @@ def wrap_run(module):
     make_step = module._Run._step
 
     def step(self, number):
-        Now.step = number
+        import torch.distributed as dist
+
+        Now.step, Now.model = number, self.model
         meet("step")
+        if (fault := due("collective")) is not None:
+            reduce = dist.all_reduce
+
+            def all_reduce(*arguments, **keywords):
+                dist.all_reduce = reduce
+                happen(fault)
+                return reduce(*arguments, **keywords)
+
+            dist.all_reduce = all_reduce
         make_step(self, number)
         with (FOLDER / f"{Now.sweep}.steps").open("a") as file:
             file.write(f"{Now.trial} {number} {Now.rank}\n")
@@ -120,10 +150,33 @@ def wrap_cache(module):
     module._make = making
 
 
+def wrap_record(module):
+    log_front, write_report = module.Recorder.log_front, module.Recorder.write_report
+    write_front = module.write_front
+
+    def logging_front(self, front, finished):
+        Now.sweep, Now.step = self._config.name, finished
+        meet("front")
+        log_front(self, front, finished)
+
+    def writing_report(self, trials):
+        Now.sweep, Now.step = self._config.name, 0
+        return write_report(self, trials)
+
+    def writing_front(*arguments):
+        meet("report")
+        return write_front(*arguments)
+
+    module.Recorder.log_front = logging_front
+    module.Recorder.write_report = writing_report
+    module.write_front = writing_front
+
+
 WRAPPED = {
     "hft_ray.orchestration.worker": wrap_worker,
     "hft_ray.training.run": wrap_run,
     "hft_ray.training.checkpoint": wrap_checkpoint,
+    "hft_ray.orchestration.record": wrap_record,
     "hft_ray.data.cache": wrap_cache,
 }
 
