@@ -76,7 +76,9 @@ class FaultSweep:
             "variants": {"averages": 0, "half_reset": False},
             "weights": "none",
             "space": {"selection.ratio": {"low": 0.1, "high": 0.9}},
-            "first": [{"selection.ratio": 0.1 + 0.06 * n} for n in range(1, trials + 1)],
+            "first": [
+                {"selection.ratio": 0.1 + 0.8 * (0.618 * n % 1)} for n in range(1, trials + 1)
+            ],
         }
         content["search"]["first"].insert(0, {"selection.ratio": 1.0})
         for section, said in (file or {}).items():

@@ -39,8 +39,7 @@ def test_a_sweep_goes_on_from_its_mirror_and_exports_to_it(s3, tiny_file, tmp_pa
     content["training"] |= {"steps": 400, "checkpoint_every": 20, "log_every": 20}
     content["search"] = {
         "trials": 2,
-        "first": [{"training.steps": 20}, {"training.steps": 400}],
-        "space": {"training.steps": {"low": 20, "high": 400}},
+        "space": {"selection.ratio": {"low": 0.2, "high": 0.8}},
         "variants": {"averages": 0, "half_reset": False},
     }
     file = write_file(tmp_path, content)
