@@ -13,13 +13,17 @@ from sweep_runs import Runs
 pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(7200)]
 
 SHARED = Path("/dev/shm")
-STOPS, TRIALS, EARLY = 10, 30, 30
+STOPS, TRIALS, EARLY = 10, 14, 30
 """The last in seconds: within that a sweep is stopped that is stopped before it trains, or soon."""
+
+
+SLOW = {"what": "pause", "moment": "step", "seconds": 0.4, "times": 10_000}
+"""Every step of every trial, or there would be nothing left to stop."""
 
 
 def test_ten_stops_of_the_job(tiny_file, tmp_path):
     with cluster(tmp_path, 3) as nodes:
-        sweep = FaultSweep(nodes, tiny_file, "stopped", TRIALS)
+        sweep = FaultSweep(nodes, tiny_file, "stopped", TRIALS, [SLOW])
         rng, shared = random.Random(2), set(SHARED.iterdir())
         took = [stop(sweep, f"stopped-{n}", n % 3 == 2, rng, shared) for n in range(STOPS)]
         assert sweep.finish() == 1

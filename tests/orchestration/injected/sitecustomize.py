@@ -81,6 +81,8 @@ def happen(fault):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case "away":
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        case "pause":
+            time.sleep(fault["seconds"])
         case "hold":
             while not (FOLDER / fault["until"]).exists():
                 time.sleep(0.1)
