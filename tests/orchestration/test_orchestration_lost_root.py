@@ -36,7 +36,7 @@ def journal(root):
 
 def test_a_sweep_goes_on_from_its_mirror_and_exports_to_it(s3, tiny_file, tmp_path):
     content = copy.deepcopy(tiny_file) | {"name": "lost", "cluster": {"mirror": "s3://hft/mirror"}}
-    content["training"] |= {"steps": 400, "checkpoint_every": 20, "log_every": 20}
+    content["training"] |= {"steps": 200, "checkpoint_every": 40, "log_every": 40}
     content["search"] = {
         "trials": 2,
         "space": {"selection.ratio": {"low": 0.2, "high": 0.8}},
@@ -57,7 +57,7 @@ def test_a_sweep_goes_on_from_its_mirror_and_exports_to_it(s3, tiny_file, tmp_pa
 
     driver = SweepDriver(file, other)
     try:
-        assert driver.wait() == 0, driver.said()
+        assert driver.wait(900) == 0, driver.said()
     finally:
         driver.close()
     assert {each["trial"] for each in journal(other) if each["event"] == "started"} == {"t0001"}
