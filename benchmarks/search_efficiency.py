@@ -2,8 +2,10 @@
 
     random      random settings, every trial to its end
     optuna      Tune's OptunaSearch: Optuna's TPE with its defaults for several objectives
-    ours        the study's sampler, every trial to its end
+    ours        search.sampler: tpe, every trial to its end
     ours+asha   the same with search.scheduler: asha
+    gp          search.sampler: gp, every trial to its end
+    gp+asha     the same with search.scheduler: asha
 
 Each runs as a simulated sweep (virtual time, 8 trials at once) on problems whose fronts are known:
 the fronts of ZDT1 and ZDT2 (Zitzler et al., "Comparison of multiobjective evolutionary algorithms",
@@ -15,8 +17,9 @@ values: slow and fast learners, whose curves cross, and noise that shrinks as tr
 
     python benchmarks/search_efficiency.py [--repetitions 20] [--trials 300] [--table FILE TABLE]
 
-Prints the median and quartiles over the repetitions, and the ratio of ours+asha to optuna with a
-95 % bootstrap interval. A sweep that does not get there counts with all of its steps.
+Prints the mean, the median and quartiles over the repetitions, and the ratio of the mean to that of
+optuna with a 95 % bootstrap interval. A sweep that does not get there counts with all of its steps,
+those of ``--trials`` whole trials.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ from hft_ray.search.table import Curve, Score, read_table
 STEPS, EVERY, SLOTS, SHARE = 270, 10, 8, 0.95
 KEYS = ("selection.ratio", "training.weight_decay", "training.warmup", "training.max_grad_norm")
 RATE = "training.learning_rate"
-METHODS = ("random", "optuna", "ours", "ours+asha")
+METHODS = ("random", "optuna", "ours", "ours+asha", "gp", "gp+asha")
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,10 @@ def synthetic(problem: Problem, method: str, trials: int, seed: int) -> Config:
 
 def way(method: str, seed: int) -> dict[str, Any]:
     """Return the part of ``search`` that a method is."""
+    name, _, scheduler = method.partition("+")
     return {
-        "sampler": "random" if method == "random" else "tpe",
-        "scheduler": "asha" if method == "ours+asha" else "none",
+        "sampler": {"optuna": "tpe", "ours": "tpe"}.get(name, name),
+        "scheduler": scheduler or "none",
         "seed": seed,
     }
 
@@ -157,8 +161,8 @@ def steps_needed(
 
     The sweep ends there, or when it has made as many steps as ``search.trials`` whole trials.
     """
-    assert config.search is not None
-    budget, used, best = config.search.trials * STEPS, 0, 0.0
+    assert config.search is not None and config.training.steps is not None
+    budget, used, best = config.search.trials * config.training.steps, 0, 0.0
     at: dict[str, int] = {}
     front: list[Mapping[str, float]] = []
     # A sweep that stops trials early has more of them for the same steps.
@@ -261,13 +265,14 @@ def main() -> int:
             reached = sum(share >= 1 for _, share in results)
             low, middle, high = statistics.quantiles(needed * (2 if len(needed) == 1 else 1), n=4)
             print(
-                f"  {method:10} median {middle:8.0f}  quartiles {low:8.0f} {high:8.0f}  "
-                f"reached {reached}/{len(needed)}  "
+                f"  {method:10} mean {statistics.mean(needed):8.0f}  median {middle:8.0f}  "
+                f"quartiles {low:8.0f} {high:8.0f}  reached {reached}/{len(needed)}  "
                 f"at the end {SHARE * statistics.mean(share for _, share in results):.3f}"
             )
-        if {"optuna", "ours+asha"} <= methods.keys():
-            pairs = [[each for each, _ in methods[m]] for m in ("ours+asha", "optuna")]
-            print("  ours+asha / optuna: {:.2f} [{:.2f}, {:.2f}]".format(*interval(*pairs)))
+        for method in methods.keys() & {"ours", "ours+asha", "gp", "gp+asha"}:
+            if "optuna" in methods:
+                pairs = [[each for each, _ in methods[m]] for m in (method, "optuna")]
+                print("  {} / optuna: {:.2f} [{:.2f}, {:.2f}]".format(method, *interval(*pairs)))
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -1,19 +1,25 @@
-"""How far ranks still move from one rung to the next: what a comparison on a rung is worth.
+"""What a comparison on a rung is worth: how far ahead one must be there to be so on the next one.
 
-Where learning curves cross or scores are noisy, a trial that is a little behind on an early rung is
-often ahead at the end. Only ranks are looked at, so an objective's scale does not matter.
+Where learning curves cross or scores are noisy, who is a little behind on an early rung is often
+ahead later; and an objective that hardly differs there yet (nobody has learned the task) says
+nothing at all. Only ranks are looked at, so an objective's scale does not matter.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import insort
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hft_ray.search.rung import Floats, lot
 
-LEAST, MOST = 8, 512
-"""Trials without which nothing is known, and with which enough is."""
+LEAST, MOST = 8, 64
+"""Trials without which nothing is known, and with which enough is: some 2,000 pairs."""
+SURE = 0.95
+"""Share of the pairs that must keep their order."""
 
 
 class Movement:
@@ -29,30 +35,41 @@ class Movement:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._pairs: list[tuple[int, tuple[float, ...], tuple[float, ...]]] = []
-        self._typical: Floats | None = None
 
     def add(self, trial: str, before: Floats, after: Floats) -> None:
         """Take a trial's (m,) costs on the two rungs."""
         insort(self._pairs, (lot(self._seed, trial), tuple(before.tolist()), tuple(after.tolist())))
         del self._pairs[MOST:]
-        self._typical = None
 
-    def typical(self) -> Floats | float:
-        """Return the median move in each objective, (m,), as a share of trials; 0 if unknown."""
+    def margins(self, order: Sequence[Floats]) -> list[float]:
+        """Return how many ranks one must be ahead on the rung, in each objective, to stay so.
+
+        Args:
+            order: For each objective the costs of all trials on the rung, ascending.
+
+        Returns:
+            For each objective the least gap in ranks such that of all pairs that were as far apart
+            or further, a share of SURE kept its order or became equal; infinite if there is none; 0
+            as long as fewer than LEAST trials are known.
+        """
         if len(self._pairs) < LEAST:
-            return 0.0
-        if self._typical is None:
-            before, after = (np.array([pair[side] for pair in self._pairs]) for side in (1, 2))
-            moves = np.abs(_ranks(before) - _ranks(after))
-            self._typical = np.asarray(np.median(moves, axis=0) / len(self._pairs))
-        return self._typical
+            return [0.0] * len(order)
+        before, after = (np.array([pair[side] for pair in self._pairs]) for side in (1, 2))
+        # Each pair counts once for who was ahead; equals count both ways, none with itself.
+        others = ~np.eye(len(before), dtype=np.bool_)
+        margins = []
+        for values, own, later in zip(order, before.T, after.T, strict=True):
+            ranks = np.searchsorted(values, own)
+            gaps = ranks[None, :] - ranks[:, None]
+            ahead = others & (gaps >= 0)
+            margins.append(_margin(gaps[ahead], (later[:, None] <= later[None, :])[ahead]))
+        return margins
 
 
-def _ranks(costs: Floats) -> Floats:
-    """Return for (n, m) costs how many are lower in each objective; equal ones share their mean."""
-    columns = []
-    for column in costs.T:
-        order = np.sort(column)
-        left, right = (np.searchsorted(order, column, side) for side in ("left", "right"))
-        columns.append((left + right - 1) / 2)
-    return np.stack(columns, axis=1)
+def _margin(gaps: NDArray[np.int64], kept: NDArray[np.bool_]) -> float:
+    """Return the least gap of which, with all wider ones, a share of SURE is kept."""
+    # From the widest gap down: how many pairs there are, and how many kept their order.
+    pairs = np.bincount(gaps)[::-1].cumsum()
+    good = np.bincount(gaps, weights=kept)[::-1].cumsum()
+    sure = np.flatnonzero((pairs > 0) & (good >= SURE * pairs))
+    return float(len(pairs) - 1 - sure[-1]) if len(sure) else math.inf

@@ -11,7 +11,7 @@ Symbols: n trials on the rung, m objectives, costs (m, n) minimised.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -68,6 +68,11 @@ class Rung:
         return self._size
 
     @property
+    def order(self) -> list[Floats]:
+        """The costs of each objective, ascending, (n,) each."""
+        return self._order
+
+    @property
     def fronts(self) -> Integers:
         """The front of each trial, (n,), in the order in which they came."""
         return self._fronts[: self._size]
@@ -80,22 +85,23 @@ class Rung:
         self._push_back(self._size - 1)
         return self._standing(front)
 
-    def newest_is_behind(self, margins: Floats) -> bool:
+    def newest_is_behind(self, margins: Sequence[float]) -> bool:
         """Whether another is clearly ahead of the trial that came last.
 
         Args:
-            margins: How far ahead it must be in each objective in which the two are not equal,
-                (m,), as a share of the rung's trials.
+            margins: How many ranks it must be ahead in each objective, (m,); equal ones are 0
+                ahead, and in one objective at least the other must be better.
         """
-        ahead: NDArray[np.bool_] = np.zeros(self._size, dtype=bool)
-        not_behind: NDArray[np.bool_] = np.ones(self._size, dtype=bool)
+        better: NDArray[np.bool_] = np.zeros(self._size, dtype=bool)
+        ahead: NDArray[np.bool_] = np.ones(self._size, dtype=bool)
         for costs, values, margin in zip(self._costs, self._order, margins, strict=True):
             known, own = costs[: self._size], costs[self._size - 1]
-            place = math.floor(np.searchsorted(values, own) - margin * self._size)
-            far = (known <= values[place]) & (known < own) if place >= 0 else np.zeros_like(ahead)
-            ahead |= far
-            not_behind &= far | (known == own)
-        return bool((ahead & not_behind).any())
+            place = np.searchsorted(values, own) - margin
+            if place < 0:
+                return False
+            better |= known < own
+            ahead &= known <= values[int(place)]
+        return bool((better & ahead).any())
 
     def load(self, trials: list[str], costs: Floats) -> None:
         """Take in many trials at once, (n, m) costs; the same as adding one after the other."""

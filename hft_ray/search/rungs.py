@@ -5,11 +5,11 @@ arXiv 2106.12639) in its stopping variant, written from the paper: rungs lie at
 ``min_steps * eta^k`` steps, a trial is compared once on each with whoever came there before it, and
 goes on when it is among the best ``1 / eta``. It knows neither Ray nor Optuna.
 
-What it adds: any mix of directions; whoever is on a rung's front goes on, unless another one there
-is as good but for epsilon; of the others only those are stopped that are clearly behind: another is
-ahead in every objective by more than ranks typically move from this rung to the next; trials that
-are to run in any case count for others and are never stopped; values that are not finite are no
-values.
+What it adds: any mix of directions; the first to come to a rung go on, since they show what it is
+worth; whoever is on a rung's front goes on, unless another one there is as good but for epsilon; of
+the others only those are stopped that are clearly behind: another is so far ahead in every
+objective that such an order nearly always still holds on the next rung; trials that are to run in
+any case count for others and are never stopped; values that are not finite are no values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from hft_ray.config import Config
 from hft_ray.config.stopping import compared_objectives
-from hft_ray.search.movement import Movement
+from hft_ray.search.movement import LEAST, Movement
 from hft_ray.search.rung import Floats, Rung
 
 Direction = Literal["max", "min"]
@@ -160,6 +160,8 @@ class Rungs:
         passing = math.ceil(standing.size / self.rules.eta)
         if last or exempt:
             stop, why = False, "its last report" if last else "runs in any case"
+        elif standing.size <= LEAST:
+            stop, why = False, "among the first"
         elif standing.rank <= passing:
             stop, why = False, f"among the best {passing}"
         elif standing.front == 0 and not standing.covered:
@@ -185,9 +187,9 @@ class Rungs:
         return verdict
 
     def _clearly_behind(self, rung: int) -> bool:
-        """Whether the trial that came last to a rung is behind by more than ranks still move."""
-        moves = np.maximum(self._movements[rung].typical(), self.rules.epsilon)
-        return self._rung(rung).newest_is_behind(np.broadcast_to(moves, len(self._signs)))
+        """Whether the last to come is behind by so much that it will be on the next rung too."""
+        here = self._rung(rung)
+        return here.newest_is_behind(self._movements[rung].margins(here.order))
 
     def _keep(self, verdict: Verdict) -> None:
         """Remember a decision, and how the trial moved since the last one; lower rungs first."""

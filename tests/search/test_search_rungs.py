@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hft_ray.config.stopping import compared_objectives
-from hft_ray.search.movement import Movement
+from hft_ray.search.movement import LEAST, SURE, Movement
 from hft_ray.search.rungs import Halving, Rungs
 
 RULES = Halving(min_steps=10, eta=3, every=10, epsilon=0.05, seed=1)
@@ -205,7 +205,8 @@ def test_about_one_in_eta_goes_on_when_there_is_no_conflict(eta, objectives):
     quality = np.random.default_rng(eta).permutation(300).astype(float)
     _, verdicts = run(["max"] * objectives, [[x] * objectives for x in quality], rules)
     assert sum(not verdict.stop for verdict in verdicts) == pytest.approx(300 / eta, rel=0.2)
-    for verdict in verdicts:
+    assert not any(verdict.stop for verdict in verdicts[:LEAST])
+    for verdict in verdicts[LEAST:]:
         assert verdict.stop == (verdict.rank > math.ceil(verdict.size / eta))
 
 
@@ -232,15 +233,48 @@ def test_only_whoever_is_clearly_behind_is_stopped_where_ranks_still_move():
     assert 0 < moving < steady
 
 
-def test_movement_is_a_share_of_ranks():
+def moved(*objectives):
+    """The margins, each objective given as pairs of costs, before and after."""
     movement = Movement(seed=0)
-    for i in range(20):
-        # The second objective is turned around, the first keeps its order.
-        movement.add(f"t{i}", np.array([i, i**3]), np.array([math.exp(i), -i]))
-        if i < 6:
-            assert movement.typical() == 0.0
-    # |rank - (19 - rank)| / 20 over all ranks: 1, 3, ... 19, twice each.
-    assert movement.typical().tolist() == [0.0, 0.5]
+    for i, pairs in enumerate(zip(*objectives, strict=True)):
+        before, after = np.array(pairs, dtype=float).T
+        movement.add(f"t{i}", before, after)
+    return movement.margins([np.sort([pair[0] for pair in pairs]) for pairs in objectives])
+
+
+def test_the_margin_is_the_gap_beyond_which_the_order_holds():
+    places = range(40)
+    kept = [(i, math.exp(i)) for i in places]
+    turned = [(i**3, -i) for i in places]
+    # Each block of ten turns around, the blocks keep their order: only gaps up to 9 change.
+    blocks = [(i, i // 10 * 10 - i % 10) for i in places]
+    # Nothing differs at first, everything later; and the other way around.
+    late, constant = [(0, i) for i in places], [(i % 2, 0) for i in places]
+    margins = moved(kept, turned, blocks, late, constant)
+    assert margins[:2] == [0.0, math.inf]
+    gaps = [(b - a, a // 10 != b // 10) for a in places for b in places if a < b]
+    share = {gap: np.mean([fine for far, fine in gaps if far >= gap]) for gap in range(1, 11)}
+    assert margins[2] == min(gap for gap in share if share[gap] >= SURE)
+    assert margins[3:] == [math.inf, 0.0]
+
+
+def test_few_trials_say_nothing_of_the_margin():
+    assert moved([(i, -i) for i in range(LEAST - 1)]) == [0.0]
+    assert moved([(i, -i) for i in range(LEAST)]) == [math.inf]
+
+
+def test_who_learned_the_task_goes_on_where_the_task_is_not_learned_yet():
+    """On the first rung nobody has learned anything, and only forgetting differs."""
+    rungs = Rungs(RULES, {"task/score": "max", "forgetting/mean": "min"})
+    rng = np.random.default_rng(0)
+    stopped = []
+    for i, speed in enumerate(rng.random(60)):
+        first = {"task/score": rng.integers(3) / 100, "forgetting/mean": speed}
+        stopped.append(rungs.report(f"t{i}", 10, first).stop)
+        if not stopped[-1]:
+            rungs.report(f"t{i}", 30, {"task/score": speed, "forgetting/mean": speed})
+    assert not any(stopped[:LEAST])
+    assert sum(stopped) < 6
 
 
 def test_epsilon_thins_a_crowded_front():
