@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from collections import Counter
 
 import pytest
 from fault_sweeps import EVERY, STEPS, FaultSweep, cluster
@@ -13,6 +15,22 @@ pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(7200)]
 TRIALS = 12
 EARLY = 25
 """Seconds within which a driver dies that dies before it trains, or soon after."""
+ASHA = {
+    "evaluation": {"every": EVERY},
+    "search": {
+        "sampler": "tpe",
+        "scheduler": {"kind": "asha", "eta": 2},
+        "space": {
+            "selection.ratio": {"low": 0.1, "high": 0.9},
+            "training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+        },
+        "first": [],
+        # Continuous from the first step on, so that there is something to compare.
+        "objectives": {"general/score": "max"},
+    },
+}
+ENDS = {"complete": 1, "pruned": 2, "failed": 3}
+"""State -> Optuna's number for it."""
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +70,51 @@ def test_twenty_kills_change_nothing(nodes, tiny_file):
     # What is under way at a kill goes on from its last checkpoint.
     assert repeated <= len(kills) * EVERY
     nodes.wait_until_clean()
+
+
+def test_kills_leave_one_end_and_one_decision_of_each_kind(nodes, tiny_file):
+    sweep = FaultSweep(nodes, tiny_file, "halved", 2 * TRIALS, file=ASHA, groups=2)
+    ended: dict[int, tuple] = {}
+    for _ in kill_drivers(sweep, 10, random.Random(2)):
+        now = ends(sweep)
+        assert ended.items() <= now.items()
+        ended = now
+    assert sweep.finish() == 1
+    now = ends(sweep)
+    assert ended.items() <= now.items()
+    states = {point["trial"]: point["state"] for point in sweep.points()}
+    assert {f"t{trial:04d}": state for trial, (state, _) in now.items()} == {
+        name: ENDS[state] for name, state in states.items()
+    }
+    sweep.check_books({name: state for name, state in states.items() if state != "complete"})
+    decided = decisions(sweep)
+    assert set(Counter((each["trial"], each["rung"]) for each in decided).values()) == {1}
+    for name, state in states.items():
+        stops = [each["stop"] for each in decided if each["trial"] == name]
+        # No decision follows one that ends a trial; who was done before it heard is complete.
+        assert not any(stops[:-1])
+        assert state != "pruned" or stops[-1]
+    made = Counter(trial for trial, _ in sweep.steps())
+    print(f"states {Counter(states.values())}, steps {made}, {sweep.total()} made")
+    assert "pruned" in states.values()
+
+
+def journal(sweep):
+    """The lines of the sweep's study; one that the kill cut off is the next driver's to mend."""
+    path = sweep.root / "sweeps" / sweep.name / "search.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def ends(sweep):
+    """Trial -> state and values of its end, which the study says once."""
+    told = [each for each in journal(sweep) if each.get("state") in ENDS.values()]
+    found = {each["trial_id"]: (each["state"], tuple(each["values"] or ())) for each in told}
+    assert len(found) == len(told)
+    return found
+
+
+def decisions(sweep):
+    """The decisions about trials, in their order."""
+    attributes = [each.get("user_attr") or {} for each in journal(sweep)]
+    return [value for each in attributes for key, value in each.items() if key.startswith("rung:")]
