@@ -4,12 +4,13 @@
 
 Two sweeps of ``benchmarks/curves.yaml`` run side by side, each with one group of one core:
 
-    real-optuna   the sampler of Tune's OptunaSearch, Optuna's TPE with its defaults; every trial
-                  to its end
-    real-ours     search.sampler: tpe with search.scheduler: asha
+    real-optuna   what Tune's OptunaSearch does: Optuna's TPE with its defaults, every trial to its
+                  end, one point of the front for each
+    real-ours     search.sampler: tpe with search.scheduler: asha, scored every 27 of 81 steps, and
+                  with the further points of each trained model that search.variants makes by
+                  default: averages with the base, the half-reset, the models on the way
 
-All else is the same: both are scored every 27 of 81 steps (the models there are points of the front
-too) and train up to two seeds of what is near the front, so that the comparison has an interval. No
+Both train up to two seeds of what is near the front, so that the comparison has an interval. No
 trial begins after the minutes are over. Then ``hft-ray compare`` of the two. The storage root is
 that of hft-ray (``HFT_RAY_HOME``); a second run goes on with what the first left.
 """
@@ -28,7 +29,13 @@ from hft_ray.config import Search
 from hft_ray.search import lanes
 
 FILE = Path(__file__).with_name("curves.yaml")
-SCHEDULERS = {"optuna": "none", "ours": "asha"}
+METHODS = {
+    "optuna": {
+        "evaluation.every": "null",
+        "search.variants": "{averages: 0, half_reset: false}",
+    },
+    "ours": {"evaluation.every": "27", "search.scheduler": "asha"},
+}
 
 
 def plain(search: Search, finished: int) -> optuna.samplers.BaseSampler:
@@ -42,11 +49,9 @@ def tune(method: str, minutes: float) -> None:
         lanes.make_sampler = plain  # type: ignore[attr-defined]
     changes = {
         "name": f"real-{method}",
-        "evaluation.every": "27",
-        "search.scheduler": SCHEDULERS[method],
+        **METHODS[method],
         "search.trials": "1000",
         "search.seeds": "2",
-        "search.variants": "{averages: 0, half_reset: false}",
         "search.budget": f"{{hours: {minutes / 60:.4f}}}",
         "cluster": "{groups: 1, workers: 1, cpus_per_worker: 1}",
     }
@@ -58,17 +63,17 @@ def tune(method: str, minutes: float) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--method", choices=SCHEDULERS, help="one of the two sweeps alone")
+    parser.add_argument("--method", choices=METHODS, help="one of the two sweeps alone")
     given = parser.parse_args()
     if given.method:
         tune(given.method, given.minutes)
         return 0
     command = [sys.executable, __file__, "--minutes", str(given.minutes), "--method"]
-    sweeps = [subprocess.Popen([*command, method]) for method in SCHEDULERS]
+    sweeps = [subprocess.Popen([*command, method]) for method in METHODS]
     codes = [sweep.wait() for sweep in sweeps]
     if any(codes):
         return 1
-    names = [f"real-{method}" for method in SCHEDULERS]
+    names = [f"real-{method}" for method in METHODS]
     sys.argv = ["hft-ray", "compare", *names]
     hft_ray()
     return 0
