@@ -72,6 +72,7 @@ class Manifest:
         losses: Losses of the steps since the last report, by name.
         seconds: Wall time so far.
         ranks: Number of processes that wrote it.
+        scored: The last report with scores, ``step`` and ``values``, if there was one.
     """
 
     step: int
@@ -90,6 +91,7 @@ class Manifest:
     losses: list[dict[str, float]]
     seconds: float
     ranks: int
+    scored: dict[str, Any] | None = None
     version: int = VERSION
 
 

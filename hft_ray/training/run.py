@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -126,6 +126,7 @@ class _Run:
         self.progress = Progress(workspace.device, self.ranks.size)
         self.scoring: Scoring | None = None
         self.saved: Callable[[int], None] | None = None
+        self._scored: dict[str, Any] | None = None
         if config.training.gradient_checkpointing:
             recompute_activations(model)
 
@@ -163,6 +164,7 @@ class _Run:
         selector.train_only(drawn)
         selector.rounds = [Round(**each) for each in manifest.rounds]
         self.progress.restore(manifest.losses, manifest.seconds)
+        self._scored = manifest.scored
         if self.scoring and self.scoring.sequence:
             self.scoring.sequence.restore(manifest.sequence)
         if self.candidates:
@@ -226,6 +228,7 @@ class _Run:
             variants=[asdict(each) for each in self._found],
             sequence=[asdict(row) for row in self._sequence.rows] if self._sequence else [],
             ranks=self.ranks.size,
+            scored=self._scored,
             **self.progress.state(),
         )
 
@@ -242,6 +245,11 @@ class _Run:
                 self._begin_stage(0)
             self._know_base()
             self._tell_start()
+        elif self._scored is not None:
+            # Whoever decides by it may have died before it heard.
+            step, told = self._scored["step"], self._scored["values"]
+            if self._told_to_stop(step, told, scored=True):
+                return self._outcome("stopped", told, start)
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
             # A pair is two sequences.
@@ -267,6 +275,7 @@ class _Run:
                     with self.selector.plain():
                         values |= self._score(done if stage_ends else None)
                         self._offer(done, values)
+                    self._scored = {"step": done, "values": values}
                 self.progress.open_window()
                 if self._told_to_stop(done, values, scored) and done < self.steps:
                     return self._outcome("stopped", values, done)
