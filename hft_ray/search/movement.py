@@ -68,8 +68,14 @@ class Movement:
 
 def _margin(gaps: NDArray[np.int64], kept: NDArray[np.bool_]) -> float:
     """Return the least gap of which, with all wider ones, a share of SURE is kept."""
-    # From the widest gap down: how many pairs there are, and how many kept their order.
-    pairs = np.bincount(gaps)[::-1].cumsum()
-    good = np.bincount(gaps, weights=kept)[::-1].cumsum()
-    sure = np.flatnonzero((pairs > 0) & (good >= SURE * pairs))
-    return float(len(pairs) - 1 - sure[-1]) if len(sure) else math.inf
+    # From the widest gap down; in one number each, which numpy sorts in a fraction of the time.
+    coded = np.sort(2 * gaps + kept)[::-1]
+    gaps = coded >> 1
+    share = (coded & 1).cumsum() / np.arange(1, len(coded) + 1)
+    # Pairs that are as far apart count together.
+    last = np.flatnonzero(np.append(gaps[1:] != gaps[:-1], True))
+    sure = last[share[last] >= SURE]
+    if not len(sure):
+        return math.inf
+    # Whatever is wider than the next gap, which is not sure any more.
+    return float(gaps[sure[-1] + 1] + 1) if sure[-1] + 1 < len(gaps) else 0.0
