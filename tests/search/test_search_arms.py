@@ -135,7 +135,7 @@ def test_trials_are_stopped_by_others_of_their_arm_alone(tmp_path):
             "evaluation": {"every": 10},
             "search": {
                 "space": SPACE,
-                "trials": 12,
+                "trials": 24,
                 "arms": ["full", "hft"],
                 "scheduler": {"kind": "asha", "epsilon": 0.0},
             },
@@ -144,7 +144,7 @@ def test_trials_are_stopped_by_others_of_their_arm_alone(tmp_path):
     )
     study = Study(config, tmp_path / "search.jsonl")
     stops = {"full": [], "hft": []}
-    for number in range(12):
+    for number in range(24):
         known = study.next_trial()
         arm = known.params["arm"]
         # The arm full is better throughout; within the arms trials differ alike.
