@@ -20,6 +20,8 @@ LEAST, MOST = 8, 64
 """Trials without which nothing is known, and with which enough is: some 2,000 pairs."""
 SURE = 0.95
 """Share of the pairs that must keep their order."""
+NOBODY = -(1 << 30)
+"""Far below any gap: nobody is ahead of itself."""
 
 
 class Movement:
@@ -35,11 +37,13 @@ class Movement:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._pairs: list[tuple[int, tuple[float, ...], tuple[float, ...]]] = []
+        self._known: tuple[Floats, NDArray[np.int32]] | None = None
 
     def add(self, trial: str, before: Floats, after: Floats) -> None:
         """Take a trial's (m,) costs on the two rungs."""
         insort(self._pairs, (lot(self._seed, trial), tuple(before.tolist()), tuple(after.tolist())))
         del self._pairs[MOST:]
+        self._known = None
 
     def margins(self, order: Sequence[Floats]) -> list[float]:
         """Return how many ranks one must be ahead on the rung, in each objective, to stay so.
@@ -54,24 +58,31 @@ class Movement:
         """
         if len(self._pairs) < LEAST:
             return [0.0] * len(order)
-        before, after = (np.array([pair[side] for pair in self._pairs]) for side in (1, 2))
-        # Each pair counts once for who was ahead; equals count both ways, none with itself.
-        others = ~np.eye(len(before), dtype=np.bool_)
+        if self._known is None:
+            before, after = (np.array([pair[side] for pair in self._pairs]).T for side in (1, 2))
+            kept = (after[:, :, None] <= after[:, None, :]).astype(np.int32)
+            kept[:, range(len(self._pairs)), range(len(self._pairs))] = NOBODY
+            self._known = before, kept
         margins = []
-        for values, own, later in zip(order, before.T, after.T, strict=True):
-            ranks = np.searchsorted(values, own)
-            gaps = ranks[None, :] - ranks[:, None]
-            ahead = others & (gaps >= 0)
-            margins.append(_margin(gaps[ahead], (later[:, None] <= later[None, :])[ahead]))
+        for values, own, kept in zip(order, *self._known, strict=True):
+            ranks = np.searchsorted(values, own).astype(np.int32)
+            # How far the one is ahead of the other, and whether it stayed so, in one number.
+            margins.append(_margin((2 * (ranks[None, :] - ranks[:, None]) + kept).ravel()))
         return margins
 
 
-def _margin(gaps: NDArray[np.int64], kept: NDArray[np.bool_]) -> float:
-    """Return the least gap of which, with all wider ones, a share of SURE is kept."""
-    # From the widest gap down; in one number each, which numpy sorts in a fraction of the time.
-    coded = np.sort(2 * gaps + kept)[::-1]
-    gaps = coded >> 1
-    share = (coded & 1).cumsum() / np.arange(1, len(coded) + 1)
+def _margin(pairs: NDArray[np.int32]) -> float:
+    """Return the least gap of which, with all wider ones, a share of SURE kept its order.
+
+    Args:
+        pairs: 2 gap + 1 if the order was kept, for both ways to take each pair; the way in which
+            the gap is negative does not count, so that equals count both ways.
+    """
+    pairs = np.sort(pairs)
+    # From the widest gap down.
+    pairs = pairs[np.searchsorted(pairs, 0) :][::-1]
+    gaps = pairs >> 1
+    share = (pairs & 1).cumsum() / np.arange(1, len(pairs) + 1)
     # Pairs that are as far apart count together.
     last = np.flatnonzero(np.append(gaps[1:] != gaps[:-1], True))
     sure = last[share[last] >= SURE]

@@ -122,7 +122,8 @@ class Rung:
         self._lots[place] = lot(self._seed, trial)
         for number, values in enumerate(self._order):
             at = int(np.searchsorted(values, costs[number]))
-            self._order[number] = np.insert(values, at, costs[number])
+            parts = values[:at], costs[number : number + 1], values[at:]
+            self._order[number] = np.concatenate(parts)
         self._size += 1
 
     def _dominating(self, costs: Floats) -> NDArray[np.bool_]:
@@ -137,12 +138,12 @@ class Rung:
         """Move whoever a newcomer pushes off its front to the next one, and so on."""
         # Whoever is pushed, by whomever, is dominated by the newcomer too.
         behind = np.flatnonzero(self._dominated(self._costs[:, newcomer]))
-        behind = behind[np.argsort(self._fronts[behind], kind="stable")]
         fronts = self._fronts[behind]
         pushing, front = np.array([newcomer]), int(self._fronts[newcomer])
         while len(pushing):
-            start, end = np.searchsorted(fronts, [front, front + 1])
-            members = behind[start:end]
+            members = behind[fronts == front]
+            if not len(members):
+                break
             pushed = _dominate(self._costs[:, pushing], self._costs[:, members])
             pushing, front = members[pushed], front + 1
             self._fronts[pushing] = front
@@ -173,9 +174,11 @@ class Rung:
         """
         ranks, places = [], []
         for values, costs in zip(self._order, self._costs, strict=True):
-            own, place = np.unique(costs[chosen], return_inverse=True)
-            ranks.append(np.searchsorted(values, own))
-            places.append(place)
+            every = np.searchsorted(values, costs[chosen])
+            own = np.sort(every)
+            own = own[np.append(True, own[1:] != own[:-1])]
+            ranks.append(own)
+            places.append(np.searchsorted(own, every))
         return ranks, places
 
 
@@ -186,10 +189,9 @@ def _compare(one: Floats, other: Floats) -> NDArray[np.bool_]:
         one: Costs, the objectives first, (m, ...).
         other: Costs of a shape that broadcasts with it.
     """
-    shape = np.broadcast_shapes(one.shape, other.shape)[1:]
-    nowhere_worse: NDArray[np.bool_] = np.ones(shape, dtype=bool)
-    better: NDArray[np.bool_] = np.zeros(shape, dtype=bool)
-    for ours, theirs in zip(one, other, strict=True):
+    nowhere_worse: NDArray[np.bool_] = one[0] <= other[0]
+    better: NDArray[np.bool_] = one[0] < other[0]
+    for ours, theirs in zip(one[1:], other[1:], strict=True):
         nowhere_worse &= ours <= theirs
         better |= ours < theirs
     nowhere_worse &= better
@@ -198,6 +200,8 @@ def _compare(one: Floats, other: Floats) -> NDArray[np.bool_]:
 
 def _dominate(ours: Floats, theirs: Floats) -> NDArray[np.bool_]:
     """Return for (m, a) and (m, b) costs which of theirs any of ours dominates, (b,)."""
+    if ours.shape[1] == 1:
+        return _compare(ours, theirs)
     dominated: NDArray[np.bool_] = np.any(_compare(ours[:, :, None], theirs[:, None, :]), axis=0)
     return dominated
 
@@ -223,8 +227,10 @@ def _spread(ranks: list[Integers], places: list[Integers], most: int) -> Integer
             groups = groups * len(values) + own
             if groups.max() > LARGEST:
                 groups = np.unique(groups, return_inverse=True)[1]
-    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    distance[sizes[groups] > 1] = 0
+    ordered = np.sort(groups)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        distance[np.isin(groups, twice)] = 0
     return distance
 
 
