@@ -31,7 +31,7 @@ from hft_ray.config.load import validate
 from hft_ray.search import Study
 from hft_ray.search.rungs import Halving, Rungs, Verdict
 
-SAMPLERS = ("tpe", "nsga2", "nsga3", "random", "sobol", "gp")
+SAMPLERS = ("tpe", "tpe_multivariate", "nsga2", "nsga3", "random", "sobol", "gp")
 MOST_MS = {"tpe": 100.0, "decision": 1.0}
 
 

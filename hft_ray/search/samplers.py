@@ -28,6 +28,16 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
         match search.sampler:
             case "tpe":
                 return Tpe(seed=seed, n_startup_trials=start)
+            case "tpe_multivariate":
+                return optuna.samplers.TPESampler(
+                    seed=seed,
+                    n_startup_trials=start,
+                    multivariate=True,
+                    group=True,
+                    # What is under way counts as bad, so that others do not ask for the same.
+                    constant_liar=True,
+                    warn_independent_sampling=False,
+                )
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
             case "nsga3":

@@ -79,7 +79,7 @@ def values_at(ratio):
     return {"task/score": ratio, "forgetting/mean": ratio**2, "general/score": 1 - ratio}
 
 
-SAMPLERS = ["tpe", "nsga2", pytest.param("gp", marks=pytest.mark.soak)]
+SAMPLERS = ["tpe", "tpe_multivariate", "nsga2", pytest.param("gp", marks=pytest.mark.soak)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -253,7 +253,9 @@ def test_stopped_trials_make_generations(tmp_path, sampler):
     assert generations[0] == 0 < generations[-1]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "random", "sobol"])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "tpe_multivariate", "nsga2", "nsga3", "gp", "random", "sobol"]
+)
 def test_trials_at_the_same_time_differ_and_the_seed_decides(tmp_path, sampler):
     def ask(folder, seed):
         folder.mkdir()
