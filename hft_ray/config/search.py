@@ -33,8 +33,7 @@ class Scheduler(Section):
     """One in so many goes on from each comparison; the next is after so many times the steps."""
     epsilon: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the compared trials that may lie between two that count as equally good. Whoever
-    nobody dominates goes on too, unless another one is equally good in every objective; whoever is
-    dominated does, unless another one is better by more than this in every objective."""
+    nobody dominates goes on too, unless another one is equally good in every objective."""
 
 
 class Search(Section):
