@@ -4,7 +4,7 @@ Knows neither Ray nor MLflow. ``Suite`` scores one model after another on FILE's
 ``metric_values`` names the results.
 """
 
-from hft_ray.evaluation.base import BaseScores
+from hft_ray.evaluation.base import BaseScores, evaluation_identity
 from hft_ray.evaluation.check import check_evaluation, files_of
 from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgetting
 from hft_ray.evaluation.harness import known_harness
@@ -37,6 +37,7 @@ __all__ = [
     "Suite",
     "TaskSequence",
     "check_evaluation",
+    "evaluation_identity",
     "files_of",
     "forgetting",
     "known_harness",

@@ -92,6 +92,20 @@ def _compares(evaluation: Evaluation) -> bool:
     return rewards or evaluation.kind == "kl"
 
 
+def evaluation_identity(evaluation: Evaluation, path: str) -> str:
+    """Return a hash of an evaluation's settings and data: equal ones have the same items.
+
+    Args:
+        evaluation: The evaluation.
+        path: Its place in FILE.
+
+    Raises:
+        ConfigError: Its data is not there.
+    """
+    content = json.dumps([CODE_VERSION, _identity(evaluation, path)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def _identity(evaluation: Evaluation, path: str) -> list[object]:
     """Return the settings of an evaluation, and its data by content."""
     if isinstance(evaluation, LmEval):

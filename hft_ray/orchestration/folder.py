@@ -72,6 +72,11 @@ class SweepFolder:
         return self.path / "weights"
 
     @property
+    def scores(self) -> Path:
+        """Folder of the scores of single items: ``base`` and for each trial a folder."""
+        return self.path / "scores"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints of trials under way."""
         return self.path / "checkpoints"

@@ -17,6 +17,7 @@ import torch
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
+from hft_ray.evaluation.item_scores import BASE, SUFFIX
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.dispatcher import find
@@ -83,7 +84,8 @@ class _Worker:
     def _train(self, order: Order) -> dict[str, Any]:
         config = with_settings(self.config, order.settings)
         if order.kind == "base":
-            return {"state": "complete", **run_base(config, self.workspace)}
+            path = self.folder.scores / f"{BASE}{SUFFIX}"
+            return {"state": "complete", **run_base(config, self.workspace, path)}
 
         use = Use(self.workspace.device)
 
@@ -121,11 +123,12 @@ class _Worker:
         search = self.config.search
         assert search is not None
         variants = arm_variants(arm, search.arms or {}, search.variants)
+        scores = self.folder.scores / trial
         if search.weights == "none":
-            return Extras(None, search.objectives, variants)
+            return Extras(None, search.objectives, variants, scores=scores)
         weights, most = self.folder.weights, search.disk_bytes
         budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
-        return Extras(weights / trial, search.objectives, variants, budget)
+        return Extras(weights / trial, search.objectives, variants, budget, scores)
 
     def _fail(self, trial: str, reason: str, fault: Fault) -> None:
         said = explained(reason, fault)

@@ -8,7 +8,8 @@ from typing import Any
 
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.matching import Match, matches, thinned
-from hft_ray.pareto.points import Point
+from hft_ray.pareto.noise import noise_of, seed_covariance
+from hft_ray.pareto.points import Direction, Point
 from hft_ray.pareto.replicates import merged
 from hft_ray.pareto.table import estimate_text, format_value
 from hft_ray.pareto.uncertainty import Estimate
@@ -49,10 +50,43 @@ class ArmTable:
         fronts: Their fronts, several seeds of one configuration as one point.
         matches: One per objective but the first; the levels are the arms' own best values of the
             first, so that each level is one that some arm just reaches.
+        points: All points of the sweep, several seeds as one.
     """
 
     fronts: tuple[Front, ...]
     matches: tuple[Match, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def baseline(self) -> int:
+        """Which arm the others are compared with: full fine-tuning, else the first one."""
+        names = [front.sweep for front in self.fronts]
+        return names.index("full") if "full" in names else 0
+
+    def difference(self, match: Match, cells: Sequence[Point | None], arm: int) -> Estimate | None:
+        """Return what an arm's value at a level is, minus the baseline's there.
+
+        Both points answer the same items: the error is that of the paired difference.
+
+        Args:
+            match: The objective that is read.
+            cells: The arms' points at the level.
+            arm: Which arm.
+
+        Returns:
+            The difference in the objective's unit; None for the baseline itself, where one of both
+            does not reach the level, and where no error is known.
+        """
+        here, there = cells[arm], cells[self.baseline]
+        if here is None or there is None or arm == self.baseline:
+            return None
+        read: dict[str, Direction] = {match.objective: "min"}
+        known = [point for point in self.points if point.measured(read)]
+        noise = noise_of([here, there], read, seed_covariance(known, read))
+        if not noise.errors.any():
+            return None
+        apart = here.values[match.objective] - there.values[match.objective]
+        return Estimate(apart, float(noise.difference(0, 1)[0]))
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return what front.json holds of each arm."""
@@ -62,6 +96,7 @@ class ArmTable:
         cells = [
             {"at": match.at, "level": level, "objective": match.objective}
             | _cell_record(row[index], match.objective)
+            | {"difference": _difference_record(self, match, row, index)}
             for match in self.matches
             for level, row in zip(match.levels, match.cells, strict=True)
         ]
@@ -76,10 +111,15 @@ class ArmTable:
 
 def arm_table(front: Front) -> ArmTable | None:
     """Return the arms of a sweep side by side, None for a sweep without arms."""
-    fronts = [_front(name, merged(each.points), front) for name, each in arm_fronts(front).items()]
+    points = merged(front.points)
+    of_arms: dict[str, list[Point]] = {name: [] for name in arm_fronts(front)}
+    for point in points:
+        if point.arm is not None:
+            of_arms[point.arm].append(point)
+    fronts = [_front(name, own, front) for name, own in of_arms.items()]
     if not fronts:
         return None
-    return ArmTable(tuple(fronts), tuple(matches(fronts, _levels(fronts))))
+    return ArmTable(tuple(fronts), tuple(matches(fronts, _levels(fronts))), tuple(points))
 
 
 def _levels(fronts: Sequence[Front]) -> list[float]:
@@ -90,14 +130,20 @@ def _levels(fronts: Sequence[Front]) -> list[float]:
 
 
 def arm_rows(
-    table: ArmTable, match: Match, text: Callable[[Point, str], str]
+    table: ArmTable,
+    match: Match,
+    text: Callable[[Point, str], str],
+    *,
+    differences: bool = False,
 ) -> list[dict[str, str]]:
     """Return one row per arm: its points, its hypervolume, and its best value at each level.
+
 
     Args:
         table: The arms.
         match: The objective that is read.
         text: Says a point's value of a metric.
+        differences: Whether to add the difference from the baseline with its 95 % interval.
     """
     sign = "≥" if table.fronts[0].objectives[match.at] == "max" else "≤"
     rows = []
@@ -107,6 +153,10 @@ def arm_rows(
         for level, cells in zip(match.levels, match.cells, strict=True):
             point = cells[index]
             shown = "not reached" if point is None else text(point, match.objective)
+            apart = table.difference(match, cells, index) if differences else None
+            if apart is not None:
+                low, high = apart.interval()
+                shown += f"; {apart.value:+.3g} [{low:+.3g}, {high:+.3g}]"
             row[f"{match.at} {sign} {level:.4g}"] = shown
         rows.append(row)
     return rows
@@ -127,6 +177,16 @@ def with_interval(point: Point, name: str) -> str:
 def _estimate(point: Point, name: str) -> Estimate | None:
     error = point.errors.get(name)
     return None if error is None else Estimate(point.values[name], error)
+
+
+def _difference_record(
+    table: ArmTable, match: Match, cells: Sequence[Point | None], arm: int
+) -> dict[str, Any] | None:
+    apart = table.difference(match, cells, arm)
+    if apart is None:
+        return None
+    against = table.fronts[table.baseline].sweep
+    return {"against": against, "value": apart.value, "interval": list(apart.interval())}
 
 
 def _cell_record(point: Point | None, name: str) -> dict[str, Any]:

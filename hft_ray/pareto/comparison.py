@@ -10,13 +10,14 @@ from itertools import combinations
 from typing import Any
 
 from hft_ray.pareto.attainment import DIMENSIONS, attained
-from hft_ray.pareto.certainty import certainty, measured
+from hft_ray.pareto.certainty import certainty, contenders, measured
 from hft_ray.pareto.front import Array, Front, build_front, minimised
 from hft_ray.pareto.indicators import epsilon, igd_plus
 from hft_ray.pareto.matching import Match, matches
+from hft_ray.pareto.noise import joined
 from hft_ray.pareto.points import Direction, Point
 from hft_ray.pareto.replicates import merged, runs
-from hft_ray.pareto.uncertainty import Estimate
+from hft_ray.pareto.uncertainty import Estimate, Volumes, hypervolume_estimates
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,23 @@ def compare(fronts: Sequence[Front], notes: Sequence[str] = ()) -> Comparison:
     if any(front.objectives != objectives for front in fronts):
         raise ValueError("the sweeps have different objectives")
     reference = _common_reference(fronts)
-    sides = [_side(front, objectives, reference) for front in fronts]
+    wholes = [
+        build_front(front.sweep, objectives, merged(front.points), front.base, reference)
+        for front in fronts
+    ]
+    volumes = _volumes(wholes)
+    sides = [
+        _side(front, whole, None if volumes is None else volumes.of(place))
+        for place, (front, whole) in enumerate(zip(fronts, wholes, strict=True))
+    ]
     return Comparison(
         objectives=objectives,
         reference_point=reference,
         sides=tuple(sides),
-        differences=tuple(_difference(a, b) for a, b in combinations(sides, 2)),
+        differences=tuple(
+            _difference(sides[a], sides[b], None if volumes is None else volumes.difference(a, b))
+            for a, b in combinations(range(len(sides)), 2)
+        ),
         matches=tuple(matches([side.front for side in sides])),
         notes=tuple(notes),
     )
@@ -127,19 +139,36 @@ def _common_reference(fronts: Sequence[Front]) -> dict[str, float]:
     }
 
 
-def _side(front: Front, objectives: dict[str, Direction], reference: dict[str, float]) -> Side:
-    whole = build_front(front.sweep, objectives, merged(front.points), front.base, reference)
+def _volumes(fronts: Sequence[Front]) -> Volumes | None:
+    """Return the hypervolumes with their joint error; None when the values of one have none.
+
+    Sweeps that answered the same items are compared item by item.
+    """
+    objectives = fronts[0].objectives
+    costs, noises = [], []
+    for front in fronts:
+        points = contenders(front.points, objectives)
+        values, noise = measured(points, objectives, front.points)
+        if not noise.errors.any():
+            return None
+        costs.append(values)
+        noises.append((front.sweep, noise))
+    corner = minimised([fronts[0].reference_point], objectives)[0]
+    return hypervolume_estimates(costs, joined(noises), corner)
+
+
+def _side(front: Front, whole: Front, hypervolume: Estimate | None) -> Side:
     sure = certainty(whole)
     return Side(
         front=whole,
-        hypervolume=sure.hypervolume if sure else None,
+        hypervolume=hypervolume,
         probabilities=sure.probabilities if sure else {},
-        **_attainment(front, objectives),
+        **_attainment(front, whole.objectives),
     )
 
 
 def _attainment(front: Front, objectives: dict[str, Direction]) -> dict[str, Array]:
-    found = [measured(run, objectives)[0] for run in runs(front.points)]
+    found = [_costs(run, objectives) for run in runs(front.points)]
     found = [costs for costs in found if len(costs)]
     if len(found) < 2 or len(objectives) not in DIMENSIONS:
         return {}
@@ -147,16 +176,19 @@ def _attainment(front: Front, objectives: dict[str, Direction]) -> dict[str, Arr
     return {name: attained(found, share) for name, share in shares.items()}
 
 
-def _difference(a: Side, b: Side) -> Difference:
+def _costs(points: Sequence[Point], objectives: dict[str, Direction]) -> Array:
+    return minimised([p.values for p in points if p.eligible(objectives)], objectives)
+
+
+def _difference(a: Side, b: Side, estimate: Estimate | None) -> Difference:
     first, second = (
         minimised([p.values for p in s.front.members], s.front.objectives) for s in (a, b)
     )
-    left, right = a.hypervolume, b.hypervolume
     return Difference(
         a=a.sweep,
         b=b.sweep,
         hypervolume=a.front.hypervolume - b.front.hypervolume,
-        estimate=left.minus(right) if left and right else None,
+        estimate=estimate,
         epsilon=epsilon(first, second),
         epsilon_back=epsilon(second, first),
         igd_plus=igd_plus(first, second),

@@ -26,6 +26,12 @@ from hft_ray.pareto.points import Direction, Point
 from hft_ray.pareto.replicates import averaged
 from hft_ray.pareto.rules import Array, Limit, Preferred, judged, knee
 
+_WRITTEN = (
+    *("trial", "variant", "run_id", "state", "step", "params", "values", "errors"),
+    *("feasible", "configuration"),
+)
+"""Attributes of a point that ``front.json`` holds."""
+
 __all__ = ["Array", "Front", "build_front", "hypervolume", "minimised", "nondominated"]
 
 
@@ -98,7 +104,7 @@ class Front:
         table = arm_table(self)
         points = []
         for point, on_front in zip(self.points, self.on_front, strict=True):
-            record = asdict(point)
+            record = {name: getattr(point, name) for name in _WRITTEN}
             record["values"], record["errors"] = _nulls(point.values), _nulls(point.errors)
             points.append({**record, "arm": point.arm, "on_front": on_front})
         content = {
@@ -115,26 +121,6 @@ class Front:
             "points": points,
         }
         return json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Front:
-        """Return the front in the text of a ``front.json``; what follows from it is recomputed."""
-        content = json.loads(text)
-        points = []
-        for record in content["points"]:
-            fields = {key: x for key, x in record.items() if key not in ("arm", "on_front")}
-            fields["values"] = _nans(fields["values"])
-            fields["errors"] = _nans(fields.get("errors", {}))
-            points.append(Point(**fields))
-        return build_front(
-            content["sweep"],
-            content["objectives"],
-            points,
-            _nans(content["base"]),
-            content["reference_point"],
-            [Limit(**each) for each in content.get("constraints", ())],
-            Preferred(**told) if (told := content.get("preference")) else None,
-        )
 
 
 def build_front(
@@ -230,7 +216,3 @@ def hypervolume(costs: Array, reference: Array) -> float:
 
 def _nulls(values: Mapping[str, float]) -> dict[str, Any]:
     return {name: x if math.isfinite(x) else None for name, x in values.items()}
-
-
-def _nans(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if x is None else x for name, x in values.items()}

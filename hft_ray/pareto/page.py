@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from hft_ray.pareto import picture
-from hft_ray.pareto.arms import arm_rows, arm_table, with_interval
+from hft_ray.pareto.arms import ArmTable, arm_rows, arm_table, with_interval
 from hft_ray.pareto.certainty import Certainty, certainty
 from hft_ray.pareto.document import cell, document, row, table, text_table
 from hft_ray.pareto.front import Front
@@ -83,12 +83,17 @@ def _arm_cards(front: Front) -> list[str]:
         return []
     return [
         f"<h2>{escape(match.objective)} at the same {escape(match.at)}</h2>"
-        f"{text_table(arm_rows(found, match, with_interval))}"
+        f"{text_table(arm_rows(found, match, with_interval, differences=True))}"
         "<p>Each arm's best point among those at least as good as the level; the levels are the "
         "arms' own best. In brackets the 95 % interval of that point's measurement; that it was "
-        "chosen as the best is not in it.</p>"
+        f"chosen as the best is not in it. Then the difference from {escape(_baseline(found))}, "
+        "measured on the same items.</p>"
         for match in found.matches
     ]
+
+
+def _baseline(table: ArmTable) -> str:
+    return table.fronts[table.baseline].sweep
 
 
 def _front_table(front: Front, sure: Certainty | None) -> str:

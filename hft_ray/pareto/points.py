@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 Direction = Literal["max", "min"]
 
@@ -23,6 +26,20 @@ def arm_of(params: Mapping[str, Any], variant: str | None) -> str | None:
     return None if arm is None else _ARMS_OF_VARIANTS.get(kind, str(arm))
 
 
+class Answers(Protocol):
+    """What a point scored on the single items that all points of its sweep answer."""
+
+    @property
+    def items(self) -> tuple[Hashable, ...]:
+        """The items (or clusters of items that were drawn together), (K,)."""
+
+    def influence(self, metric: str) -> NDArray[np.float64] | None:
+        """Return what each item contributes to the error of a metric, (K,).
+
+        The sum of the squares is the squared standard error; None where it is not made up of items.
+        """
+
+
 @dataclass(frozen=True)
 class Point:
     """One configuration in the space of the objectives.
@@ -38,6 +55,8 @@ class Point:
         errors: Metric -> standard error of the value; may be empty.
         feasible: Whether it keeps the limits of its sweep.
         configuration: Shared by the seeds of one configuration; None in a sweep without seeds.
+        answers: Its scores of single items, where they are known.
+        seeds: The points that it is the mean of; empty for a single one.
     """
 
     trial: str
@@ -50,6 +69,8 @@ class Point:
     errors: dict[str, float] = field(default_factory=dict)
     feasible: bool = True
     configuration: str | None = None
+    answers: Answers | None = field(default=None, compare=False, repr=False)
+    seeds: tuple[Point, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def label(self) -> str:

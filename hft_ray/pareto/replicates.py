@@ -1,12 +1,12 @@
-"""Several seeds of one configuration: their mean, its standard error, and whole runs of them."""
+"""Several seeds of one configuration: their mean, and whole runs of them."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hft_ray.pareto.noise import noise_of
 from hft_ray.pareto.points import Point
 
 
@@ -14,7 +14,7 @@ def grouped(points: Sequence[Point]) -> list[list[Point]]:
     """Return the complete points by configuration, seeds left out; each group in given order.
 
     Points that name their configuration are grouped by it. Of others, a seed is a setting whose
-    last word is ``seed`` (``selection.seed``, ``training.seed``); points with equal seeds are no
+    last word is ``seed`` (``selection.seed``, ``training.seed``); points with equal seeds are not
     replicates, however equal the rest: each is a group of its own.
     """
     groups: dict[str, dict[str, Point]] = {}
@@ -29,23 +29,30 @@ def grouped(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def merged(points: Sequence[Point]) -> list[Point]:
-    """Return one point per configuration: the mean over its seeds, with its standard error.
+    """Return one point per configuration: the mean over its seeds, which it knows.
 
-    The variance between seeds is pooled over all configurations that have several, since two or
-    three seeds of one say little; a mean of k seeds has the error sqrt(variance / k). Where no
+    The standard error of a mean has two parts, the items that are scored and the seeds (see
+    :mod:`hft_ray.pareto.noise`); a configuration with one seed alone has both as well. Where no
     configuration has several seeds, and for metrics that some seed lacks, points keep what they
     have. Points that are not complete are left out.
     """
-    groups = grouped(points)
-    spread = _pooled_deviations(groups)
-    return [_mean(group, spread) for group in groups]
+    means = [_mean(group) for group in grouped(points)]
+    several = [point for point in means if len(point.seeds) > 1]
+    known = {name for point in several for name in point.values if _shared(point.seeds, name)}
+    for name in sorted(known):
+        places = [i for i, point in enumerate(means) if _shared(point.seeds, name)]
+        errors = noise_of([means[place] for place in places], {name: "min"}).errors[:, 0]
+        for place, error in zip(places, errors, strict=True):
+            point = means[place]
+            means[place] = replace(point, errors={**point.errors, name: float(error)})
+    return means
 
 
 def averaged(points: Sequence[Point]) -> list[Point]:
     """Return the points of a sweep with seeds, complete ones as one per configuration.
 
-    Each is the mean over its seeds under the name of the first one, with a standard error even if
-    it has one seed alone (see :func:`merged`). Points that are not complete follow as they are.
+    Each is the mean over its seeds under the name of the first one (see :func:`merged`). Points
+    that are not complete follow as they are.
     """
     named = [point for point in points if point.configuration is not None]
     if len(named) < len(points) or not any(len(group) > 1 for group in grouped(points)):
@@ -74,25 +81,13 @@ def _parts(point: Point) -> tuple[str, str]:
     return json.dumps([point.variant, rest], default=str), json.dumps(seeds, default=str)
 
 
-def _shared(group: Sequence[Point]) -> list[str]:
-    """Return the metrics that every point of the group has as a finite number."""
-    return [name for name in group[0].values if all(point.measured([name]) for point in group)]
-
-
-def _pooled_deviations(groups: Sequence[Sequence[Point]]) -> dict[str, float]:
-    squares: dict[str, float] = {}
-    freedom: dict[str, int] = {}
-    for group in groups:
-        for name in _shared(group) if len(group) > 1 else ():
-            values = [point.values[name] for point in group]
-            mean = sum(values) / len(values)
-            squares[name] = squares.get(name, 0.0) + sum((x - mean) ** 2 for x in values)
-            freedom[name] = freedom.get(name, 0) + len(values) - 1
-    return {name: math.sqrt(squares[name] / freedom[name]) for name in squares}
-
-
-def _mean(group: Sequence[Point], spread: dict[str, float]) -> Point:
-    first, names = group[0], _shared(group)
+def _mean(group: Sequence[Point]) -> Point:
+    first = group[0]
+    names = [name for name in first.values if _shared(group, name)]
     means = {name: sum(p.values[name] for p in group) / len(group) for name in names}
-    errors = {name: spread[name] / math.sqrt(len(group)) for name in names if name in spread}
-    return replace(first, values={**first.values, **means}, errors={**first.errors, **errors})
+    return replace(first, values={**first.values, **means}, seeds=tuple(group))
+
+
+def _shared(group: Sequence[Point], name: str) -> bool:
+    """Return whether every point of the group has a finite value of the metric."""
+    return all(point.measured([name]) for point in group)

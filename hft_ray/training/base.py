@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,12 +12,17 @@ from hft_ray.evaluation import Scores, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training.engine import Engine, Numerics
-from hft_ray.training.scoring import base_values, worst_of
+from hft_ray.training.scoring import base_items, base_values, worst_of
 from hft_ray.training.workspace import Workspace
 
 
-def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
+def run_base(config: Config, workspace: Workspace, items: Path | None = None) -> dict[str, Any]:
     """Score the untouched model (a collective), or take its scores from the store.
+
+    Args:
+        config: FILE.
+        workspace: Where to run.
+        items: File to write the scores of single items to, if they are kept.
 
     Returns:
         ``values`` (metric -> value) and ``worst`` (metric -> worst possible value).
@@ -32,6 +38,8 @@ def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
                 scores = score_base(config, workspace, engine.forward_model, ranks)
             finally:
                 engine.close()
+    if items is not None and workspace.ranks.main:
+        base_items(config, scores).write(items)
     return {
         "values": {**base_values(config, scores), **metric_errors(scores, scores)},
         "worst": worst_of(config, scores),

@@ -31,14 +31,19 @@ class Candidates:
         self._extras, self._model, self._base, self._ranks = extras, model, base, ranks
         self.found: list[Candidate] = []
 
-    def take(self, step: int, values: dict[str, float], touched: Collection[str]) -> None:
-        """Take the model after ``step`` steps, unless an earlier one is better throughout."""
+    def take(self, step: int, values: dict[str, float], touched: Collection[str]) -> bool:
+        """Take the model after ``step`` steps, unless an earlier one is better throughout.
+
+        Returns:
+            Whether it was taken.
+        """
         objectives = self._extras.objectives
         if dominated(values, (each.values for each in self.found), objectives):
-            return
+            return False
         self._drop_dominated_by(values)
         self.found.append(Candidate(f"step-{step}", step, values))
         self._keep(f"step-{step}", touched)
+        return True
 
     def take_last(self, values: dict[str, float], touched: Collection[str]) -> None:
         """Take the trained model, of which the averages and the half-reset are made."""

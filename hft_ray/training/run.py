@@ -15,11 +15,12 @@ from torch import nn
 
 from hft_ray.config import Config
 from hft_ray.data import require_isolation
-from hft_ray.evaluation import TaskSequence
+from hft_ray.evaluation import Scores, TaskSequence
+from hft_ray.evaluation.item_scores import SUFFIX
 from hft_ray.mirror import Mirror
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
-from hft_ray.training.candidates import Candidates
+from hft_ray.training.candidates import FINAL, Candidates
 from hft_ray.training.checkpoint import (
     RANDOM,
     STAGE,
@@ -112,7 +113,7 @@ class _Run:
         mirror: Mirror | None,
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
-        self.report, self.mirror = report, mirror
+        self.report, self.mirror, self.extras = report, mirror, extras
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         base = workspace.weights_hash(config.model)
@@ -127,6 +128,7 @@ class _Run:
         self.scoring: Scoring | None = None
         self.saved: Callable[[int], None] | None = None
         self._scored: dict[str, Any] | None = None
+        self._latest: Scores | None = None
         if config.training.gradient_checkpointing:
             recompute_activations(model)
 
@@ -335,7 +337,7 @@ class _Run:
     def _score(self, ended: int | None = None) -> dict[str, float]:
         """Score the model; as that after a stage, if one has just ended at step ``ended``."""
         assert self.scoring is not None
-        scores = self.scoring.score(self.engine.forward_model)
+        scores = self._latest = self.scoring.score(self.engine.forward_model)
         if ended is None or self._sequence is None:
             return self.scoring.values(scores)
         self._sequence.add(ended, scores)
@@ -352,9 +354,11 @@ class _Run:
         """
         touched = self.selector.touched.parameters
         if self.candidates and done < self.steps and self._sequence is None:
-            self.candidates.take(done, values, touched)
+            if self.candidates.take(done, values, touched):
+                self._keep_items(self.candidates.found[-1].variant)
         elif self.candidates and done == self.steps:
             self.candidates.take_last(values, touched)
+            self._keep_items(FINAL)
 
     def add_variants(self, outcome: Outcome, extras: Extras) -> None:
         """Score what can be made of the trained model without training; restores it."""
@@ -365,8 +369,21 @@ class _Run:
         base = base_values(self.config, self.scoring.base)
         selection, size = self.config.selection, self.ranks.size
         outcome.variants += score_variants(
-            maker, extras, selection, base, outcome, self._score, size
+            maker, extras, selection, base, outcome, self._score_variant, size
         )
+
+    def _score_variant(self, name: str) -> dict[str, float]:
+        values = self._score()
+        self._keep_items(name)
+        return values
+
+    def _keep_items(self, name: str) -> None:
+        """Write the item scores of the model that was scored last; part of a sweep's points."""
+        folder = self.extras.scores if self.extras else None
+        if folder is None or not self.workspace.ranks.main or self.scoring is None:
+            return
+        assert self._latest is not None
+        self.scoring.items(self._latest).write(folder / f"{name}{SUFFIX}")
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         stop = self.report(done, values, scored) if self.ranks.main else False

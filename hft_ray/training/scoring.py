@@ -17,7 +17,9 @@ from hft_ray.evaluation import (
     worst_measures,
     worst_values,
 )
+from hft_ray.evaluation.item_scores import ItemScores
 from hft_ray.ranks import Ranks
+from hft_ray.training.answers import base_item_scores, item_scores
 from hft_ray.training.workspace import Workspace
 
 
@@ -46,7 +48,14 @@ class Scoring:
 
     def values(self, scores: Scores) -> dict[str, float]:
         """Return the metrics of ``scores`` and their errors."""
-        found = {**metric_values(scores, self.base), **metric_errors(scores, self.base)}
+        return self._metrics(scores, self.base) | metric_errors(scores, self.base)
+
+    def items(self, scores: Scores) -> ItemScores:
+        """Return what ``scores`` say of every item."""
+        return item_scores(scores, self.base, self._metrics)
+
+    def _metrics(self, scores: Scores, base: Scores) -> dict[str, float]:
+        found = metric_values(scores, base)
         if self._config.tasks:
             found |= task_means(tasks_of(self._config), scores)
         return found | (self.sequence.measures(scores) if self.sequence else {})
@@ -73,6 +82,16 @@ def base_values(config: Config, base: Scores) -> dict[str, float]:
     if config.method.kind == "continual":
         found |= untrained_measures(tasks_of(config), base)
     return found
+
+
+def base_items(config: Config, base: Scores) -> ItemScores:
+    """Return what the untouched model scored on every item."""
+
+    def metrics(scores: Scores, against: Scores) -> dict[str, float]:
+        found = metric_values(scores, against)
+        return found | (task_means(tasks_of(config), scores) if config.tasks else {})
+
+    return base_item_scores(base, config.scored, metrics)
 
 
 def worst_of(config: Config, base: Scores) -> dict[str, float]:

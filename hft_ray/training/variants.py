@@ -25,8 +25,10 @@ from hft_ray.training.outcome import Candidate, Outcome
 
 _COSTS = ("train/", "selection/", "cost/")
 Values = dict[str, float]
-Score = Callable[[float], Values]
+ScoreAlpha = Callable[[float], Values]
+ScoreVariant = Callable[[str], Values]
 _MOST_SEEDS = 50
+HALF_RESET = "reset-0.5"
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,19 @@ class Extras:
         objectives: Metric -> max or min: what is better.
         variants: Which variants to score after training.
         budget: What the weights of all trials may take; None for any.
+        scores: Where scores of single items are kept, a file for each point; None keeps none.
     """
 
     folder: Path | None
     objectives: Mapping[str, Literal["max", "min"]]
     variants: Variants = field(default_factory=Variants)
     budget: Budget | None = None
+    scores: Path | None = None
+
+
+def average_name(alpha: float) -> str:
+    """Return the name of an average; with all digits, since the export makes it again by it."""
+    return f"alpha-{alpha!r}"
 
 
 def reset_selection(selection: Selection, catalog: Catalog, touched: Collection[str]) -> Selection:
@@ -77,7 +86,10 @@ def _half(selection: Selection, number: int) -> Selection:
 
 
 def averages(
-    variants: Variants, ends: tuple[Values, Values], objectives: Mapping[str, str], score: Score
+    variants: Variants,
+    ends: tuple[Values, Values],
+    objectives: Mapping[str, str],
+    score: ScoreAlpha,
 ) -> Iterator[tuple[float, Values]]:
     """Yield alphas and what they scored.
 
@@ -181,7 +193,7 @@ def score_variants(
     selection: Selection,
     base: Values,
     trained: Outcome,
-    score: Callable[[], Values],
+    score: ScoreVariant,
     ranks: int,
 ) -> list[Candidate]:
     """Make and score the variants of a trained model, which the model is again at the end.
@@ -193,25 +205,25 @@ def score_variants(
         base: Values of the base.
         trained: What the run came to; what is no score is taken over from there, but for what
             making and scoring cost on top.
-        score: Scores the model as it is.
+        score: Scores the model as it is, under the name of the variant that it is.
         ranks: Number of processes.
     """
     rest = {name: x for name, x in trained.values.items() if name.startswith(_COSTS)}
 
-    def scored(make: Callable[[], None]) -> Values:
+    def scored(name: str, make: Callable[[], None]) -> Values:
         began = time.monotonic()
         make()
-        values = rest | score()
+        values = rest | score(name)
         values["cost/device_seconds"] += (time.monotonic() - began) * ranks
         return values
 
     def average(alpha: float) -> Values:
-        return scored(lambda: maker.average(alpha))
+        return scored(average_name(alpha), lambda: maker.average(alpha))
 
     between = averages(extras.variants, (base, trained.values), extras.objectives, average)
-    # All digits: the export makes the average of this name again.
-    named = [(f"alpha-{alpha!r}", values) for alpha, values in between]
+    named = [(average_name(alpha), values) for alpha, values in between]
     if extras.variants.half_reset:
-        named.append(("reset-0.5", scored(lambda: maker.half_reset(selection))))
+        values = scored(HALF_RESET, lambda: maker.half_reset(selection))
+        named.append((HALF_RESET, values))
     maker.average(1.0)
     return [Candidate(name, trained.steps, values) for name, values in named]
