@@ -22,9 +22,10 @@ four.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,7 @@ BASE = "base"
 """Name of the untouched model among those of a sweep."""
 SUFFIX = ".safetensors"
 _BETWEEN = "\t"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,23 @@ class Sample:
         return found if np.isfinite(found).all() else None
 
 
+@dataclass(frozen=True)
+class Answers:
+    """One model's item scores among those of its sweep (a ``hft_ray.pareto`` ``Answers``)."""
+
+    sample: Sample
+    model: ItemScores
+
+    @property
+    def items(self) -> tuple[tuple[str, int], ...]:
+        """The clusters of items that all models of the sweep answer, (K,)."""
+        return self.sample.clusters
+
+    def influence(self, metric: str) -> Array | None:
+        """Return what each cluster contributes to the error of a metric, (K,); see Sample."""
+        return self.sample.influence(self.model, metric)
+
+
 def write_all(path: Path, models: Mapping[str, ItemScores]) -> None:
     """Write the scores of several models, by name, into one file."""
     tensors: dict[str, NDArray[np.generic]] = {}
@@ -162,14 +181,15 @@ def read_all(path: Path) -> dict[str, ItemScores]:
     return {key: _model(key, each, tensors) for key, each in facts.items()}
 
 
-def read_folder(folder: Path, names: Iterable[str]) -> dict[str, ItemScores]:
-    """Return the scores of the models that ``folder`` has one file each of; others are left out."""
-    found = {}
-    for name in names:
-        path = folder / f"{name}{SUFFIX}"
-        if path.is_file():
-            found[name] = read_all(path)[""]
-    return found
+def read_one(path: Path) -> ItemScores | None:
+    """Return one model's scores; None where there are none, or they are damaged."""
+    try:
+        return read_all(path)[""]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("scores of single items are left out: %s", error)
+        return None
 
 
 def _model(key: str, facts: Mapping[str, object], tensors: Arrays) -> ItemScores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,16 @@ from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.config.split import fixed_settings
 from hft_ray.evaluation import STDERR
+from hft_ray.evaluation.item_scores import (
+    BASE,
+    SUFFIX,
+    Answers,
+    ItemScores,
+    Sample,
+    read_all,
+    read_one,
+    write_all,
+)
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.report import write_front
 from hft_ray.pareto import (
@@ -41,6 +52,11 @@ from hft_ray.tracking import (
     run_key,
     tracking_uri,
 )
+
+SCORES = "scores.safetensors"
+"""Item scores of all points of a sweep, beside its front."""
+FINAL = "final"
+"""File of the item scores of a trained model, as of its kept weights."""
 
 
 class Recorder:
@@ -196,9 +212,12 @@ class Recorder:
                 self._weights[key] = what
                 self._tracker.set_weights(key, what)
 
-    def front(self, trials: Iterable[Known]) -> Front:
-        """Return the front of the trials so far."""
+    def front(
+        self, trials: Iterable[Known], models: Mapping[str, ItemScores] | None = None
+    ) -> Front:
+        """Return the front of the trials so far, with the item scores of its points if given."""
         points = [point for known in trials for point in points_of(known, self._config, self._run)]
+        points = with_answers(points, models or {})
         return front_in(self._config, points, self._base, self._reference)
 
     def _run(self, key: str) -> str | None:
@@ -212,13 +231,19 @@ class Recorder:
 
     def write_report(self, trials: Sequence[Known]) -> Front:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
-        front = self.front(trials)
+        models = item_scores_in(self._folder, trials)
+        front = self.front(trials, models)
         pairs = zip(front.points, front.on_front, strict=True)
         self._tracker.set_pareto({run_key(point.trial, point.variant): on for point, on in pairs})
         # The run ids are part of the report: all are known once the tags of all are written.
         self._tracker.flush(timeout=30)
-        front = self.front(trials)
-        for file in write_front(front, self._config, self._folder.path / "front"):
+        front = self.front(trials, models)
+        folder = self._folder.path / "front"
+        files = write_front(front, self._config, folder)
+        if models:
+            files.append(folder / SCORES)
+            write_all(folder / SCORES, models)
+        for file in files:
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
@@ -279,6 +304,32 @@ def points_of(
     ]
 
 
+def item_scores_in(folder: SweepFolder, trials: Iterable[Known]) -> dict[str, ItemScores]:
+    """Return the item scores that a sweep's folder has: of the base, and of the complete points."""
+    places = {BASE: folder.scores / f"{BASE}{SUFFIX}"}
+    for known in trials:
+        if (known.result.get("state") or known.state) == "complete":
+            own = folder.scores / known.trial
+            places[known.trial] = own / f"{FINAL}{SUFFIX}"
+            for each in known.result.get("variants") or ():
+                name = each["variant"]
+                places[run_key(known.trial, name)] = own / f"{name}{SUFFIX}"
+    found = {key: read_one(path) for key, path in places.items()}
+    return {key: scores for key, scores in found.items() if scores is not None}
+
+
+def with_answers(points: Sequence[Point], models: Mapping[str, ItemScores]) -> list[Point]:
+    """Return the points with what they scored on single items, where ``models`` has it."""
+    if BASE not in models:
+        return list(points)
+    sample = Sample(models[BASE])
+    keys = [run_key(point.trial, point.variant) for point in points]
+    return [
+        replace(point, answers=Answers(sample, models[key])) if key in models else point
+        for point, key in zip(points, keys, strict=True)
+    ]
+
+
 def _shown(values: Mapping[str, float], config: Config, state: str) -> dict[str, float]:
     shown = SHOWN if state != "complete" else (*SHOWN, COST)
     named = shown_metrics(config)
@@ -327,7 +378,14 @@ def front_of(record: SweepRecord, config: Config) -> Front:
     ]
     # By number and name: two trials, or variants, may start in the same moment.
     points.sort(key=lambda point: (len(point.trial), point.trial, point.variant or ""))
+    points = with_answers(points, _models(record))
     return front_in(config, points, record.base, record.reference_point)
+
+
+def _models(record: SweepRecord) -> dict[str, ItemScores]:
+    """Return the item scores that tracking has; none of a sweep that has no report yet."""
+    with record.file(f"front/{SCORES}") as path:
+        return {} if path is None else read_all(path)
 
 
 def front_in(

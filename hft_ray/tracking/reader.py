@@ -91,6 +91,17 @@ class SweepRecord:
             local = self._client.download_artifacts(self.run_id, path, folder)
             return Path(local).read_bytes()
 
+    @contextmanager
+    def file(self, path: str) -> Iterator[Path | None]:
+        """Yield a local copy of a file of the sweep for a while; None when it has none such."""
+        folder, _, _ = path.rpartition("/")
+        known = {each.path for each in self._client.list_artifacts(self.run_id, folder or None)}
+        if path not in known:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as place:
+            yield Path(self._client.download_artifacts(self.run_id, path, place))
+
 
 @dataclass(frozen=True)
 class PointRecord:
