@@ -1,7 +1,7 @@
 """FILE: its schema, its errors, and how it is read."""
 
 from hft_ray.config.adapter import Adapter
-from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.config.constraints import STDERR, Constraint, Preference
 from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, nearest
 from hft_ray.config.evaluation import (
@@ -26,6 +26,7 @@ from hft_ray.config.training import Training
 from hft_ray.config.variants import Variants
 
 __all__ = [
+    "STDERR",
     "Adapter",
     "Choices",
     "Cluster",

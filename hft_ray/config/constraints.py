@@ -17,6 +17,8 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _FORM = re.compile(
     rf"(?P<metric>{METRIC})\s*(?P<sign><=|>=)\s*(?P<number>{_NUMBER})(?P<base>\s*\*\s*base)?"
 )
+STDERR = "stderr/"
+"""Prefix of the name of a metric's standard error."""
 SCORED = ("task/", "general/")
 """Metrics that the untouched model has too, and that are not 0 by definition."""
 

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config import STDERR, Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.config.split import fixed_settings
-from hft_ray.evaluation import STDERR
-from hft_ray.evaluation.item_scores import (
-    BASE,
-    SUFFIX,
-    Answers,
-    ItemScores,
-    Sample,
-    read_all,
-    read_one,
-    write_all,
-)
+from hft_ray.evaluation.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
+from hft_ray.orchestration.itemwise import SCORES, item_scores_in, item_scores_of, with_answers
 from hft_ray.orchestration.report import write_front
 from hft_ray.pareto import (
     Front,
@@ -52,11 +42,6 @@ from hft_ray.tracking import (
     run_key,
     tracking_uri,
 )
-
-SCORES = "scores.safetensors"
-"""Item scores of all points of a sweep, beside its front."""
-FINAL = "final"
-"""File of the item scores of a trained model, as of its kept weights."""
 
 
 class Recorder:
@@ -304,32 +289,6 @@ def points_of(
     ]
 
 
-def item_scores_in(folder: SweepFolder, trials: Iterable[Known]) -> dict[str, ItemScores]:
-    """Return the item scores that a sweep's folder has: of the base, and of the complete points."""
-    places = {BASE: folder.scores / f"{BASE}{SUFFIX}"}
-    for known in trials:
-        if (known.result.get("state") or known.state) == "complete":
-            own = folder.scores / known.trial
-            places[known.trial] = own / f"{FINAL}{SUFFIX}"
-            for each in known.result.get("variants") or ():
-                name = each["variant"]
-                places[run_key(known.trial, name)] = own / f"{name}{SUFFIX}"
-    found = {key: read_one(path) for key, path in places.items()}
-    return {key: scores for key, scores in found.items() if scores is not None}
-
-
-def with_answers(points: Sequence[Point], models: Mapping[str, ItemScores]) -> list[Point]:
-    """Return the points with what they scored on single items, where ``models`` has it."""
-    if BASE not in models:
-        return list(points)
-    sample = Sample(models[BASE])
-    keys = [run_key(point.trial, point.variant) for point in points]
-    return [
-        replace(point, answers=Answers(sample, models[key])) if key in models else point
-        for point, key in zip(points, keys, strict=True)
-    ]
-
-
 def _shown(values: Mapping[str, float], config: Config, state: str) -> dict[str, float]:
     shown = SHOWN if state != "complete" else (*SHOWN, COST)
     named = shown_metrics(config)
@@ -378,14 +337,8 @@ def front_of(record: SweepRecord, config: Config) -> Front:
     ]
     # By number and name: two trials, or variants, may start in the same moment.
     points.sort(key=lambda point: (len(point.trial), point.trial, point.variant or ""))
-    points = with_answers(points, _models(record))
+    points = with_answers(points, item_scores_of(record))
     return front_in(config, points, record.base, record.reference_point)
-
-
-def _models(record: SweepRecord) -> dict[str, ItemScores]:
-    """Return the item scores that tracking has; none of a sweep that has no report yet."""
-    with record.file(f"front/{SCORES}") as path:
-        return {} if path is None else read_all(path)
 
 
 def front_in(

@@ -18,6 +18,7 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
+from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.job import job_tags
 from hft_ray.orchestration.journal import Journal
 from hft_ray.orchestration.mirror import SweepMirror, sweep_in
@@ -83,6 +84,7 @@ class _Sweep:
         self.config, self.folder, self.search = config, folder, config.search
         self.watch, self.interrupted = watch, interrupted
         self.study = Study(config, folder.study, Warm.read(folder.warm))
+        self.study.answers = FolderAnswers(folder)
         self.view = SweepView(config.name, self.study.planned(), config.cluster.groups)
         self.ended = [known for known in self.study.trials() if known.state != "running"]
         for known in self.ended:

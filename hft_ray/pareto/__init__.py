@@ -17,13 +17,16 @@ from hft_ray.pareto.figure_png import render_png
 from hft_ray.pareto.figure_tasks import render_sequence, sequence_csv
 from hft_ray.pareto.figure_trial import render_selection
 from hft_ray.pareto.front import Front, build_front
+from hft_ray.pareto.noise import noise_of, seed_covariance
 from hft_ray.pareto.plotting import Section
-from hft_ray.pareto.points import Direction, Point, arm_of
+from hft_ray.pareto.points import Answers, Direction, Point, arm_of
+from hft_ray.pareto.replicates import merged
 from hft_ray.pareto.rules import Limit, Preferred
 from hft_ray.pareto.seeds import front_json
 from hft_ray.pareto.table import estimate_text, format_setting, format_value, front_rows
 
 __all__ = [
+    "Answers",
     "Certainty",
     "ChoiceError",
     "Comparison",
@@ -49,12 +52,15 @@ __all__ = [
     "front_rows",
     "hover",
     "match_rows",
+    "merged",
+    "noise_of",
     "render_comparison_html",
     "render_comparison_png",
     "render_html",
     "render_png",
     "render_selection",
     "render_sequence",
+    "seed_covariance",
     "sequence_csv",
     "side_rows",
     "with_error",

@@ -1,28 +1,30 @@
 """Which configurations get another seed: those that may be on the front, as far as noise tells.
 
 A race in the sense of Maron and Moore ("Hoeffding races", NIPS 1993), for several objectives. Each
-configuration has the mean of its seeds. The variance between seeds is pooled over all
-configurations that have several, for two or three seeds of one say little. A configuration is out
-when another is ahead in every objective by more than the noise of their difference,
+configuration has the mean of its seeds. A configuration is out when another is ahead in every
+objective by more than the noise of their difference,
 
-    mean_i - mean_j >= Z s sqrt(1 / k_i + 1 / k_j),
+    mean_i - mean_j >= Z s_ij,
 
-with k seeds each and the pooled standard deviation s. As long as no configuration has two seeds, s
-is 0 and only the front itself is in the race.
+where s_ij is the standard error of the difference: that of the items, which both answer, and that
+of the seeds, which each has its own of (see :mod:`hft_ray.pareto.noise`). Where no error of the
+items is known and no configuration has two seeds, s is 0 and only the front itself is in the race.
 
 Symbols: n configurations, m objectives, all minimised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from hft_ray.config import Search
-from hft_ray.search.known import configuration_of
+from hft_ray.config import STDERR, Search
+from hft_ray.pareto import Answers, Direction, Point, merged, noise_of, seed_covariance
+from hft_ray.search.known import configuration_of, trial_id
 
 Floats = NDArray[np.float64]
 Z = 1.645
@@ -33,28 +35,36 @@ SHARE = 1 / 2
 """Further seeds for each configuration that has begun, at most, while there are more to begin."""
 
 
-def contenders(seeds: Sequence[Floats]) -> NDArray[np.bool_]:
-    """Return who is in the race, (n,), given the (k, m) costs of each one's seeds, k >= 1."""
-    if not seeds:
+def contenders(points: Sequence[Point], objectives: Mapping[str, Direction]) -> NDArray[np.bool_]:
+    """Return which configurations are in the race, (n,), each the mean of its seeds."""
+    if not points:
         return np.zeros(0, dtype=bool)
-    means = np.array([each.mean(axis=0) for each in seeds])
-    counts = np.array([len(each) for each in seeds])
-    margin = Z * _deviation(seeds, means) * np.sqrt(1 / counts[:, None] + 1 / counts)[..., None]
+    signs = np.array([-1.0 if direction == "max" else 1.0 for direction in objectives.values()])
+    means = np.array([[point.values[name] for name in objectives] for point in points]) * signs
+    covariance = seed_covariance(points, objectives)
+    # Errors as if they were independent leave in all that paired ones do, or more, and cost little.
+    alone = noise_of([_without_answers(point) for point in points], objectives, covariance)
+    errors = np.sqrt(alone.errors[:, None] ** 2 + alone.errors**2)
+    racing = _not_behind(means, errors)
+    left = np.flatnonzero(racing).tolist()
+    noise = noise_of([points[place] for place in left], objectives, covariance)
+    pairs = [[noise.difference(i, j) for j in range(len(left))] for i in range(len(left))]
+    racing[left] = _not_behind(means[left], np.array(pairs))
+    return racing
+
+
+def _not_behind(means: Floats, errors: Floats) -> NDArray[np.bool_]:
+    """Return who is not behind another, (n,), by the errors of all differences, (n, n, m)."""
     gap = means[:, None] - means
-    behind = (gap >= margin).all(axis=2) & (gap > 0).any(axis=2)
-    return ~behind.any(axis=1)
-
-
-def _deviation(seeds: Sequence[Floats], means: Floats) -> Floats:
-    """Return the pooled standard deviation in each objective, (m,); 0 where nothing is known."""
-    freedom = sum(len(each) - 1 for each in seeds)
-    pairs = zip(seeds, means, strict=True)
-    squares = sum(((each - mean) ** 2).sum(axis=0) for each, mean in pairs)
-    return np.asarray(np.sqrt(squares / max(1, freedom)))
+    behind = np.all(gap >= Z * errors, axis=2) & np.any(gap > 0, axis=2)
+    return np.asarray(~behind.any(axis=1), dtype=bool)
 
 
 def further_seed(
-    trials: Sequence[FrozenTrial], search: Search, exploring: bool
+    trials: Sequence[FrozenTrial],
+    search: Search,
+    exploring: bool,
+    answers: Callable[[str], Answers | None],
 ) -> tuple[int, int] | None:
     """Return who gets another seed now: number of its first trial, and how many seeds it has.
 
@@ -65,6 +75,7 @@ def further_seed(
         trials: The trials that have begun.
         search: Section ``search`` of FILE.
         exploring: Whether there are more configurations to begin.
+        answers: Trial -> what it scored on single items, where that is known.
     """
     if search.seeds == 1:
         return None
@@ -77,9 +88,8 @@ def further_seed(
     if exploring and (further >= SHARE * len(groups) or len(ready) < LEAST):
         return None
     entrants = [number for number in ready if _keeps_constraints(ended[number])]
-    signs = [-1.0 if direction == "max" else 1.0 for direction in search.objectives.values()]
-    costs = [np.array([trial.values for trial in ended[n]]) * signs for n in entrants]
-    racing = zip(entrants, contenders(costs), strict=True)
+    means = merged([_point(trial, search, answers) for n in entrants for trial in ended[n]])
+    racing = zip(entrants, contenders(means, search.objectives), strict=True)
     waiting = [(len(groups[n]), n) for n, on in racing if on and len(groups[n]) < search.seeds]
     if not waiting:
         return None
@@ -95,3 +105,25 @@ def _keeps_constraints(group: Sequence[FrozenTrial]) -> bool:
     """Return whether the mean violation of each constraint is 0 or less."""
     violations = [list(trial.constraints.values()) for trial in group]
     return bool((np.mean(violations, axis=0) <= 0).all())
+
+
+def _point(trial: FrozenTrial, search: Search, answers: Callable[[str], Answers | None]) -> Point:
+    """Return a complete trial as a point that names its configuration."""
+    name = trial_id(trial.number)
+    told = trial.user_attrs.get("result", {}).get("values", {})
+    return Point(
+        trial=name,
+        variant=None,
+        run_id=None,
+        state="complete",
+        step=0,
+        values=dict(zip(search.objectives, trial.values, strict=True)),
+        errors={n: told[f"{STDERR}{n}"] for n in search.objectives if f"{STDERR}{n}" in told},
+        configuration=trial_id(configuration_of(trial)),
+        answers=answers(name),
+    )
+
+
+def _without_answers(point: Point) -> Point:
+    seeds = tuple(replace(seed, answers=None) for seed in point.seeds)
+    return replace(point, answers=None, seeds=seeds)

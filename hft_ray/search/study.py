@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
+from hft_ray.pareto import Answers
 from hft_ray.search.ending import Ending
 from hft_ray.search.journal import Journal
 from hft_ray.search.known import Known, configuration_of, finite, known_of, trial_id
@@ -70,6 +71,7 @@ class Study:
             problem = f"the sweep was started with the directions {stored}; take another name"
             raise ConfigError(Problem("search.objectives", problem, directions))
         self._lock = threading.RLock()
+        self.answers: Callable[[str], Answers | None] = lambda trial: None
         self._base: dict[str, float] = {}
         trials = self._trials()
         warm = warm or Warm()
@@ -199,7 +201,7 @@ class Study:
         exploring = self._left_to_explore() > 0
         queued = self._queued(exploring)
         if queued is None:
-            further = further_seed(self._begun(), self.search, exploring)
+            further = further_seed(self._begun(), self.search, exploring, self.answers)
             if further is not None:
                 self._enqueue_seed(*further)
                 queued = self._queued(exploring)
@@ -258,7 +260,9 @@ class Study:
             return running
         exploring = self._left_to_explore()
         left = running + exploring
-        if self.search.seeds > 1 and (left or further_seed(begun, self.search, False)):
+        if self.search.seeds > 1 and (
+            left or further_seed(begun, self.search, False, self.answers)
+        ):
             left += self.search.seeds * (len(begun) + exploring)
         return left
 

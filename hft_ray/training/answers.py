@@ -42,10 +42,10 @@ def item_scores(scores: Scores, base: Scores, metrics: Metrics) -> ItemScores:
             above, below = np.array(moved(_STEP)), np.array(moved(-_STEP))
             columns.append((above - below) / (2 * _STEP))
     gradient = np.array(columns, dtype=np.float32).reshape(2 * len(named), len(names)).T
-    known: list[bool] = np.isfinite(gradient).all(axis=1).tolist()
+    known = np.flatnonzero(np.isfinite(gradient).all(axis=1))
     return ItemScores(
         items={name: np.array(score.items) for name, score in named.items()},
-        metrics=tuple(name for name, there in zip(names, known, strict=True) if there),
+        metrics=tuple(names[place] for place in known),
         gradient=gradient[known],
     )
 
