@@ -47,9 +47,9 @@ def page(
     ]
     cards.append(
         f"<h2>The front</h2>{_front_table(front, sure)}"
-        f"<p>Values ± standard error. {_knee_rule(front)} P: how probably the trial is on the "
-        "front of the true values, of which those here are noisy measurements. Click a column's "
-        "head to sort.</p>"
+        f"<p>Values ± standard error. {_knee_rule(front)}{_knee_chance(front, sure)} P: how "
+        "probably the trial is on the front of the true values, of which those here are noisy "
+        "measurements of the same items. Click a column's head to sort.</p>"
     )
     cards += _arm_cards(front)
     cards += analysis
@@ -70,6 +70,15 @@ def _knee_rule(front: Front) -> str:
         rule += f", weighted {_pairs(wanted.weights)}"
     limits = ", ".join(f"{each.metric} {each.sign} {each.value:.4g}" for each in front.limits)
     return escape(f"{rule}. Constraints: {limits}." if limits else f"{rule}.")
+
+
+def _knee_chance(front: Front, sure: Certainty | None) -> str:
+    """Say how probably the knee is that of the true front."""
+    shown = front.averaged
+    if sure is None or shown.knee_index is None:
+        return ""
+    chance = sure.knees.get(shown.points[shown.knee_index].label)
+    return "" if chance is None else f" It is the knee of the true front with {chance:.0%}."
 
 
 def _pairs(values: Mapping[str, float]) -> str:

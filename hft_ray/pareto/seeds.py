@@ -1,4 +1,4 @@
-"""What several seeds tell of a sweep, for ``front.json``."""
+"""The content of ``front.json``: the front, how sure it is, and what several seeds tell."""
 
 from __future__ import annotations
 
@@ -15,30 +15,47 @@ LEVEL = 0.95
 
 
 def front_json(front: Front) -> str:
-    """Return the content of ``front.json``; of a sweep with several seeds with their means.
+    """Return the content of ``front.json``, with how sure it is.
 
-    ``configurations`` has for each configuration (and variant) its trials, the means of its
-    metrics, their standard errors and 95 % intervals of the objectives (normal, the variance pooled
-    over all configurations), whether it is on the front, and how probably it is on the front of the
-    true values; ``hypervolume_interval`` is a 95 % interval of the hypervolume of those.
+    ``hypervolume_estimate`` and ``hypervolume_interval`` (95 %) are those of the true values, of
+    which the measured ones are noisy; null where nothing is known of the noise. Each point on the
+    front has its ``probability`` of being on the true front, and ``knee_probability``.
+
+    A sweep with several seeds has them for each of its ``configurations`` instead: their trials,
+    the means of their metrics, standard errors and 95 % intervals of the objectives (of items and
+    seeds together), and whether they are on the front.
     """
     content = json.loads(front.to_json())
-    if front.averaged is front:
-        return front.to_json()
     sure = certainty(front)
+    content["hypervolume_estimate"] = None if sure is None else sure.hypervolume.value
+    content["hypervolume_interval"] = None if sure is None else sure.hypervolume.interval(LEVEL)
+    shown = front.averaged
+    if shown is front:
+        for record, point in zip(content["points"], front.points, strict=True):
+            record |= _chances(point, sure)
+    else:
+        content["configurations"] = _configurations(front, sure)
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _configurations(front: Front, sure: Certainty | None) -> list[dict[str, Any]]:
     trials: dict[tuple[str | None, str | None], list[str]] = defaultdict(list)
     for point in front.points:
         if point.state == "complete":
             trials[point.configuration, point.variant].append(point.trial)
     shown = front.averaged
-    content["configurations"] = [
+    return [
         _record(shown, point, on, trials[point.configuration, point.variant], sure)
         for point, on in zip(shown.points, shown.on_front, strict=True)
         if point.state == "complete"
     ]
-    interval = None if sure is None else sure.hypervolume.interval(LEVEL)
-    content["hypervolume_interval"] = interval
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _chances(point: Point, sure: Certainty | None) -> dict[str, float | None]:
+    return {
+        **_chances(point, sure),
+        "knee_probability": None if sure is None else sure.knees.get(point.label),
+    }
 
 
 def _record(
@@ -59,5 +76,5 @@ def _record(
         "intervals": intervals,
         "feasible": point.feasible,
         "on_front": on_front,
-        "probability": None if sure is None else sure.probabilities.get(point.label),
+        **_chances(point, sure),
     }

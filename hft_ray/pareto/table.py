@@ -13,13 +13,14 @@ from hft_ray.pareto.uncertainty import Estimate
 
 
 def format_value(value: float | None, error: float | None = None) -> str:
-    """Return ``0.912 ± 0.013``: the error with two digits, the value with as many decimals."""
+    """Return ``0.912 ± 0.013``: the error with two digits, the value with as many decimals.
+
+    A value without an error, or whose error is 0, is taken as exact and stands alone.
+    """
     if value is None or math.isnan(value):
         return "–"
-    if error is None or not math.isfinite(error) or not math.isfinite(value):
+    if not error or not math.isfinite(error) or not math.isfinite(value):
         return f"{value:.4g}"
-    if error == 0:
-        return f"{value:.4g} ± 0"
     decimals = min(max(0, 1 - math.floor(math.log10(error))), 6)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 

@@ -1,0 +1,128 @@
+"""Joint noise: what points share cancels in their difference; items and seeds are told apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hft_ray.pareto import Point, merged, noise_of, seed_covariance
+from hft_ray.pareto.noise import Noise, joined
+
+OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
+ONE = {"task/score": "min"}
+
+
+class ItemAnswers:
+    """Item scores that are known by their influence: metric -> (K,)."""
+
+    def __init__(self, **influence):
+        self._influence = {name.replace("_", "/"): np.array(x) for name, x in influence.items()}
+        self.items = tuple(range(len(next(iter(self._influence.values())))))
+
+    def influence(self, metric):
+        return self._influence.get(metric)
+
+
+def point(trial, values, errors=None, answers=None, configuration=None, variant=None):
+    names = list(OBJECTIVES)[: len(values)]
+    errors = dict(zip(names, errors or [], strict=False))
+    return Point(
+        *(trial, variant, None, "complete", 1, {}, dict(zip(names, values, strict=True))),
+        errors,
+        configuration=configuration,
+        answers=answers,
+    )
+
+
+def test_an_error_that_items_explain_is_shared_and_the_rest_is_a_points_own():
+    answers = ItemAnswers(task_score=[0.03, 0.04], forgetting_mean=[0.0, -0.02])
+    noise = noise_of([point("a", (0.9, 0.1), (0.13, 0.02), answers)], OBJECTIVES)
+    # A maximised objective changes sign: what makes its items better lowers the cost.
+    assert noise.effects[0].tolist() == [[-0.03, -0.04], [0.0, -0.02]]
+    assert noise.own[0] == pytest.approx([0.12, 0.0])
+    assert noise.errors[0] == pytest.approx([0.13, 0.02])
+
+
+def test_without_answers_errors_are_independent():
+    noise = noise_of([point("a", (0.9, 0.1), (0.1, 0.2)), point("b", (0.8, 0.1))], OBJECTIVES)
+    assert noise.errors.tolist() == [[0.1, 0.2], [0.0, 0.0]]
+    assert noise.difference(0, 1) == pytest.approx([0.1, 0.2])
+
+
+def test_items_that_two_points_answer_alike_cancel_in_the_difference():
+    alike = [point(name, (0.5,), (0.05,), ItemAnswers(task_score=[0.03, 0.04])) for name in "ab"]
+    apart = point("c", (0.5,), (0.05,), ItemAnswers(task_score=[-0.03, -0.04]))
+    noise = noise_of([*alike, apart], ONE)
+    assert noise.difference(0, 1) == pytest.approx([0.0], abs=1e-9)
+    assert noise.difference(0, 2) == pytest.approx([0.1])
+
+
+def test_draws_have_the_covariance_of_items_seeds_and_what_is_own():
+    rng = np.random.default_rng(0)
+    noise = Noise(
+        own=np.array([[0.1, 0.0], [0.0, 0.2], [0.0, 0.0]]),
+        effects=rng.normal(0, 0.1, (3, 2, 4)),
+        items=tuple("wxyz"),
+        seeds=np.array([[[0.1, 0.0], [0.05, 0.1]]] * 2 + [[[0.0, 0.0], [0.0, 0.0]]]),
+        configurations=("one", "one", "two"),
+    )
+    drawn = noise.draw(np.random.default_rng(1), 200_000).reshape(-1, 6)
+    flat = noise.effects.reshape(6, 4)
+    expected = flat @ flat.T + np.diag(noise.own.ravel() ** 2)
+    seeds = np.concatenate(noise.seeds[:2])
+    expected[:4, :4] += seeds @ seeds.T
+    assert np.cov(drawn.T) == pytest.approx(expected, abs=1e-3)
+    assert noise.errors.ravel() == pytest.approx(np.sqrt(np.diag(expected)))
+    assert noise.take([2]).draw(np.random.default_rng(1), 2).shape == (2, 1, 2)
+
+
+def test_sweeps_share_the_items_that_both_have_answered():
+    def side(items):
+        effects = np.arange(1.0, 1 + len(items)).reshape(1, 1, -1)
+        zero = np.zeros((1, 1))
+        return Noise(zero, effects, tuple(items), np.ones((1, 1, 1)), ("t0000",))
+
+    both = joined([("a", side("xy")), ("b", side("yz"))])
+    assert both.items == ("x", "y", "z")
+    assert both.effects[:, 0].tolist() == [[1.0, 2.0, 0.0], [0.0, 1.0, 2.0]]
+    # The first trial of one sweep has nothing to do with that of the other.
+    assert both.configurations == (("a", "t0000"), ("b", "t0000"))
+    assert both.difference(0, 1) == pytest.approx([np.sqrt(1 + 1 + 4 + 2)])
+
+
+def seeds_of(name, scores, influences):
+    return [
+        point(f"{name}{k}", (score,), (float(np.linalg.norm(x)),), ItemAnswers(task_score=x), name)
+        for k, (score, x) in enumerate(zip(scores, influences, strict=True))
+    ]
+
+
+def test_the_variance_between_seeds_is_what_items_do_not_explain():
+    # Two seeds at 0.5 -+ 0.1: S = 0.02. They differ in the first item by 2 * 0.06: I = 0.0072.
+    points = merged(seeds_of("c", (0.4, 0.6), ([0.06, 0.1], [-0.06, 0.1])))
+    assert seed_covariance(points, ONE) == pytest.approx(np.array([[0.02 - 0.0072]]))
+    noise = noise_of(points, ONE)
+    assert noise.effects[0, 0] == pytest.approx([0.0, 0.1])
+    assert noise.seeds[0, 0, 0] ** 2 == pytest.approx((0.02 - 0.0072) / 2)
+    # Both sources stand in the error that is shown.
+    shown = points[0].errors["task/score"]
+    assert shown**2 == pytest.approx(0.01 + (0.02 - 0.0072) / 2)
+
+
+def test_seeds_that_differ_by_no_more_than_items_have_no_variance_of_their_own():
+    points = merged(seeds_of("c", (0.49, 0.51), ([0.06, 0.1], [-0.06, 0.1])))
+    assert noise_of(points, ONE).seeds[0, 0, 0] == 0
+    assert points[0].errors["task/score"] == pytest.approx(0.1)
+
+
+def test_a_model_and_what_is_made_of_it_share_the_noise_of_their_seed():
+    trained = seeds_of("c", (0.4, 0.6), ([0.0], [0.0]))
+    average = [
+        point(p.trial, (0.5,), (0.0,), ItemAnswers(task_score=[0.0]), "c", "alpha-0.5")
+        for p in trained
+    ]
+    other = seeds_of("d", (0.4, 0.6), ([0.0], [0.0]))
+    noise = noise_of(merged([*trained, *average, *other]), ONE)
+    assert noise.configurations == ("c", "c", "d")
+    assert noise.difference(0, 1) == pytest.approx([0.0])
+    assert noise.difference(0, 2)[0] > 0
