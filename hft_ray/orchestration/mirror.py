@@ -1,8 +1,8 @@
 """A sweep in the mirror: what another machine needs to go on with it when this one is lost.
 
 ``MIRROR/sweeps/NAME/`` has ``state-NUMBER`` (FILE, study, warm start; the newest counts),
-``weights/TRIAL/SOURCE`` and ``checkpoints/TRIAL/step-N``, each a copy of its own. Caches are made
-again, and MLflow is told again what it does not know.
+``weights/TRIAL/SOURCE``, ``scores/TRIAL`` and ``checkpoints/TRIAL/step-N``, each a copy of its own.
+Caches are made again, and MLflow is told again what it does not know.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def restore(config: Config, folder: SweepFolder) -> bool:
             return False
         found = _fetch_state(place, names, folder)
         for name in names if found else []:
-            if name.startswith("weights/"):
-                _fetch_weights(place, name, folder)
+            if name.startswith(("weights/", "scores/")):
+                _fetch_result(place, name, folder)
         return found
     except MirrorError as error:
         raise ConfigError(Problem("cluster.mirror", str(error))) from error
@@ -73,11 +73,11 @@ def _fetch_state(place: Mirror, names: Collection[str], folder: SweepFolder) -> 
     return False
 
 
-def _fetch_weights(place: Mirror, name: str, folder: SweepFolder) -> None:
+def _fetch_result(place: Mirror, name: str, folder: SweepFolder) -> None:
     try:
         place.get(name, folder.path / name)
     except MirrorError as error:
-        # The trial's result stands; only its export is lost.
+        # The trial's result stands; only its export, or what its items tell, is lost.
         log.warning("%s", error)
 
 
@@ -133,8 +133,14 @@ class SweepMirror:
             for path in self._folder.weights.glob("[!.]*/[!.]*")
             if path.parent.name in ended
         }
-        for name in sorted(kept.keys() - names):
-            self._place.put(kept[name], name)
+        scores = {
+            f"scores/{path.name}": path
+            for path in self._folder.scores.glob("*/")
+            if path.name in ended
+        }
+        copied = kept | scores
+        for name in sorted(copied.keys() - names):
+            self._place.put(copied[name], name)
         states = sorted(name for name in names if name.startswith(_STATE))
         self._put_state(1 + int(states[-1].removeprefix(_STATE)) if states else 0)
         gone = [name for name in names if name.startswith("weights/") and name not in kept]

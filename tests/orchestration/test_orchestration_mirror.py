@@ -54,6 +54,7 @@ def test_a_sweep_whose_root_is_lost_comes_back(config, folder):
     study = Study(config, folder.study)
     ended, running = run_trial(study), study.next_trial().trial
     for trial in (ended, running):
+        keep(folder.scores / trial)
         keep(folder.weights / trial / "final")
         keep(folder.checkpoints / trial / "step-00000002")
         checkpoints_in(config, trial).put(
@@ -65,6 +66,7 @@ def test_a_sweep_whose_root_is_lost_comes_back(config, folder):
     place = sweep_in(config)
     assert place.names() == [
         f"checkpoints/{running}/step-00000002",
+        f"scores/{ended}",
         "state-00000000",
         f"weights/{ended}/final",
     ]
@@ -77,7 +79,8 @@ def test_a_sweep_whose_root_is_lost_comes_back(config, folder):
         (ended, "complete"),
         (running, "running"),
     ]
-    assert (folder.weights / ended / "final/state.safetensors").read_bytes() == b"weights"
+    for kept in (folder.weights / ended / "final", folder.scores / ended):
+        assert (kept / "state.safetensors").read_bytes() == b"weights"
 
 
 def test_the_newest_state_counts_and_of_damaged_ones_the_one_before(config, folder, tmp_path):
