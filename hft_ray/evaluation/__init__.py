@@ -16,6 +16,14 @@ from hft_ray.evaluation.metrics import (
     metric_values,
     worst_values,
 )
+from hft_ray.evaluation.retention import (
+    Retention,
+    mean_retention,
+    retained,
+    retention,
+    share_left,
+    unable,
+)
 from hft_ray.evaluation.score import Estimate, Score, Scores
 from hft_ray.evaluation.sequence import (
     TaskSequence,
@@ -25,6 +33,7 @@ from hft_ray.evaluation.sequence import (
     worst_measures,
 )
 from hft_ray.evaluation.suite import Suite
+from hft_ray.evaluation.units import mixed_units, unit
 
 __all__ = [
     "STDERR",
@@ -32,6 +41,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Items",
+    "Retention",
     "Score",
     "Scores",
     "Suite",
@@ -42,11 +52,18 @@ __all__ = [
     "known_harness",
     "load_items",
     "mean_forgetting",
+    "mean_retention",
     "measure_names",
     "metric_errors",
     "metric_names",
     "metric_values",
+    "mixed_units",
+    "retained",
+    "retention",
+    "share_left",
     "task_means",
+    "unable",
+    "unit",
     "untrained_measures",
     "worst_measures",
     "worst_values",
