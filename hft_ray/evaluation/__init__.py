@@ -12,6 +12,7 @@ from hft_ray.evaluation.items import Items, load_items
 from hft_ray.evaluation.metrics import (
     STDERR,
     metric_errors,
+    metric_estimates,
     metric_names,
     metric_values,
     worst_values,
@@ -33,7 +34,7 @@ from hft_ray.evaluation.sequence import (
     worst_measures,
 )
 from hft_ray.evaluation.suite import Suite
-from hft_ray.evaluation.units import mixed_units, unit
+from hft_ray.evaluation.units import averageable, mixed_units, mixture, unit
 
 __all__ = [
     "STDERR",
@@ -46,6 +47,7 @@ __all__ = [
     "Scores",
     "Suite",
     "TaskSequence",
+    "averageable",
     "check_evaluation",
     "files_of",
     "forgetting",
@@ -55,9 +57,11 @@ __all__ = [
     "mean_retention",
     "measure_names",
     "metric_errors",
+    "metric_estimates",
     "metric_names",
     "metric_values",
     "mixed_units",
+    "mixture",
     "retained",
     "retention",
     "share_left",

@@ -21,17 +21,20 @@ def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
     ``retention/NAME`` and ``retention/mean`` which share of its ability is left. Means of scores of
     several units are left out, and the retention of what the base is not able to do.
     """
-    return {name: each.value for name, each in _estimates(current, base).items()}
+    return {name: each.value for name, each in metric_estimates(current, base).items()}
 
 
 def metric_errors(current: Scores, base: Scores | None) -> dict[str, float]:
     """Return the standard errors of ``metric_values``, each name with the prefix ``STDERR``."""
-    return {f"{STDERR}{name}": each.stderr for name, each in _estimates(current, base).items()}
+    return {
+        f"{STDERR}{name}": each.stderr for name, each in metric_estimates(current, base).items()
+    }
 
 
-def _estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:
-    found = {
-        f"{part}/{name}": Estimate(score.value, score.stderr)
+def metric_estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:
+    """Return ``metric_values`` with their errors and intervals."""
+    found: dict[str, Estimate] = {
+        f"{part}/{name}": score.estimate
         for part, scores in (("task", current.task), ("general", current.general))
         for name, score in scores.items()
     }

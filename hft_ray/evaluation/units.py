@@ -75,21 +75,23 @@ def mixed_units(section: EvaluationSection, metric: str) -> str | None:
         section: The evaluations.
         metric: Name of a metric, a mean or not.
     """
-    means = {
-        "task/score": (section.task, "task"),
-        "general/score": (section.general, "general"),
-        "forgetting/mean": (section.general, "forgetting"),
-        "continual/general": (section.general, "general"),
-    }
-    evaluations, part = means.get(metric, ([], ""))
+    if metric in ("general/score", "forgetting/mean", "continual/general"):
+        single = "general/NAME" if metric == "general/score" else "forgetting/NAME"
+        remedy = f"retention/mean, which has no unit, or {single} of one evaluation"
+        return mixture(section.general, remedy)
+    if metric == "task/score" or metric.startswith("continual/"):
+        return mixture(section.task, "task/NAME of one evaluation")
+    return None
+
+
+def mixture(evaluations: Sequence[Evaluation], remedy: str) -> str | None:
+    """Return what is wrong with the mean of evaluations, and ``remedy``; ``None`` if nothing is."""
     if not evaluations or averageable(evaluations):
         return None
     units: dict[str, list[str]] = {}
     for each in evaluations:
         units.setdefault(unit(metric_of(each)), []).append(each.name)
     said = "; ".join(f"{name} ({', '.join(names)})" for name, names in units.items())
-    single = f"{part}/NAME of one evaluation"
-    remedy = single if part == "task" else f"retention/mean, which has no unit, or {single}"
-    unnamed = [each for each in evaluations if isinstance(each, LmEval) and each.metric is None]
-    more = "; an lm_eval entry tells its unit by `metric`" if unnamed else ""
+    unnamed = any(isinstance(each, LmEval) and each.metric is None for each in evaluations)
+    more = "; give lm_eval entries a metric, which tells their unit" if unnamed else ""
     return f"mixes units: {said}; take {remedy}{more}"

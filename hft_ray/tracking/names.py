@@ -44,7 +44,7 @@ BASE_PREFIX = "base/"
 """Metrics of the sweep: base/NAME is the untouched model's score on metric NAME."""
 ERROR_PREFIX = "stderr/"
 """Metrics of a trial: stderr/NAME is the standard error of metric NAME."""
-SHOWN = ("task/", "general/", "forgetting/")
+SHOWN = ("task/", "general/", "forgetting/", "retention/")
 """Metrics that a point carries beside its objectives; when it is complete, what it cost too."""
 COST = "cost/"
 

@@ -11,7 +11,7 @@ from hft_ray.evaluation import Scores, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training.engine import Engine, Numerics
-from hft_ray.training.scoring import base_values, worst_of
+from hft_ray.training.scoring import base_values, refuse_unable, tell_unable, worst_of
 from hft_ray.training.workspace import Workspace
 
 
@@ -20,6 +20,9 @@ def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
 
     Returns:
         ``values`` (metric -> value) and ``worst`` (metric -> worst possible value).
+
+    Raises:
+        ConfigError: An objective or a constraint is not defined for this model.
     """
     scores = known_base(config, workspace)
     if scores is None:
@@ -32,6 +35,9 @@ def run_base(config: Config, workspace: Workspace) -> dict[str, Any]:
                 scores = score_base(config, workspace, engine.forward_model, ranks)
             finally:
                 engine.close()
+    refuse_unable(config, scores)
+    if workspace.ranks.main:
+        tell_unable(scores)
     return {
         "values": {**base_values(config, scores), **metric_errors(scores, scores)},
         "worst": worst_of(config, scores),

@@ -60,15 +60,21 @@ def file(tiny_file, tmp_path_factory):
 
 def test_the_contracts_json_with_what_was_forgotten(tuned, file, home):
     told = json.loads(invoke(tuned, file, "--json", "--storage", home))
-    assert set(told) == {"scores", "forgetting"}
+    assert set(told) == {"scores", "forgetting", "retention"}
     assert set(told["scores"]) == {"answers", "texts", "questions", "moved"}
     for score in told["scores"].values():
         assert set(score) == {"value", "stderr", "interval", "n", "metric"}
         low, high = score["interval"]
         assert low <= score["value"] <= high
-    assert set(told["forgetting"]) == {"texts", "questions", "moved", "mean"}
-    for lost in told["forgetting"].values():
-        assert set(lost) == {"value", "stderr", "interval"}
+    # Accuracy and nats have no mean; shares of what the base could do have.
+    assert set(told["forgetting"]) == {"texts", "questions", "moved"}
+    kept = told["retention"]
+    assert {"texts", "moved", "mean"} <= set(kept)
+    for found in (*told["forgetting"].values(), *kept.values()):
+        assert set(found) == {"value", "stderr", "interval"}
+    for name in ("texts", "moved"):
+        lost = told["forgetting"][name]["value"]
+        assert kept[name]["value"] == pytest.approx(math.exp(-lost))
     assert told["forgetting"]["moved"] == {
         key: told["scores"]["moved"][key] for key in ("value", "stderr", "interval")
     }
