@@ -66,10 +66,9 @@ def test_the_contracts_json_with_what_was_forgotten(tuned, file, home):
         assert set(score) == {"value", "stderr", "interval", "n", "metric"}
         low, high = score["interval"]
         assert low <= score["value"] <= high
-    # Accuracy and nats have no mean; shares of what the base could do have.
-    assert set(told["forgetting"]) == {"texts", "questions", "moved"}
+    assert set(told["forgetting"]) == {"texts", "questions", "moved", "mean"}
     kept = told["retention"]
-    assert {"texts", "moved", "mean"} <= set(kept)
+    assert set(kept) == {"texts", "questions", "moved", "mean"}
     for found in (*told["forgetting"].values(), *kept.values()):
         assert set(found) == {"value", "stderr", "interval"}
     for name in ("texts", "moved"):
@@ -104,8 +103,8 @@ def test_a_table(tuned, file, home, capfd):
     text = capfd.readouterr().out
     assert "Scores of" in text
     assert "general/questions" in text
-    assert "accuracy" in text
-    assert "lost" in text
+    assert "cross_entropy" in text
+    assert "lost" in text and "kept" in text
     assert "mean" in text
 
 
