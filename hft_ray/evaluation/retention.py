@@ -179,4 +179,4 @@ def _fieller(base: Score, current: Score, t: float) -> Interval:
         return (-math.inf, math.inf) if A <= 0 else (math.nan, math.nan)
     # Rounding must not make the root imaginary where nothing changed.
     root = math.sqrt(max(0.0, B * B - A * C))
-    return (B - root) / A, (B + root) / A
+    return float((B - root) / A), float((B + root) / A)
