@@ -118,10 +118,8 @@ def tiny_file(tiny_models, tmp_path_factory) -> dict[str, Any]:
 
     train = [{"prompt": text(1, 9), "completion": " " + text(1, 9)} for _ in range(20)]
     prompts = [{"prompt": each["prompt"], "answer": each["completion"][1:]} for each in train[:6]]
-    questions = [
-        {"question": text(2, 5), "choices": [text(1, 3), text(1, 3)], "answer": index % 2}
-        for index in range(5)
-    ]
+    # Of the unit of the texts, so that they have a mean.
+    questions = [{"text": f"{text(3, 9)} ?"} for _ in range(5)]
     data = {
         "prompts": write_records(root / "prompts.jsonl", prompts),
         "questions": write_records(root / "questions.jsonl", questions),
@@ -153,7 +151,7 @@ def tiny_file(tiny_models, tmp_path_factory) -> dict[str, Any]:
             ],
             "general": [
                 {"name": "texts", "kind": "perplexity", "data": data["texts"]},
-                {"name": "questions", "kind": "multiple_choice", "data": data["questions"]},
+                {"name": "questions", "kind": "perplexity", "data": data["questions"]},
             ],
         },
     }

@@ -10,7 +10,7 @@ import torch
 from hft_ray.cli.logs import terminal
 from hft_ray.cli.tables import plain_table
 from hft_ray.config import Config
-from hft_ray.evaluation import Difference, Estimate, Score, forgetting, mean_forgetting
+from hft_ray.evaluation import Estimate, Score, metric_estimates
 from hft_ray.training import Workspace
 from hft_ray.training.evaluate import Evaluated, evaluate
 from hft_ray.training.process_group import local_device, process_group
@@ -31,44 +31,51 @@ def run(config: Config, root: Path, model: str, base: str, quiet: bool) -> dict[
             evaluated = evaluate(config, workspace, model, base)
             console.print(plain_table(f"Scores of {model}", _rows(evaluated)))
             if evaluated.base is not None:
-                console.print(f"base: {base}; lost: its score minus the model's, item by item")
+                console.print(
+                    f"base: {base}; lost: its score minus the model's, item by item; "
+                    "kept: the share of what it could do beyond a guess"
+                )
     return evaluated.to_json() if ranks.main else None
 
 
+COMPARED = {"forgetting": "lost", "retention": "kept"}
+"""Metrics of a general evaluation against the base, and their columns."""
+
+
 def _rows(evaluated: Evaluated) -> list[dict[str, str]]:
-    lost: dict[str, Difference] = {}
-    if evaluated.base is not None:
-        lost |= forgetting(evaluated.base, evaluated.scores)
-    rows = [
-        _row(f"{part}/{name}", score, evaluated, lost.get(name))
-        for part, scores in (("task", evaluated.scores.task), ("general", evaluated.scores.general))
-        for name, score in scores.items()
-    ]
-    if len(lost) > 1:
-        mean = mean_forgetting(lost)
+    scores, base = evaluated.scores, evaluated.base
+    found = metric_estimates(scores, base)
+    rows = []
+    for part, own in (("task", scores.task), ("general", scores.general)):
+        for name, score in own.items():
+            row = _row(f"{part}/{name}", score)
+            if base is not None:
+                before = (base.task if part == "task" else base.general)[name]
+                row |= {"base": _told(before.estimate), **_against_base(found, name)}
+            rows.append(row)
+    if base is not None and len(scores.general) > 1:
         empty = dict.fromkeys(rows[0], "")
-        rows.append(
-            empty | {"evaluation": "mean", "lost": _told(mean), "95 % of lost": _span(mean)}
-        )
+        rows.append(empty | {"evaluation": "mean", **_against_base(found, "mean")})
     return rows
 
 
-def _row(name: str, score: Score, evaluated: Evaluated, lost: Estimate | None) -> dict[str, str]:
-    row = {
+def _row(name: str, score: Score) -> dict[str, str]:
+    return {
         "evaluation": name,
         "metric": score.metric,
         "n": str(score.n),
         "score": _told(score.estimate),
         "95 %": _span(score.estimate),
     }
-    if evaluated.base is not None:
-        part, _, own = name.partition("/")
-        before = evaluated.base.task if part == "task" else evaluated.base.general
-        row |= {
-            "base": _told(before[own].estimate),
-            "lost": "" if lost is None else _told(lost),
-            "95 % of lost": "" if lost is None else _span(lost),
-        }
+
+
+def _against_base(found: dict[str, Estimate], name: str) -> dict[str, str]:
+    """Return the columns of an evaluation, empty where it is not compared with the base."""
+    row: dict[str, str] = {}
+    for metric, column in COMPARED.items():
+        each = found.get(f"{metric}/{name}")
+        row[column] = "" if each is None else _told(each)
+        row[f"95 % of {column}"] = "" if each is None else _span(each)
     return row
 
 

@@ -104,7 +104,7 @@ def _reporter(console: Console) -> Any:
     def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
         names = ["train/loss"]
         if scored:
-            names += ["task/score", "general/score", "forgetting/mean"]
+            names += ["task/score", "general/score", "forgetting/mean", "retention/mean"]
         shown = "  ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics)
         console.print(f"step {step}  {shown}")
         return False

@@ -10,11 +10,19 @@ from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgettin
 from hft_ray.evaluation.harness import known_harness
 from hft_ray.evaluation.items import Items, load_items
 from hft_ray.evaluation.metrics import (
-    STDERR,
     metric_errors,
+    metric_estimates,
     metric_names,
     metric_values,
     worst_values,
+)
+from hft_ray.evaluation.retention import (
+    Retention,
+    mean_retention,
+    retained,
+    retention,
+    share_left,
+    unable,
 )
 from hft_ray.evaluation.score import Estimate, Score, Scores
 from hft_ray.evaluation.sequence import (
@@ -25,17 +33,19 @@ from hft_ray.evaluation.sequence import (
     worst_measures,
 )
 from hft_ray.evaluation.suite import Suite
+from hft_ray.evaluation.units import averageable, mixed_units, mixture, unit
 
 __all__ = [
-    "STDERR",
     "BaseScores",
     "Difference",
     "Estimate",
     "Items",
+    "Retention",
     "Score",
     "Scores",
     "Suite",
     "TaskSequence",
+    "averageable",
     "check_evaluation",
     "evaluation_identity",
     "files_of",
@@ -43,11 +53,20 @@ __all__ = [
     "known_harness",
     "load_items",
     "mean_forgetting",
+    "mean_retention",
     "measure_names",
     "metric_errors",
+    "metric_estimates",
     "metric_names",
     "metric_values",
+    "mixed_units",
+    "mixture",
+    "retained",
+    "retention",
+    "share_left",
     "task_means",
+    "unable",
+    "unit",
     "untrained_measures",
     "worst_measures",
     "worst_values",

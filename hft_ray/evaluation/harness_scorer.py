@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 GROUPS = 100
 """Most groups of the jackknife: each costs one computation of the metric."""
+GUESSED: dict[str, Callable[[int], float]] = {
+    **dict.fromkeys(("acc", "acc_norm", "acc_bytes", "acc_mutual_info"), lambda k: 1 / k),
+    # The sum over choices of (1 / k - 1 for the right one, else 0)^2.
+    "brier_score": lambda k: 1 - 1 / k,
+}
+"""Metric -> what equal probabilities for k choices score, or one of them drawn."""
 
 
 class HarnessScorer:
@@ -66,6 +72,8 @@ def _collect(harness: Harness, samples: dict[str, list[dict[str, Any]]], path: s
     items: list[float] = []
     weights: list[float] = []
     count = 0
+    chances: list[tuple[float, float]] = []
+    worst = LIMITED_WORST.get(harness.metric, 0.0)
     for name, task in harness.tasks.items():
         values = _values(harness, samples[name], path)
         own = task_items(values, task.aggregation().get(harness.metric))
@@ -73,10 +81,25 @@ def _collect(harness: Harness, samples: dict[str, list[dict[str, Any]]], path: s
         items += own
         weights += [share / len(own)] * len(own)
         count += len(values)
-    worst = LIMITED_WORST.get(harness.metric, 0.0)
+        chances.append((share, _chance(harness, task, samples[name], worst)))
     alike = None if len(set(weights)) == 1 else weights
-    score = Score.of(harness.metric, items, worst=worst, weights=alike)
+    chance = sum(w * each for w, each in chances) / sum(w for w, _ in chances)
+    score = Score.of(harness.metric, items, worst=worst, weights=alike, chance=chance)
     return replace(score, n=count, higher_is_better=harness.higher_is_better)
+
+
+def _chance(harness: Harness, task: Any, samples: list[dict[str, Any]], worst: float) -> float:
+    """Return the metric of a guess among a task's choices; of anything else the worst value.
+
+    A task that judges the choices by code of its own is anything else: what a guess makes there is
+    not known.
+    """
+    of_guess = GUESSED.get(harness.metric)
+    own = callable(task.config.process_results)
+    if of_guess is None or own or task.OUTPUT_TYPE != "multiple_choice":
+        return worst
+    found = [of_guess(len(task.doc_to_choice(sample["doc"]))) for sample in samples]
+    return sum(found) / len(found)
 
 
 def _values(harness: Harness, samples: list[dict[str, Any]], path: str) -> list[Any]:

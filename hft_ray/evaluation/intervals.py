@@ -6,7 +6,8 @@ all when every item is right. So:
     items of 0 and 1            Wilson, J. Am. Stat. Assoc. 22 (1927)
     differences of such items   adjusted Wald: one more item of either sign among the discordant
                                 pairs (Bonett and Price, Br. J. Math. Stat. Psychol. 65, 2012)
-    anything else               Student's t with n - 1 degrees of freedom
+    anything else               Student's t with n - 1 degrees of freedom, n the number of groups
+                                where items are drawn in groups
 """
 
 from __future__ import annotations
@@ -24,21 +25,30 @@ Interval = tuple[float, float]
 
 
 def interval(
-    value: float, stderr: float, items: Sequence[float], weights: Sequence[float] | None
+    value: float,
+    stderr: float,
+    items: Sequence[float],
+    weights: Sequence[float] | None,
+    groups: Sequence[int] | None = None,
 ) -> Interval:
     """Return the interval of a score from its items; NaN where there is too little to tell."""
-    if weights is None and all(item in (0.0, 1.0) for item in items):
+    if groups is None and weights is None and all(item in (0.0, 1.0) for item in items):
         return proportion(sum(items), len(items))
-    return student(value, stderr, len(items))
+    return student(value, stderr, drawn(items, groups))
 
 
 def paired_interval(
-    value: float, stderr: float, losses: Sequence[float], weights: Sequence[float] | None
+    value: float,
+    stderr: float,
+    losses: Sequence[float],
+    weights: Sequence[float] | None,
+    groups: Sequence[int] | None = None,
 ) -> Interval:
     """Return the interval of a mean difference from the items' differences (see the module)."""
-    if weights is None and all(loss in (-1.0, 0.0, 1.0) for loss in losses):
+    signs = (-1.0, 0.0, 1.0)
+    if groups is None and weights is None and all(loss in signs for loss in losses):
         return paired_proportions(losses.count(1.0), losses.count(-1.0), len(losses))
-    return student(value, stderr, len(losses))
+    return student(value, stderr, drawn(losses, groups))
 
 
 def proportion(right: float, n: int) -> Interval:
@@ -60,7 +70,15 @@ def paired_proportions(lost: int, gained: int, n: int) -> Interval:
 
 def student(value: float, stderr: float, n: int) -> Interval:
     """Return value +- t stderr; with fewer than two items nothing is known."""
-    if n < 2:
-        return math.nan, math.nan
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * stderr
+    half = quantile(n) * stderr
     return value - half, value + half
+
+
+def quantile(n: int) -> float:
+    """Return the quantile (1 + LEVEL) / 2 of Student's t for ``n`` items; NaN below two."""
+    return float(stdtrit(n - 1, (1 + LEVEL) / 2)) if n > 1 else math.nan
+
+
+def drawn(items: Sequence[float], groups: Sequence[int] | None) -> int:
+    """Return how many draws the items are: their number, or that of their groups."""
+    return len(items) if groups is None else len(set(groups))

@@ -121,6 +121,27 @@ def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
     return _convert(_read(evaluation, path, skipped), convert)[skipped:]
 
 
+def load_groups(evaluation: OnRecords, path: str) -> list[int] | None:
+    """Read which items are drawn together: those with the same ``group``, a text or an integer.
+
+    Returns:
+        A number for the group of each item that is scored, from 0; a record without one is a group
+        of its own. ``None`` where no record has one.
+
+    Raises:
+        ConfigError: As :func:`load_items`, or a group is something else.
+    """
+    skipped = 0
+    if isinstance(evaluation, MultipleChoice | Generation) and evaluation.shots_data is None:
+        skipped = evaluation.shots
+    named = _convert(_read(evaluation, path, skipped), _group)[skipped:]
+    if all(name is None for name in named):
+        return None
+    numbers: dict[object, int] = {}
+    keys = [place if name is None else (name,) for place, name in enumerate(named)]
+    return [numbers.setdefault(key, len(numbers)) for key in keys]
+
+
 def load_shots(evaluation: MultipleChoice | Generation, path: str) -> list[Shot]:
     """Read the solved examples that are shown before every item: prompt and right answer.
 
@@ -164,11 +185,21 @@ def _convert(records: Records, convert: Callable[[Record, str], T]) -> list[T]:
     items: list[T] = []
     for index, record in enumerate(records):
         try:
+            _group(record, records.where(index))
             items.append(convert(record, records.where(index)))
         except ConfigError as error:
             problems.add(error.problems)
     problems.check()
     return items
+
+
+def _group(record: Record, where: str) -> str | int | None:
+    group = record.get("group")
+    # A bool is an int to Python; True names nothing.
+    if group is not None and type(group) not in (str, int):
+        message = "group must be a text or an integer: items of the same one are drawn together"
+        raise ConfigError(Problem(where, message, group))
+    return group
 
 
 def _text(record: Record, where: str) -> str:

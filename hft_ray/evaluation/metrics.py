@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from hft_ray.config import EvaluationSection
+from hft_ray.config import STDERR, EvaluationSection
 from hft_ray.evaluation.forgetting import forgetting, mean_forgetting
+from hft_ray.evaluation.retention import mean_retention, retention, unable
 from hft_ray.evaluation.score import Estimate, Score, Scores
-
-STDERR = "stderr/"
-"""Prefix of the name of a metric's standard error."""
+from hft_ray.evaluation.units import averageable, one_unit
 
 
 def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
@@ -15,19 +14,24 @@ def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
 
     ``task/NAME`` and ``general/NAME`` are the scores in their own units, ``task/score`` and
     ``general/score`` their means (higher is better, see ``Scores.means``). With a ``base``,
-    ``forgetting/NAME`` and ``forgetting/mean`` say what the general evaluations lost against it.
+    ``forgetting/NAME`` and ``forgetting/mean`` say what the general evaluations lost against it,
+    ``retention/NAME`` and ``retention/mean`` which share of its ability is left. Means of scores of
+    several units are left out, and the retention of what the base is not able to do.
     """
-    return {name: each.value for name, each in _estimates(current, base).items()}
+    return {name: each.value for name, each in metric_estimates(current, base).items()}
 
 
 def metric_errors(current: Scores, base: Scores | None) -> dict[str, float]:
     """Return the standard errors of ``metric_values``, each name with the prefix ``STDERR``."""
-    return {f"{STDERR}{name}": each.stderr for name, each in _estimates(current, base).items()}
+    return {
+        f"{STDERR}{name}": each.stderr for name, each in metric_estimates(current, base).items()
+    }
 
 
-def _estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:
-    found = {
-        f"{part}/{name}": Estimate(score.value, score.stderr)
+def metric_estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:
+    """Return ``metric_values`` with their errors and intervals."""
+    found: dict[str, Estimate] = {
+        f"{part}/{name}": score.estimate
         for part, scores in (("task", current.task), ("general", current.general))
         for name, score in scores.items()
     }
@@ -35,26 +39,38 @@ def _estimates(current: Scores, base: Scores | None) -> dict[str, Estimate]:
     if base is not None and current.general:
         lost = forgetting(base, current)
         found |= {f"forgetting/{name}": each for name, each in lost.items()}
-        found["forgetting/mean"] = mean_forgetting(lost)
+        if one_unit(score.metric for score in current.general.values()):
+            found["forgetting/mean"] = mean_forgetting(lost)
+        kept = retention(base, current)
+        found |= {f"retention/{name}": each for name, each in kept.items()}
+        if kept:
+            found["retention/mean"] = mean_retention(kept)
     return found
 
 
 def metric_names(section: EvaluationSection) -> list[str]:
-    """Return the names that ``metric_values`` has, with a base, for the evaluations of FILE."""
+    """Return the names that ``metric_values`` has, with a base, for the evaluations of FILE.
+
+    A base that is not able to do what an evaluation asks has fewer (see ``retention.unable``).
+    """
     task = [evaluation.name for evaluation in section.task]
     general = [evaluation.name for evaluation in section.general]
-    names = [f"task/{name}" for name in [*task, *(["score"] if task else [])]]
-    if general:
-        names += [f"general/{name}" for name in [*general, "score"]]
-        names += [f"forgetting/{name}" for name in [*general, "mean"]]
-    return names
+    names = [f"task/{name}" for name in task]
+    names += [
+        f"{part}/{name}" for part in ("general", "forgetting", "retention") for name in general
+    ]
+    if averageable(section.task):
+        names.append("task/score")
+    if averageable(section.general):
+        names += ["general/score", "forgetting/mean"]
+    return [*names, *(["retention/mean"] if general else [])]
 
 
 def worst_values(base: Scores) -> dict[str, float]:
     """Return the worst sensible value of every metric, for the hypervolume's reference point.
 
     Scores at their ``worst``; forgetting as if everything down to that was lost (never below 0,
-    for a base that is itself worse than a guess).
+    for a base that is itself worse than a guess); a retention of 0: no more than a guess.
     """
     found = {
         f"{part}/{name}": score.worst
@@ -62,7 +78,7 @@ def worst_values(base: Scores) -> dict[str, float]:
         for name, score in scores.items()
     }
     for part, scores in (("task", base.task), ("general", base.general)):
-        if scores:
+        if one_unit(score.metric for score in scores.values()):
             found[f"{part}/score"] = _mean(
                 [_sign(score) * score.worst for score in scores.values()]
             )
@@ -70,9 +86,10 @@ def worst_values(base: Scores) -> dict[str, float]:
         f"forgetting/{name}": max(0.0, _sign(score) * (score.value - score.worst))
         for name, score in base.general.items()
     }
-    if lost:
+    if one_unit(score.metric for score in base.general.values()):
         lost["forgetting/mean"] = _mean(list(lost.values()))
-    return found | lost
+    kept = [f"retention/{name}" for name in base.general if name not in unable(base)]
+    return found | lost | dict.fromkeys([*kept, *(["retention/mean"] if kept else [])], 0.0)
 
 
 def _sign(score: Score) -> float:

@@ -66,7 +66,8 @@ class MultipleChoiceScorer:
                 values /= [len(choice) for choice in question.choices]
             valid = not np.isnan(values).any()
             right.append(float(valid and int(values.argmax()) == question.answer))
-        return Score.of("accuracy", right, worst=0.0)
+        chance = sum(1 / len(question.choices) for question in self._questions) / len(right)
+        return Score.of("accuracy", right, worst=0.0, chance=chance)
 
     def logliks(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> list[float]:
         """Return the log-likelihood of every choice of every question, in order (a collective)."""

@@ -96,7 +96,7 @@ class PreferenceScorer:
             return Score.of("reward_margin", (chosen - rejected).tolist(), worst=0.0)
         # What is no number is wrong.
         right = np.where(chosen > rejected, 1.0, np.where(chosen == rejected, 0.5, 0.0))
-        return Score.of(self._evaluation.metric, right.tolist(), worst=0.0)
+        return Score.of(self._evaluation.metric, right.tolist(), worst=0.0, chance=0.5)
 
 
 class RewardScorer(PreferenceScorer):

@@ -4,12 +4,10 @@ Notation: an evaluation has n items with values x_i and weights w_i (1 for accur
 of predicted tokens of a document for cross-entropy).
 
     value   R = sum_i w_i x_i / sum_i w_i
-    stderr  sqrt(n / (n - 1) * sum_i w_i^2 (x_i - R)^2) / sum_i w_i
+    stderr  see ``errors``
 
-With equal weights the second line is the sample standard error of the mean; else it is the
-linearised error of a ratio of sums over documents (Cochran, Sampling Techniques, 1977, eq. 6.13
-without the finite population correction): tokens of one document are not independent, so the
-document is what counts as drawn.
+Tokens of one document are not independent, so the document is what counts as drawn; where items of
+the data have a ``group`` (several questions on one text), the group is.
 """
 
 from __future__ import annotations
@@ -20,8 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from hft_ray.evaluation.errors import SINGLE, clustered, covariance
 from hft_ray.evaluation.intervals import Z, interval
+from hft_ray.evaluation.units import SHARE, one_unit, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +75,8 @@ class Score:
     Attributes:
         value: Accuracy and the metrics of generation in [0, 1]; cross-entropy and KL in nats per
             token; a metric of lm-eval in its unit. NaN when the model's outputs are.
-        stderr: Standard error of ``value``; NaN with fewer than two items.
+        stderr: Standard error of ``value``, never 0 for a share; NaN with fewer than two items of
+            anything else.
         n: Number of items.
         metric: ``accuracy``, ``cross_entropy``, ``kl``, a metric of generation, or lm-eval's name.
         worst: The worst sensible value: 0, or for cross-entropy and KL that of a uniform guess over
@@ -83,6 +85,9 @@ class Score:
             over items: values of groups of items whose mean it is.
         weights: Weight of each item (see the module), or ``None`` where all weigh the same.
         higher_is_better: Whether a higher value is better.
+        chance: What a guess scores, where retention is measured from it.
+        groups: Group of each item, numbered from 0, of items that are drawn together; ``None``
+            where each stands alone.
     """
 
     value: float
@@ -93,6 +98,8 @@ class Score:
     items: tuple[float, ...]
     weights: tuple[float, ...] | None = None
     higher_is_better: bool = True
+    chance: float = 0.0
+    groups: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -102,9 +109,10 @@ class Score:
         *,
         worst: float,
         weights: Sequence[float] | None = None,
+        chance: float = 0.0,
     ) -> Score:
         """Return the score of the values ``items``, with its standard error."""
-        mean = estimate(items, weights)
+        mean = estimate(items, weights, prior=prior_of(metric))
         return cls(
             value=mean.value,
             stderr=mean.stderr,
@@ -114,12 +122,23 @@ class Score:
             items=tuple(items),
             weights=None if weights is None else tuple(weights),
             higher_is_better=metric not in LOWER_IS_BETTER,
+            chance=chance,
         )
+
+    def grouped(self, groups: Sequence[int]) -> Score:
+        """Return the score with the error that its items have when groups of them are drawn.
+
+        Args:
+            groups: Group of each item, [n].
+        """
+        prior = prior_of(self.metric)
+        stderr = estimate(self.items, self.weights, groups, prior).stderr
+        return replace(self, stderr=stderr, groups=tuple(groups))
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of ``value`` (see ``intervals``)."""
-        return interval(self.value, self.stderr, self.items, self.weights)
+        return interval(self.value, self.stderr, self.items, self.weights, self.groups)
 
     @property
     def estimate(self) -> Estimate:
@@ -142,12 +161,14 @@ class Score:
             "items": [finite(item) for item in self.items],
             "weights": None if self.weights is None else list(self.weights),
             "higher_is_better": self.higher_is_better,
+            "chance": self.chance,
+            "groups": None if self.groups is None else list(self.groups),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Score:
         """Return the score that ``to_json`` wrote; null becomes NaN."""
-        weights = data["weights"]
+        weights, groups = data["weights"], data["groups"]
         return cls(
             value=_number(data["value"]),
             stderr=_number(data["stderr"]),
@@ -157,6 +178,8 @@ class Score:
             items=tuple(_number(item) for item in data["items"]),
             weights=None if weights is None else tuple(weights),
             higher_is_better=data["higher_is_better"],
+            chance=data["chance"],
+            groups=None if groups is None else tuple(groups),
         )
 
 
@@ -176,14 +199,14 @@ class Scores:
         """``task/score`` and ``general/score``: means of the evaluations' goodness.
 
         An evaluation's goodness is its value, negated where lower is better, so that the means are
-        to be maximised. Accuracies and nats are averaged as they are. Errors are combined as those
-        of independent evaluations. A part without evaluations has no mean.
+        to be maximised. Errors are combined as those of independent evaluations. A part without
+        evaluations, or with scores of several units, has no mean.
         """
         parts = {"task/score": self.task, "general/score": self.general}
         return {
             name: mean_of([Estimate(score.goodness, score.stderr) for score in part.values()])
             for name, part in parts.items()
-            if part
+            if one_unit(score.metric for score in part.values())
         }
 
     def with_values(self, value: Callable[[Score], float]) -> Scores:
@@ -210,17 +233,32 @@ class Scores:
         )
 
 
-def estimate(items: Sequence[float], weights: Sequence[float] | None = None) -> Estimate:
-    """Return the weighted mean of ``items`` and its standard error (equations of the module)."""
-    x = np.asarray(items, dtype=np.float64)  # [n]
-    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)  # [n]
-    n, total = len(x), w.sum()
-    # A diverged model gives infinite or NaN items; these pass through without numpy's warnings.
+def estimate(
+    items: Sequence[float],
+    weights: Sequence[float] | None = None,
+    groups: Sequence[int] | None = None,
+    prior: ArrayLike = (),
+) -> Estimate:
+    """Return the weighted mean of ``items`` and its standard error (see ``errors``).
+
+    Args:
+        items: Values, [n].
+        weights: Weights, [n].
+        groups: Groups of items that are drawn together, [n].
+        prior: Values of the prior items, [m].
+    """
+    x = np.asarray(items, dtype=np.float64)[:, None]  # [n, 1]
+    w: ArrayLike | None = weights
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = (w * x).sum() / total
-        squares = ((w * (x - mean)) ** 2).sum()
-        stderr = math.sqrt(n / (n - 1) * squares) / total if n > 1 else math.nan
-    return Estimate(float(mean), float(stderr))
+        mean = float(np.average(x[:, 0], weights=weights))
+    if groups is not None:
+        x, w = clustered(x, weights, groups)
+    return Estimate(mean, math.sqrt(covariance(x, w, prior)[0, 0]))
+
+
+def prior_of(metric: str) -> ArrayLike:
+    """Return the prior items of a metric, [m, 1]: of a share 0 and 1, of anything else none."""
+    return SINGLE if unit(metric) == SHARE else ()
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:

@@ -2,7 +2,8 @@
 
 A row is written before the first task (the base) and after each task t; R[t, i] is the mean
 goodness of task i's evaluations then, G[t, j] the goodness of general evaluation j (goodness: the
-value, negated where lower is better).
+value, negated where lower is better). What is a mean over scores of several units is not measured:
+``continual/general`` where those of G differ, the other measures where those of R do.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hft_ray.config import EvaluationSection
 from hft_ray.evaluation.continual import continual, general_ability_delta
 from hft_ray.evaluation.score import Score, Scores
+from hft_ray.evaluation.units import averageable, one_unit
 
 Tasks = Mapping[str, Sequence[str]]
 """Task -> the names of its evaluations, in the order in which the tasks are trained."""
@@ -61,7 +64,7 @@ class TaskSequence:
     """
 
     def __init__(self, tasks: Tasks, base: Scores) -> None:
-        self._tasks, self._general = tasks, list(base.general)
+        self._tasks, self._base = tasks, base
         self.rows = [Row.of(0, tasks, base)]
 
     def add(self, step: int, scores: Scores) -> None:
@@ -86,25 +89,26 @@ class TaskSequence:
         """
         if len(self.rows) <= len(self._tasks):
             return {}
-        return _measures([*self.rows[:-1], Row.of(0, self._tasks, scores)])
+        return _measures([*self.rows[:-1], Row.of(0, self._tasks, scores)], self._base)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows with the names of their columns."""
         return {
             "tasks": list(self._tasks),
-            "general": self._general,
+            "general": list(self._base.general),
             "rows": [asdict(row) for row in self.rows],
         }
 
 
-def measure_names(general: bool) -> list[str]:
-    """Return the metrics of a run over tasks, ``general`` if there are general evaluations."""
-    return [*(f"continual/{name}" for name in MEASURES), *([GENERAL] if general else [])]
+def measure_names(section: EvaluationSection) -> list[str]:
+    """Return the metrics of a run over tasks that is scored by ``section``."""
+    names = [f"continual/{name}" for name in MEASURES] if averageable(section.task) else []
+    return [*names, *([GENERAL] if averageable(section.general) else [])]
 
 
 def untrained_measures(tasks: Tasks, base: Scores) -> dict[str, float]:
     """Return the measures of a model that no task changes."""
-    return _measures([Row.of(0, tasks, base)] * (len(tasks) + 1))
+    return _measures([Row.of(0, tasks, base)] * (len(tasks) + 1), base)
 
 
 def worst_measures(tasks: Tasks, base: Scores) -> dict[str, float]:
@@ -129,7 +133,7 @@ def worst_measures(tasks: Tasks, base: Scores) -> dict[str, float]:
         "learning_accuracy": _mean(worst.tasks),
     }
     named = {f"continual/{name}": x for name, x in found.items()} | {GENERAL: _mean(general)}
-    return {name: x for name, x in named.items() if math.isfinite(x)}
+    return _measured(named, base)
 
 
 def task_means(tasks: Tasks, scores: Scores) -> dict[str, float]:
@@ -138,16 +142,35 @@ def task_means(tasks: Tasks, scores: Scores) -> dict[str, float]:
     Where each task has one evaluation, the metrics of the evaluations are those of the tasks.
     """
     means = dict(zip(tasks, Row.of(0, tasks, scores).tasks, strict=True))
-    several = {f"task/{name}": means[name] for name, names in tasks.items() if len(names) > 1}
-    return several | ({"task/score": _mean(list(means.values()))} if several else {})
+    several = {name: names for name, names in tasks.items() if len(names) > 1}
+    found = {
+        f"task/{name}": means[name]
+        for name, names in several.items()
+        if one_unit(scores.task[each].metric for each in names)
+    }
+    if several and one_unit(score.metric for score in scores.task.values()):
+        found["task/score"] = _mean(list(means.values()))
+    return found
 
 
-def _measures(rows: Sequence[Row]) -> dict[str, float]:
+def _measures(rows: Sequence[Row], base: Scores) -> dict[str, float]:
     found = continual([row.tasks for row in rows])
     named = {f"continual/{name}": getattr(found, measure) for name, measure in MEASURES.items()}
     if rows[0].general:
         named[GENERAL] = float(general_ability_delta([row.general for row in rows])[-1])
-    return {name: x for name, x in named.items() if math.isfinite(x)}
+    return _measured(named, base)
+
+
+def _measured(named: Mapping[str, float], base: Scores) -> dict[str, float]:
+    """Return the measures that have terms, all of one unit."""
+    tasks, general = (
+        one_unit(score.metric for score in part.values()) for part in (base.task, base.general)
+    )
+    return {
+        name: x
+        for name, x in named.items()
+        if math.isfinite(x) and (general if name == GENERAL else tasks)
+    }
 
 
 def _best(score: Score) -> float:

@@ -10,6 +10,7 @@ from hft_ray.config import (
     Evaluation,
     EvaluationSection,
     Generation,
+    LmEval,
     MultipleChoice,
     PairPreference,
     Perplexity,
@@ -19,6 +20,7 @@ from hft_ray.evaluation.divergence import DivergenceScorer
 from hft_ray.evaluation.generation import GenerationScorer
 from hft_ray.evaluation.harness_scorer import HarnessScorer
 from hft_ray.evaluation.items import (
+    load_groups,
     load_pairs,
     load_passages,
     load_prompts,
@@ -64,9 +66,12 @@ class Suite:
         self._batch_size = section.batch_size
         problems: list[Problem] = []
         scorers: dict[str, Scorer | Comparing] = {}
+        self._groups: dict[str, list[int] | None] = {}
         for path, evaluation in section.places():
             try:
                 scorers[evaluation.name] = _scorer(evaluation, tokenizer, path)
+                if not isinstance(evaluation, LmEval):
+                    self._groups[evaluation.name] = load_groups(evaluation, path)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -112,11 +117,14 @@ class Suite:
     ) -> Score:
         """Score one evaluation; of the base, note in ``references`` what it says."""
         if not isinstance(scorer, Comparing):
-            return scorer.score(model, self._batch_size, ranks)
-        if base is not None:
-            return scorer.score_against(base.references[name], model, self._batch_size, ranks)
-        references[name] = scorer.reference(model, self._batch_size, ranks)
-        return scorer.base_score(model)
+            score = scorer.score(model, self._batch_size, ranks)
+        elif base is not None:
+            score = scorer.score_against(base.references[name], model, self._batch_size, ranks)
+        else:
+            references[name] = scorer.reference(model, self._batch_size, ranks)
+            score = scorer.base_score(model)
+        groups = self._groups.get(name)
+        return score if groups is None else score.grouped(groups)
 
 
 def _scorer(

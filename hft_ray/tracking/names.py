@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from hft_ray.config import STDERR
+
 KIND = "hft_ray.kind"
 SWEEP = "hft_ray.sweep"
 TRIAL = "hft_ray.trial"
@@ -42,9 +44,9 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 BASE_PREFIX = "base/"
 """Metrics of the sweep: base/NAME is the untouched model's score on metric NAME."""
-ERROR_PREFIX = "stderr/"
+ERROR_PREFIX = STDERR
 """Metrics of a trial: stderr/NAME is the standard error of metric NAME."""
-SHOWN = ("task/", "general/", "forgetting/")
+SHOWN = ("task/", "general/", "forgetting/", "retention/")
 """Metrics that a point carries beside its objectives; when it is complete, what it cost too."""
 COST = "cost/"
 

@@ -191,7 +191,7 @@ def points_from_tracking(
 ) -> list[PointRecord]:
     """Return one point per trial of the sweep, each followed by its variants.
 
-    Values are the last of every evaluation metric (``task/``, ``general/``, ``forgetting/``), of
+    Values are the last of every evaluation metric (see ``names.SHOWN``), of
     every objective, and what complete trials have cost (``cost/``); the step is the one at which
     the first objective was measured last.
 

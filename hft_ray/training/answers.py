@@ -60,9 +60,11 @@ def base_item_scores(base: Scores, section: EvaluationSection, metrics: Metrics)
     """
     named = _all(base)
     weights = {name: each.weights for name, each in named.items() if each.weights is not None}
+    groups = {name: each.groups for name, each in named.items() if each.groups is not None}
     return replace(
         item_scores(base, base, metrics),
         weights={name: np.array(each) for name, each in weights.items()},
+        groups={name: np.array(each) for name, each in groups.items()},
         identities={each.name: evaluation_identity(each, path) for path, each in section.places()},
     )
 

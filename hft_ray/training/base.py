@@ -12,7 +12,13 @@ from hft_ray.evaluation import Scores, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training.engine import Engine, Numerics
-from hft_ray.training.scoring import base_items, base_values, worst_of
+from hft_ray.training.scoring import (
+    base_items,
+    base_values,
+    refuse_unable,
+    tell_unable,
+    worst_of,
+)
 from hft_ray.training.workspace import Workspace
 
 
@@ -26,6 +32,9 @@ def run_base(config: Config, workspace: Workspace, items: Path | None = None) ->
 
     Returns:
         ``values`` (metric -> value) and ``worst`` (metric -> worst possible value).
+
+    Raises:
+        ConfigError: An objective or a constraint is not defined for this model.
     """
     scores = known_base(config, workspace)
     if scores is None:
@@ -38,8 +47,11 @@ def run_base(config: Config, workspace: Workspace, items: Path | None = None) ->
                 scores = score_base(config, workspace, engine.forward_model, ranks)
             finally:
                 engine.close()
-    if items is not None and workspace.ranks.main:
-        base_items(config, scores).write(items)
+    refuse_unable(config, scores)
+    if workspace.ranks.main:
+        tell_unable(scores)
+        if items is not None:
+            base_items(config, scores).write(items)
     return {
         "values": {**base_values(config, scores), **metric_errors(scores, scores)},
         "worst": worst_of(config, scores),

@@ -9,11 +9,11 @@ from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples, read_pairs
-from hft_ray.evaluation import check_evaluation, files_of, known_harness
+from hft_ray.evaluation import check_evaluation, files_of, known_harness, mixture
 from hft_ray.training.adapter import Lora
 from hft_ray.training.dpo import SUMS
 from hft_ray.training.models import load_shape
-from hft_ray.training.scoring import score_names
+from hft_ray.training.scoring import mixed, score_names
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -27,13 +27,13 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, beside those of its evaluations."""
 
-BOUNDED = ("task/", "general/", "forgetting/", "continual/")
+BOUNDED = ("task/", "general/", "forgetting/", "retention/", "continual/")
 """Objectives whose worst value is known, so that the hypervolume has a reference point."""
 
 
 def check_settings(config: Config) -> list[Problem]:
     """Return what is wrong with the settings taken together."""
-    problems = _objective_problems(config)
+    problems = [*_objective_problems(config), *_task_problems(config)]
     for arm in by_arm(config).values():
         problems += [*_batch_problems(arm), *_strategy_problems(arm)]
     # Arms share most of their settings, and so what is wrong with them.
@@ -71,21 +71,34 @@ def _objective_problems(config: Config) -> list[Problem]:
     problems = []
     for name in config.search.objectives:
         path = f"search.objectives.{name}"
-        if name not in known:
+        if message := mixed(config, name):
+            problems.append(Problem(path, message))
+        elif name not in known:
             message = _unknown(name, of_trials) + "; known are " + ", ".join(sorted(known))
             problems.append(Problem(path, message + nearest(name, known)))
         elif not name.startswith(BOUNDED) and name not in (config.search.reference_point or {}):
             message = "has no worst value of its own: give one in search.reference_point"
             problems.append(Problem(path, message))
     for index, constraint in enumerate(config.search.bounds):
-        if constraint.metric not in known:
-            message = f"{constraint.metric} {_unknown(constraint.metric, of_trials)}"
-            message += nearest(constraint.metric, known)
-            problems.append(Problem(f"search.constraints.{index}", message, str(constraint)))
+        path, message = f"search.constraints.{index}", mixed(config, constraint.metric)
+        if message is None and constraint.metric not in known:
+            message = _unknown(constraint.metric, of_trials) + nearest(constraint.metric, known)
+        if message:
+            message = f"{constraint.metric} {message}"
+            problems.append(Problem(path, message, str(constraint)))
     for name in config.search.reference_point or {}:
         if name not in config.search.objectives:
             problems.append(Problem(f"search.reference_point.{name}", "is no objective"))
     return problems
+
+
+def _task_problems(config: Config) -> list[Problem]:
+    """Tasks in turn whose score would be a mean over several units: their matrix needs one."""
+    if config.method.kind != "continual":
+        return []
+    remedy = "evaluations of one unit for a task in turn, whose score is their mean"
+    found = ((index, mixture(task.scored, remedy)) for index, task in enumerate(config.tasks))
+    return [Problem(f"tasks.{index}.evaluation", message) for index, message in found if message]
 
 
 def _metrics_of_trials(config: Config) -> list[list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hft_ray.config import Config, ConfigError, Model, Problem
-from hft_ray.evaluation import Scores, forgetting, mean_forgetting
+from hft_ray.evaluation import Scores, metric_estimates
 from hft_ray.training.engine import Numerics
 from hft_ray.training.models import load_model
 from hft_ray.training.workspace import Workspace
@@ -27,7 +27,11 @@ class Evaluated:
     base: Scores | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return ``{"scores": {name: ...}, "forgetting": {name: ...}}``, the second with a base."""
+        """Return ``scores``, and with a base ``forgetting`` and ``retention``, each by name.
+
+        A mean of what was forgotten is there where the scores have one unit; the retention of what
+        the base is not able to do is not.
+        """
         content: dict[str, Any] = {
             "scores": {
                 name: {
@@ -43,10 +47,13 @@ class Evaluated:
             }
         }
         if self.base is not None:
-            lost = forgetting(self.base, self.scores)
-            content["forgetting"] = {name: each.to_json() for name, each in lost.items()}
-            if lost:
-                content["forgetting"]["mean"] = mean_forgetting(lost).to_json()
+            found = metric_estimates(self.scores, self.base)
+            for part in ("forgetting", "retention"):
+                content[part] = {
+                    name.removeprefix(f"{part}/"): each.to_json()
+                    for name, each in found.items()
+                    if name.startswith(f"{part}/")
+                }
         return content
 
 

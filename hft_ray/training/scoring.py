@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
 
-from hft_ray.config import Config
+from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.evaluation import (
     Scores,
     TaskSequence,
+    averageable,
     measure_names,
     metric_errors,
     metric_names,
     metric_values,
+    mixed_units,
+    mixture,
     task_means,
+    unable,
     untrained_measures,
     worst_measures,
     worst_values,
@@ -21,6 +27,8 @@ from hft_ray.evaluation.item_scores import ItemScores
 from hft_ray.ranks import Ranks
 from hft_ray.training.answers import base_item_scores, item_scores
 from hft_ray.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 class Scoring:
@@ -38,6 +46,8 @@ class Scoring:
 
     def __init__(self, config: Config, workspace: Workspace, ranks: Ranks, base: Scores) -> None:
         self._config, self._ranks, self.base = config, ranks, base
+        if ranks.main:
+            tell_unable(base)
         self._suite = workspace.suite(config.model, config.scored)
         in_turn = config.method.kind == "continual"
         self.sequence = TaskSequence(tasks_of(config), base) if in_turn else None
@@ -68,10 +78,49 @@ def tasks_of(config: Config) -> dict[str, list[str]]:
 
 def score_names(config: Config) -> list[str]:
     """Return the metrics that a run of FILE has of its scores."""
-    names = [*metric_names(config.scored), *(f"task/{task.name}" for task in config.tasks)]
+    of_tasks = [f"task/{task.name}" for task in config.tasks if averageable(task.scored)]
+    names = [*metric_names(config.scored), *of_tasks]
     if config.method.kind == "continual":
-        names += measure_names(general=bool(config.evaluation.general))
+        names += measure_names(config.scored)
     return list(dict.fromkeys(names))
+
+
+def mixed(config: Config, metric: str) -> str | None:
+    """Return why a mean is not a metric of FILE, as ``mixed_units`` does; also means of a task."""
+    for task in config.tasks:
+        if metric == f"task/{task.name}":
+            return mixture(task.scored, f"task/{task.name}.NAME of one evaluation")
+    return mixed_units(config.scored, metric)
+
+
+def tell_unable(base: Scores) -> None:
+    """Warn of what the base cannot do, so that it has nothing to retain."""
+    for name in unable(base):
+        score = base.general[name]
+        log.warning(
+            "retention/%s is left out: the base scores %.4g and a guess %.4g, "
+            "so there is nothing that could be lost",
+            *(name, score.value, score.chance),
+        )
+
+
+def refuse_unable(config: Config, base: Scores) -> None:
+    """Refuse a FILE that asks for the retention of what the base cannot do.
+
+    Raises:
+        ConfigError: An objective or a constraint of FILE is not defined for this base.
+    """
+    if config.search is None:
+        return
+    gone = {f"retention/{name}" for name in unable(base)}
+    if len(gone) == len(base.general):
+        gone.add("retention/mean")
+    asked = {f"search.objectives.{name}": name for name in config.search.objectives}
+    for index, constraint in enumerate(config.search.bounds):
+        asked[f"search.constraints.{index}"] = constraint.metric
+    message = "is not defined: the base is not better than a guess; take another metric"
+    if problems := [Problem(at, message, name) for at, name in asked.items() if name in gone]:
+        raise ConfigError(problems)
 
 
 def base_values(config: Config, base: Scores) -> dict[str, float]:

@@ -60,15 +60,20 @@ def file(tiny_file, tmp_path_factory):
 
 def test_the_contracts_json_with_what_was_forgotten(tuned, file, home):
     told = json.loads(invoke(tuned, file, "--json", "--storage", home))
-    assert set(told) == {"scores", "forgetting"}
+    assert set(told) == {"scores", "forgetting", "retention"}
     assert set(told["scores"]) == {"answers", "texts", "questions", "moved"}
     for score in told["scores"].values():
         assert set(score) == {"value", "stderr", "interval", "n", "metric"}
         low, high = score["interval"]
         assert low <= score["value"] <= high
     assert set(told["forgetting"]) == {"texts", "questions", "moved", "mean"}
-    for lost in told["forgetting"].values():
-        assert set(lost) == {"value", "stderr", "interval"}
+    kept = told["retention"]
+    assert set(kept) == {"texts", "questions", "moved", "mean"}
+    for found in (*told["forgetting"].values(), *kept.values()):
+        assert set(found) == {"value", "stderr", "interval"}
+    for name in ("texts", "moved"):
+        lost = told["forgetting"][name]["value"]
+        assert kept[name]["value"] == pytest.approx(math.exp(-lost))
     assert told["forgetting"]["moved"] == {
         key: told["scores"]["moved"][key] for key in ("value", "stderr", "interval")
     }
@@ -98,8 +103,8 @@ def test_a_table(tuned, file, home, capfd):
     text = capfd.readouterr().out
     assert "Scores of" in text
     assert "general/questions" in text
-    assert "accuracy" in text
-    assert "lost" in text
+    assert "cross_entropy" in text
+    assert "lost" in text and "kept" in text
     assert "mean" in text
 
 

@@ -32,15 +32,10 @@ def test_the_example_is_a_valid_file(tmp_path, tiny_models, tiny_file, monkeypat
     config = load(Path("support.yaml"), ())
 
     shutil.copytree(tiny_models["untied"], "my-model")
-    prompts, _, questions = (
-        each["data"] for part in tiny_file["evaluation"].values() for each in part
-    )
-    for source, name in (
-        (tiny_file["data"]["train"], config.data.train),
-        (prompts, config.evaluation.task[0].data),
-        (questions, config.evaluation.general[0].data),
-    ):
-        shutil.copy(source, name)
+    shutil.copy(tiny_file["data"]["train"], config.data.train)
+    shutil.copy(tiny_file["evaluation"]["task"][0]["data"], config.evaluation.task[0].data)
+    question = {"question": "Is it?", "choices": ["yes", "no"], "answer": 0}
+    Path(config.evaluation.general[0].data).write_text(json.dumps(question), encoding="utf-8")
     # The record forms named beside the settings are those of the data.
     assert re.findall(r'"(\w+)"', example.split("test.jsonl}]")[1].split("\n")[0]) == [
         *json.loads(Path("test.jsonl").read_text().splitlines()[0])

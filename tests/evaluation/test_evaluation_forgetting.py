@@ -27,21 +27,27 @@ def loss(*items, weights=None):
 
 BASE = Scores(task={"t": accuracy(0, 0)}, general={"qa": accuracy(1, 1, 1, 0), "lm": loss(2, 3)})
 TUNED = Scores(task={"t": accuracy(1, 1)}, general={"qa": accuracy(1, 0, 0, 0), "lm": loss(3, 6)})
+ONE_UNIT = [
+    Scores(scores.task, {name: x for name, x in scores.general.items() if name == "qa"})
+    for scores in (BASE, TUNED)
+]
+"""As above, but for the nats."""
 
 
 def test_positive_is_lost_whatever_the_metric():
     lost = forgetting(BASE, TUNED)
     assert lost["qa"].value == 0.5
     assert lost["lm"].value == 2.0
-    assert mean_forgetting(lost).value == 1.25
     gained = forgetting(TUNED, BASE)
     assert (gained["qa"].value, gained["lm"].value) == (-0.5, -2.0)
 
 
 def test_paired_errors_by_hand():
     lost = forgetting(BASE, TUNED)
-    # item differences 0 1 1 0 and 1 3
-    assert lost["qa"].stderr == pytest.approx(np.std([0, 1, 1, 0], ddof=1) / 2)
+    # Item differences 0 1 1 0, and half an item at each of 0, 1, -1, 0 of the table of pairs: 2.5
+    # lost and 0.5 gained of 6.
+    assert lost["qa"].stderr == pytest.approx(math.sqrt((3 / 6 - (2 / 6) ** 2) / 7))
+    # 1 and 3
     assert lost["lm"].stderr == pytest.approx(np.std([1, 3], ddof=1) / math.sqrt(2))
     assert lost["qa"].paired
     errors = [each.stderr for each in lost.values()]
@@ -67,13 +73,31 @@ def test_different_items_are_not_paired():
 
 def test_nothing_lost_is_plain_zero():
     for each in forgetting(BASE, BASE).values():
-        assert (each.value, each.stderr) == (0.0, 0.0)
+        assert each.value == 0.0
         assert math.copysign(1, each.value) == 1
+
+
+@pytest.mark.parametrize("n", [1, 10, 300])
+def test_no_answer_that_changed_does_not_prove_that_none_would(n):
+    lost = forgetting(*[Scores({}, {"qa": accuracy(*[1] * n)})] * 2)["qa"]
+    # 0.5 lost and 0.5 gained of n + 2 pairs
+    assert lost.stderr == pytest.approx(math.sqrt(1 / ((n + 2) * (n + 3))))
+    # Not one nat changed: the models are one.
+    assert forgetting(*[Scores({}, {"lm": loss(2, 3)})] * 2)["lm"].stderr == 0.0
+
+
+def test_groups_count_in_paired_errors():
+    """Each text's two questions change alike: as if each text was one question."""
+    before, after = [1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0]
+    both = [Scores({}, {"qa": accuracy(*x).grouped([0, 0, 1, 1, 2, 2])}) for x in (before, after)]
+    single = [Scores({}, {"qa": accuracy(*x[::2])}) for x in (before, after)]
+    assert forgetting(*both)["qa"].paired
+    assert forgetting(*both)["qa"].stderr == pytest.approx(forgetting(*single)["qa"].stderr)
 
 
 def section():
     one = {"kind": "perplexity", "data": "x.jsonl"}
-    general = [{"name": "qa", **one}, {"name": "lm", **one}]
+    general = [{**one, "name": "qa", "kind": "multiple_choice"}, {"name": "lm", **one}]
     return EvaluationSection.model_validate({"task": [{"name": "t", **one}], "general": general})
 
 
@@ -84,10 +108,11 @@ def test_names_values_errors_and_worst_values_agree():
         "general/qa": 0.25,
         "general/lm": 4.5,
         "task/score": 1.0,
-        "general/score": (0.25 - 4.5) / 2,
         "forgetting/qa": 0.5,
         "forgetting/lm": 2.0,
-        "forgetting/mean": 1.25,
+        "retention/qa": 1 / 3,
+        "retention/lm": math.exp(-2),
+        "retention/mean": (1 / 3 + math.exp(-2)) / 2,
     }
     assert sorted(metric_names(section())) == sorted(values)
     assert [f"{STDERR}{name}" for name in values] == list(metric_errors(TUNED, BASE))
@@ -97,8 +122,18 @@ def test_names_values_errors_and_worst_values_agree():
     assert set(worst_values(BASE)) == set(values)
 
 
+def test_means_of_one_unit():
+    base, tuned = ONE_UNIT
+    values = metric_values(tuned, base)
+    assert (values["general/score"], values["forgetting/mean"]) == (0.25, 0.5)
+    one = section().model_copy(update={"general": section().general[:1]})
+    assert sorted(metric_names(one)) == sorted(values)
+    assert set(worst_values(base)) == set(values)
+
+
 def test_without_a_base_or_without_general_evaluations():
-    assert not [name for name in metric_values(TUNED, None) if name.startswith("forgetting")]
+    alone = metric_values(TUNED, None)
+    assert not [name for name in alone if name.startswith(("forgetting", "retention"))]
     only = Scores(task=TUNED.task, general={})
     assert metric_values(only, only) == {"task/t": 1.0, "task/score": 1.0}
     assert set(worst_values(only)) == {"task/t", "task/score"}
@@ -111,10 +146,13 @@ def test_worst_values():
         "task/score": 0.0,
         "general/qa": 0.0,
         "general/lm": 5.0,
-        "general/score": -2.5,
         "forgetting/qa": 0.75,
         "forgetting/lm": 2.5,
-        "forgetting/mean": (0.75 + 2.5) / 2,
+        "retention/qa": 0.0,
+        "retention/lm": 0.0,
+        "retention/mean": 0.0,
     }
+    one = worst_values(ONE_UNIT[0])
+    assert (one["general/score"], one["forgetting/mean"]) == (0.0, 0.75)
     below = Scores(task={}, general={"lm": loss(7, 9)})
     assert worst_values(below)["forgetting/lm"] == 0.0

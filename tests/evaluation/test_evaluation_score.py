@@ -8,10 +8,66 @@ from hft_ray.evaluation import Score, Scores
 from hft_ray.evaluation.score import estimate
 
 
-def test_standard_error_of_an_accuracy_by_hand():
-    # mean 3/4; squares 3 * (1/4)^2 + (3/4)^2 = 3/4; variance 3/4 / 3 = 1/4; error sqrt(1/4 / 4)
-    score = Score.of("accuracy", [1.0, 1.0, 0.0, 1.0], worst=0.0)
-    assert (score.value, score.stderr, score.n) == (0.75, 0.25, 4)
+@pytest.mark.parametrize(("right", "n"), [(3, 4), (0, 10), (10, 10), (1, 1), (250, 300)])
+def test_standard_error_of_an_accuracy_is_that_of_jeffreys_posterior(right, n):
+    score = Score.of("accuracy", [1.0] * right + [0.0] * (n - right), worst=0.0)
+    a, b = right + 0.5, n - right + 0.5
+    assert (score.value, score.n) == (right / n, n)
+    assert score.stderr == pytest.approx(math.sqrt(a * b / ((a + b) ** 2 * (a + b + 1))))
+
+
+def test_all_right_is_never_certain_whatever_the_share():
+    for metric in ("exact_match", "token_f1", "acc_norm", "reward_accuracy"):
+        score = Score.of(metric, [1.0] * 300, worst=0.0)
+        assert 0.0015 < score.stderr < 0.003
+        assert score.interval[0] < 0.995
+    # 0 nats are what the base diverges from itself.
+    assert Score.of("kl", [0.0] * 5, worst=9.0).stderr == 0.0
+
+
+def test_standard_error_of_a_share_of_parts_by_hand():
+    # 1/2, 1/2 and 1 with half an item each at 0 and 1: mean 5/8; squares 2/64 + 9/64 and half of
+    # 25/64 + 9/64: 28/64; over 4 items and 5
+    score = Score.of("token_f1", [0.5, 0.5, 1.0], worst=0.0)
+    assert score.value == pytest.approx(2 / 3)
+    assert score.stderr == pytest.approx(math.sqrt(28 / 64 / (4 * 5)))
+
+
+def test_errors_of_many_items_are_those_of_the_sample():
+    items = np.random.default_rng(2).random(2000)
+    for values in (items, (items < 0.3).astype(float)):
+        score = Score.of("rouge_l", values.tolist(), worst=0.0)
+        assert score.stderr == pytest.approx(np.std(values, ddof=1) / math.sqrt(2000), rel=2e-3)
+
+
+def test_groups_of_one_value_are_as_many_items_as_groups():
+    """Three answers on each of four texts, alike on each: four draws, not twelve."""
+    groups = np.repeat([0, 1, 2, 3], 3)
+    values = np.repeat([2.0, 3.0, 2.5, 4.0], 3)
+    for metric in ("cross_entropy", "exact_match"):
+        clustered = Score.of(metric, values.tolist(), worst=9.0).grouped(groups.tolist())
+        alone = Score.of(metric, [2.0, 3.0, 2.5, 4.0], worst=9.0)
+        assert clustered.value == alone.value
+        assert clustered.stderr == pytest.approx(alone.stderr)
+    assert clustered.n == 12
+    high = clustered.interval[1]
+    assert high - clustered.value == pytest.approx(3.182446 * clustered.stderr)  # t of 3
+
+
+def test_groups_of_unequal_size_by_hand():
+    # Groups of 2 and 1: sums of residuals (1 - 2) + (2 - 2) and 3 - 2: 2 / 1 * (1 + 1) / 3^2
+    score = Score.of("cross_entropy", [1.0, 3.0, 2.0], worst=9.0).grouped([0, 1, 0])
+    assert score.stderr == pytest.approx(math.sqrt(2 * 2 / 9))
+
+
+def test_a_group_for_each_item_changes_nothing():
+    for metric, weights in (("token_f1", None), ("kl", [1.0, 2.0, 5.0])):
+        score = Score.of(metric, [0.2, 0.9, 0.4], worst=9.0, weights=weights)
+        assert score.grouped([2, 0, 1]).stderr == pytest.approx(score.stderr)
+
+
+def test_one_group_of_nats_tells_nothing():
+    assert math.isnan(Score.of("kl", [0.2, 0.9], worst=9.0).grouped([0, 0]).stderr)
 
 
 def test_standard_error_of_a_ratio_by_hand():
@@ -47,18 +103,26 @@ def test_standard_errors_agree_with_the_spread_of_repeated_draws():
 def scores():
     accuracy = Score.of("accuracy", [1.0, 0.0, 1.0, 1.0], worst=0.0)
     match = Score.of("exact_match", [0.0, 1.0], worst=0.0)
-    loss = Score.of("cross_entropy", [2.0, 4.0], worst=6.0, weights=[1.0, 3.0])
-    return Scores(task={"a": accuracy}, general={"m": match, "l": loss})
+    f1 = Score.of("token_f1", [0.5, 0.75], worst=0.0, chance=0.125).grouped([0, 1])
+    return Scores(task={"a": accuracy}, general={"m": match, "l": f1})
 
 
 def test_means_add_goodness():
     made = scores()
     means = made.means
     assert means["task/score"].value == 0.75
-    assert means["general/score"].value == (0.5 - 3.5) / 2
+    assert means["general/score"].value == (0.5 + 0.625) / 2
     errors = [score.stderr for score in made.general.values()]
     assert means["general/score"].stderr == pytest.approx(math.hypot(*errors) / 2)
     assert Scores(task={}, general={}).means == {}
+    losses = {name: Score.of(name, [2.0, 4.0], worst=6.0) for name in ("cross_entropy", "kl")}
+    assert Scores(task=losses, general={}).means["task/score"].value == -3.0
+
+
+def test_scores_of_several_units_have_no_mean():
+    loss = Score.of("cross_entropy", [2.0, 4.0], worst=6.0)
+    mixed = Scores(task={}, general={"nats": loss, **scores().general})
+    assert mixed.means == {}
 
 
 def test_json_round_trip():

@@ -31,6 +31,9 @@ EVALUATED = {
     "forgetting/texts",
     "forgetting/questions",
     "forgetting/mean",
+    "retention/texts",
+    "retention/questions",
+    "retention/mean",
 }
 COSTS = {"cost/device_seconds", "cost/peak_memory_bytes"}
 MEASURED = (

@@ -180,6 +180,73 @@ def test_the_default_objectives_need_their_evaluations(tiny_file):
     ]
 
 
+CHOICE = {"name": "choice", "kind": "multiple_choice", "data": "x.jsonl"}
+HARNESS = {"name": "arc", "kind": "lm_eval", "task": "arc_easy"}
+MIXED = (
+    "mixes units: nats per token (texts, questions); share (choice); take retention/mean, "
+    "which has no unit, or {}/NAME of one evaluation"
+)
+
+
+def mixed_problems(file, more=CHOICE, **search):
+    general = [*file["evaluation"]["general"], more]
+    evaluation = {"task": file["evaluation"]["task"], "general": general}
+    search = {"space": {"selection.ratio": [0.5]}, **search}
+    return settings_problems(file, search=search, evaluation=evaluation)
+
+
+def test_means_of_several_units_are_refused_where_they_are_asked_for(tiny_file):
+    # The default objectives ask for one.
+    path = "search.objectives.forgetting/mean: "
+    assert mixed_problems(tiny_file) == [path + MIXED.format("forgetting")]
+    wanted = {"task/score": "max", "retention/mean": "max"}
+    assert mixed_problems(tiny_file, objectives=wanted) == []
+    (problem,) = mixed_problems(tiny_file, objectives={"general/score": "max"})
+    assert problem == "search.objectives.general/score: " + MIXED.format("general")
+    bound = "general/score >= 0.9 * base"
+    (problem,) = mixed_problems(tiny_file, objectives=wanted, constraints=[bound])
+    assert problem.startswith("search.constraints.0: general/score mixes units: ")
+    bound = "retention/mean >= 0.9"
+    assert mixed_problems(tiny_file, objectives=wanted, constraints=[bound]) == []
+
+
+def test_the_unit_of_lm_eval_is_that_of_the_metric_that_is_named(tiny_file):
+    named = HARNESS | {"metric": "bits_per_byte,none"}
+    (problem,) = mixed_problems(tiny_file, named)
+    assert "nats per token (texts, questions); bits_per_byte (arc)" in problem
+    (problem,) = mixed_problems(tiny_file, HARNESS)
+    assert "the first metric of arc_easy (arc)" in problem
+    assert problem.endswith("; give lm_eval entries a metric, which tells their unit")
+
+
+def test_a_mean_of_tasks_has_one_unit(tiny_file):
+    task = [*tiny_file["evaluation"]["task"], *tiny_file["evaluation"]["general"]]
+    search = {"space": {"selection.ratio": [0.5]}, "objectives": {"task/score": "max"}}
+    (problem,) = settings_problems(tiny_file, search=search, evaluation={"task": task})
+    assert problem.endswith("take task/NAME of one evaluation")
+    search["objectives"] = {"task/answers": "max", "task/texts": "min"}
+    assert settings_problems(tiny_file, search=search, evaluation={"task": task}) == []
+
+
+def test_a_task_in_turn_has_one_unit(tiny_file):
+    texts, _ = tiny_file["evaluation"]["general"]
+    (answers,) = tiny_file["evaluation"]["task"]
+    data = tiny_file["data"]["train"]
+    tasks = [
+        {"name": "a", "data": data, "evaluation": [texts, answers]},
+        {"name": "b", "data": data, "evaluation": [texts]},
+    ]
+    file = {"tasks": tasks, "data": {"max_length": 48}, "evaluation": {}}
+    (problem,) = settings_problems(tiny_file, **file, method="continual")
+    assert problem.startswith("tasks.0.evaluation: mixes units: nats per token (a.texts); share")
+    assert settings_problems(tiny_file, **file, method="multitask") == []
+    # Each has one; what is a mean over both has not.
+    tasks[0]["evaluation"] = [answers]
+    search = {"space": {"selection.ratio": [0.5]}, "objectives": {"continual/op": "max"}}
+    (problem,) = settings_problems(tiny_file, **file, method="continual", search=search)
+    assert problem.startswith("search.objectives.continual/op: mixes units: share (a); nats")
+
+
 def test_an_unbounded_objective_needs_a_reference_point(tiny_file):
     search = {
         "space": {"selection.ratio": [0.5]},

@@ -1,5 +1,7 @@
 """The exported directory is a Hugging Face model that scores what the run scored last."""
 
+import math
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -31,11 +33,13 @@ def test_forgetting_is_base_minus_current(runs):
         lost = {
             # Cross-entropy is better when it is lower: what it rose is lost.
             "texts": values["general/texts"] - base["general/texts"],
-            "questions": base["general/questions"] - values["general/questions"],
+            "questions": values["general/questions"] - base["general/questions"],
         }
         for name, expected in lost.items():
             assert values[f"forgetting/{name}"] == pytest.approx(expected)
             assert base[f"forgetting/{name}"] == 0
+            assert values[f"retention/{name}"] == pytest.approx(math.exp(-expected))
+            assert base[f"retention/{name}"] == 1
         assert values["forgetting/mean"] == pytest.approx(sum(lost.values()) / 2)
 
 
@@ -48,12 +52,14 @@ def test_a_run_has_all_metrics_of_the_contract(runs):
         "task/score",
         "general/score",
         "forgetting/mean",
+        "retention/mean",
         "selection/trainable_fraction",
         "selection/touched_fraction",
         "cost/device_seconds",
         "cost/peak_memory_bytes",
         "stderr/task/score",
         "stderr/forgetting/mean",
+        "stderr/retention/mean",
     } <= set(values)
     assert values["train/tokens_per_second"] > 0
     assert values["cost/peak_memory_bytes"] > 1 << 20

@@ -27,8 +27,7 @@ TRACE = Path(__file__).parents[2] / "hft_ray" / "demo" / "data" / "trace"
 def task_file(tiny_file):
     """A FILE of three tasks: of 3 and 4 steps, and of 2 passes over 8 examples, 8 a step."""
     train, evaluation = tiny_file["data"]["train"], tiny_file["evaluation"]
-    answers, texts, questions = *evaluation["task"], *evaluation["general"][:2]
-    f1 = answers | {"metric": "token_f1"}
+    texts, questions = evaluation["general"]
     tasks = [
         {"name": "a", "data": {"train": train, "limit": 10}, "steps": 3, "evaluation": [texts]},
         {"name": "b", "data": train, "steps": 4, "evaluation": [questions]},
@@ -36,7 +35,7 @@ def task_file(tiny_file):
             "name": "c",
             "data": {"train": train, "limit": 8, "draw": 1},
             "epochs": 2,
-            "evaluation": [texts | {"name": "u"}, f1 | {"name": "v"}],
+            "evaluation": [texts | {"name": "u"}, questions | {"name": "v"}],
         },
     ]
     changes = {"data": {"max_length": 48}, "evaluation": {"general": [texts]}, "tasks": tasks}
@@ -114,9 +113,9 @@ def test_the_matrix_has_a_row_for_the_base_and_after_each_task(runs):
     for values, row in ((outcome["base"], rows(runs, "turn")[0]), (outcome["values"], -1)):
         row = rows(runs, "turn")[-1] if row == -1 else row
         # Of a cross-entropy the negative counts, of two evaluations the mean.
-        assert row["tasks"][:2] == [-values["task/a"], values["task/b"]]
+        assert row["tasks"][:2] == [-values["task/a"], -values["task/b"]]
         assert row["tasks"][2] == values["task/c"]
-        assert values["task/c"] == pytest.approx((values["task/c.v"] - values["task/c.u"]) / 2)
+        assert values["task/c"] == pytest.approx(-(values["task/c.v"] + values["task/c.u"]) / 2)
         assert values["task/score"] == pytest.approx(np.mean(row["tasks"]))
         assert row["general"] == [-values["general/texts"]]
 
