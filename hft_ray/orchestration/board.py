@@ -42,6 +42,7 @@ class Job:
         owner: Who handed it in last, and alone may take it back.
         since: When a group began with it, None while none has it.
         seconds: For how long groups had it before.
+        results: Its scored reports, by ascending step, and then its end.
     """
 
     trial: str
@@ -54,7 +55,6 @@ class Job:
     spared: int = 0
     stop: bool = False
     outcome: dict[str, Any] | None = None
-    last_scored: dict[str, Any] | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self) -> None:
@@ -200,18 +200,27 @@ class Board:
         step: int,
         metrics: dict[str, float],
         scored: bool,
+        last: bool = False,
     ) -> bool:
-        """Take a running trial's metrics; return whether it is to stop."""
+        """Take a running trial's metrics; return whether it is to stop.
+
+        Args:
+            incarnation: The life of the processes that report.
+            group: Their group.
+            trial: The trial.
+            step: Optimizer steps made.
+            metrics: Metric -> value.
+            scored: Whether they hold every score.
+            last: Whether the trial has made its last step.
+        """
         job = self.jobs[trial]
         if self.groups[group].incarnation != incarnation or job.outcome is not None:
             return True
-        self._event("report", trial, step=step, metrics=metrics, scored=scored)
-        if scored:
-            job.last_scored = {"step": step, "values": metrics}
-            seen = job.results[-1]["step"] if job.results else 0
-            # A trial that was started again repeats steps that Tune has seen.
-            if step > seen:
-                job.results.append({"step": step, "values": metrics})
+        self._event("report", trial, step=step, metrics=metrics, scored=scored, last=last)
+        seen = job.results[-1]["step"] if job.results else 0
+        # A trial that was started again repeats steps that Tune has seen.
+        if scored and step > seen:
+            job.results.append({"step": step, "values": metrics, "last": last})
         return job.stop
 
     def saved(self, trial: str, step: int) -> None:
@@ -282,9 +291,9 @@ class Board:
 
     def _end(self, job: Job, outcome: dict[str, Any]) -> None:
         job.count()
-        last = job.last_scored or {"step": 0, "values": {}}
-        job.outcome = {**last, "seconds": job.seconds, **outcome}
-        job.results.append({**last, "outcome": job.outcome})
+        scored = job.results[-1] if job.results else {"step": 0, "values": {}, "last": False}
+        job.outcome = {**scored, "seconds": job.seconds, **outcome}
+        job.results.append({**scored, "outcome": job.outcome})
         self._event("finished", job.trial, **job.outcome)
 
     def _event(self, kind: str, trial: str, **details: Any) -> None:

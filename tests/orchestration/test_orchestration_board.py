@@ -89,7 +89,8 @@ def test_results_are_the_scored_reports_and_then_the_end():
     assert board.result_after("a", 0) is None, "a loss alone is no result"
     board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
     board.finish("g0", 0, 0, "a", DONE)
-    assert board.result_after("a", 0) == {"step": 10, "values": {"task/score": 0.1}}
+    values = {"task/score": 0.1}
+    assert board.result_after("a", 0) == {"step": 10, "values": values, "last": False}
     assert board.result_after("a", 1)["outcome"]["state"] == "complete"
     assert board.result_after("a", 2) is None
 
