@@ -95,9 +95,9 @@ def weighted(
 
     A set gives its sequences pass by pass, each in an order of its own, so that none is taken
     twice before all are taken. Shares that are not whole numbers are rounded by largest remainder.
-    They hold all the way: of two sets, the first sequences, however many, have each set's share to
-    within one sequence; of K sets, to within K - 1. The places are otherwise random, so that no
-    pattern meets the one by which batches are cut into micro-batches and ranks.
+    They hold all the way: of what a set gives in all, the first p sequences have p / length, to
+    within one with two sets, and K - 1 with K. Places are otherwise random: a pattern could meet
+    the one by which batches are cut into micro-batches and ranks.
 
     Args:
         sets: The sets.

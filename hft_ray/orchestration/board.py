@@ -42,7 +42,8 @@ class Job:
         owner: Who handed it in last, and alone may take it back.
         since: When a group began with it, None while none has it.
         seconds: For how long groups had it before.
-        results: Its scored reports, by ascending step, and then its end.
+        last_scored: Its scored report of the highest step.
+        results: Its scored reports by ascending step, then its end.
     """
 
     trial: str
@@ -55,6 +56,7 @@ class Job:
     spared: int = 0
     stop: bool = False
     outcome: dict[str, Any] | None = None
+    last_scored: dict[str, Any] | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self) -> None:
@@ -217,10 +219,12 @@ class Board:
         if self.groups[group].incarnation != incarnation or job.outcome is not None:
             return True
         self._event("report", trial, step=step, metrics=metrics, scored=scored, last=last)
-        seen = job.results[-1]["step"] if job.results else 0
+        seen = job.last_scored["step"] if job.last_scored else 0
         # A trial that was started again repeats steps that Tune has seen.
-        if scored and step > seen:
-            job.results.append({"step": step, "values": metrics, "last": last})
+        if scored and step >= seen:
+            job.last_scored = {"step": step, "values": metrics, "last": last}
+            if step > seen:
+                job.results.append(job.last_scored)
         return job.stop
 
     def saved(self, trial: str, step: int) -> None:
@@ -291,7 +295,7 @@ class Board:
 
     def _end(self, job: Job, outcome: dict[str, Any]) -> None:
         job.count()
-        scored = job.results[-1] if job.results else {"step": 0, "values": {}, "last": False}
+        scored = job.last_scored or {"step": 0, "values": {}, "last": False}
         job.outcome = {**scored, "seconds": job.seconds, **outcome}
         job.results.append({**scored, "outcome": job.outcome})
         self._event("finished", job.trial, **job.outcome)

@@ -78,10 +78,10 @@ def test_a_run_stops_when_a_report_asks_for_it(one_rank):
     assert one_rank.losses("stopped") == one_rank.losses("never")[:3]
 
 
-def test_the_last_report_is_told_as_the_last(runs):
-    assert runs.results["stopped"]["last"] == []
-    for case in ("never", "epoch", "every-3"):
-        assert runs.results[case]["last"] == [runs.outcome(case)["steps"]]
+def test_the_last_report_is_told_as_the_last(one_rank):
+    assert one_rank.results["stopped"]["last"] == []
+    for case in ("never", "epoch", "every-3", "sparse-log"):
+        assert one_rank.results[case]["last"] == [one_rank.outcome(case)["steps"]]
 
 
 def test_losses_are_means_since_the_last_report(one_rank):
