@@ -92,11 +92,11 @@ def _trial(name: str, seed: int) -> str:
 def _report(name: str, seed: int, config: Config, tracker: Tracker | None) -> Report:
     """Return what a run reports to: nobody, or a run of its own in MLflow."""
     if tracker is None:
-        return lambda step, metrics, scored: False
+        return lambda *told: False
     trial = _trial(name, seed)
     tracker.open_trial(trial, flat(config), {})
 
-    def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+    def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
         tracker.log(trial, step, metrics)
         return False
 

@@ -50,7 +50,7 @@ ENOUGH = 0.9
 def train(workspace: Workspace, settings: list[str]) -> dict[str, float]:
     """Return the values of one training."""
     config = load(FILE, settings).model_copy(update={"search": None})
-    return run(config, workspace, lambda step, metrics, scored: False).values
+    return run(config, workspace, lambda *told: False).values
 
 
 def after_sft(name: str, folder: Path) -> list[str]:

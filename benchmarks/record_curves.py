@@ -79,7 +79,7 @@ def curve(config: Config, params: dict[str, Any], workspace: Workspace) -> list[
         seconds = round(time.process_time() - began, 2)
         rows.append({"params": params, "step": step, **told, "seconds": seconds})
 
-    def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+    def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
         if scored:
             row(step, metrics=kept(metrics))
         return False

@@ -143,7 +143,7 @@ def _nested_worker(setup: dict[str, Any]) -> None:
     workspace = Workspace(Path(setup["root"]), Ranks(), ray.train.torch.get_device())
     times: list[float] = []
 
-    def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+    def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
         times.append(time.time())
         return False
 

@@ -90,7 +90,10 @@ def _ending(event: dict[str, Any], view: SweepView) -> str:
     values = event.get("values") or {}
     objectives = list(view.front.objectives) if view.front else []
     scores = "  ".join(f"{name} {values[name]:.3f}" for name in objectives if name in values)
-    said = event.get("reason") or scores
+    told = event.get("reason")
+    if told and event["state"] == "complete":
+        told = f"{scores}; {told}"
+    said = told or scores
     return f"{event['state']}: {said}" if said else event["state"]
 
 

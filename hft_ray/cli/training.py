@@ -101,7 +101,7 @@ def _draw(result: dict[str, Any], name: str, out: Path) -> None:
 
 
 def _reporter(console: Console) -> Any:
-    def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+    def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
         names = ["train/loss"]
         if scored:
             names += ["task/score", "general/score", "forgetting/mean", "retention/mean"]

@@ -27,7 +27,7 @@ class GeneralReplay(Section):
     """Where it comes from, written like data.train; the format is told by the records' keys."""
     share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the sequences trained on that are replayed, in place of as many of data.train: the
-    steps and the batch size hold. Exact over the run, not in each batch."""
+    steps and the batch size hold. Exact over the run, and at any point of it to within two."""
 
     @model_validator(mode="after")
     def _share_of_something(self) -> GeneralReplay:

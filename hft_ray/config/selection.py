@@ -51,7 +51,8 @@ class Selection(Section):
     """Strategy weighted: the ratios of categories are as these numbers, at most 1, and together
     make the ratio; at model granularity a unit is drawn with a chance by its weight."""
     reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
-    """When the choice is drawn again: never, at each task, at each epoch, or every N steps."""
+    """When the choice is drawn again: never, at each task, at each epoch (before the first step
+    that begins with data of that epoch), or every N steps."""
     tasks: Literal["independent", "disjoint", "nested"] = "independent"
     """How the choices of successive tasks relate, with reselect task. independent: drawn as the
     strategy says; disjoint: what no task before has trained comes first; nested: each task draws

@@ -36,7 +36,7 @@ class StageEntry(Preferences):
     data.preferences, against the model at the start of the stage."""
     steps: PositiveInt | None = None
     """Optimizer steps of the stage; by default as training says."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Passes over the data of the stage; by default as training says."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of the stage; by default that of training."""

@@ -40,7 +40,7 @@ class Task(Section):
     """What it trains on."""
     steps: PositiveInt | None = None
     """Continual: optimizer steps; exclusive with epochs. By default as in the section training."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Continual: passes over its data, replayed records included; exclusive with steps."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Multitask: how many of the trained examples are of this task, beside the others' weights."""

@@ -14,8 +14,10 @@ class Training(Section):
 
     steps: PositiveInt | None = None
     """Optimizer steps; exclusive with epochs."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the data; exclusive with steps. 1 when neither is given."""
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Passes over the data; exclusive with steps. 1 when neither is given. As many steps as hold
+    epochs x examples: batches run across the epochs, and only the last one is filled up. A mixture
+    or replay passes over as many examples as there are in all tasks, or in data.train."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     """Peak learning rate of AdamW."""
     batch_size: PositiveInt = 8

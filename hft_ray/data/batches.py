@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -38,9 +39,12 @@ def _order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.Generator(bits).permutation(n)
 
 
-def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Return the number of steps after which every one of ``n`` items has been trained on."""
-    return -(-n // batch_size)
+def steps_per_epoch(n: int, batch_size: int) -> Fraction:
+    """Return the optimizer steps of one pass over ``n`` items, exactly ``n / batch_size``.
+
+    Not a whole number where a batch holds the end of one epoch and the beginning of the next.
+    """
+    return Fraction(n, batch_size)
 
 
 def collate(items: Sequence[Item], pad_id: int) -> dict[str, torch.Tensor]:

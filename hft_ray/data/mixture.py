@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Sequences of several sets, in the order of their places.
+    """Sequences of several sets.
 
     Attributes:
         sets: The sets.
@@ -91,10 +91,13 @@ def share_of(n: int, share: float, seed: int, number: int) -> Ints:
 def weighted(
     sets: Sequence[TrainingSet], weights: Sequence[float], length: int, seed: int
 ) -> Mixture:
-    """Return a mixture of so many sequences, in which each set has its weight's share.
+    """Return so many sequences in the order to train on, in which each set has its weight's share.
 
     A set gives its sequences pass by pass, each in an order of its own, so that none is taken
-    twice before all are taken. Shares that are no whole numbers are rounded by largest remainder.
+    twice before all are taken. Shares that are not whole numbers are rounded by largest remainder.
+    They hold all the way: of what a set gives in all, the first p sequences have p / length, to
+    within one with two sets, and K - 1 with K. Places are otherwise random: a pattern could meet
+    the one by which batches are cut into micro-batches and ranks.
 
     Args:
         sets: The sets.
@@ -110,7 +113,12 @@ def weighted(
         (each, _passes(len(each), int(count), seed, number))
         for number, (each, count) in enumerate(zip(sets, counts, strict=True))
     ]
-    return _mixture(parts)
+    mixed = _mixture(parts)
+    # The j-th of a set's c sequences has a random place in the j-th of c equal parts of the whole.
+    within = _generator(seed, len(sets)).random(length)
+    nth = np.concatenate([np.arange(count) for count in counts])
+    order = np.argsort((nth + within) / counts[mixed.members], kind="stable")
+    return Mixture(mixed.sets, mixed.members[order], mixed.indices[order])
 
 
 def _passes(n: int, count: int, seed: int, number: int) -> Ints:

@@ -42,6 +42,8 @@ class Job:
         owner: Who handed it in last, and alone may take it back.
         since: When a group began with it, None while none has it.
         seconds: For how long groups had it before.
+        last_scored: Its scored report of the highest step.
+        results: Its scored reports by ascending step, then its end.
     """
 
     trial: str
@@ -200,18 +202,29 @@ class Board:
         step: int,
         metrics: dict[str, float],
         scored: bool,
+        last: bool = False,
     ) -> bool:
-        """Take a running trial's metrics; return whether it is to stop."""
+        """Take a running trial's metrics; return whether it is to stop.
+
+        Args:
+            incarnation: The life of the processes that report.
+            group: Their group.
+            trial: The trial.
+            step: Optimizer steps made.
+            metrics: Metric -> value.
+            scored: Whether they hold every score.
+            last: Whether the trial has made its last step.
+        """
         job = self.jobs[trial]
         if self.groups[group].incarnation != incarnation or job.outcome is not None:
             return True
-        self._event("report", trial, step=step, metrics=metrics, scored=scored)
-        if scored:
-            job.last_scored = {"step": step, "values": metrics}
-            seen = job.results[-1]["step"] if job.results else 0
-            # A trial that was started again repeats steps that Tune has seen.
+        self._event("report", trial, step=step, metrics=metrics, scored=scored, last=last)
+        seen = job.last_scored["step"] if job.last_scored else 0
+        # A trial that was started again repeats steps that Tune has seen.
+        if scored and step >= seen:
+            job.last_scored = {"step": step, "values": metrics, "last": last}
             if step > seen:
-                job.results.append({"step": step, "values": metrics})
+                job.results.append(job.last_scored)
         return job.stop
 
     def saved(self, trial: str, step: int) -> None:
@@ -282,9 +295,9 @@ class Board:
 
     def _end(self, job: Job, outcome: dict[str, Any]) -> None:
         job.count()
-        last = job.last_scored or {"step": 0, "values": {}}
-        job.outcome = {**last, "seconds": job.seconds, **outcome}
-        job.results.append({**last, "outcome": job.outcome})
+        scored = job.last_scored or {"step": 0, "values": {}, "last": False}
+        job.outcome = {**scored, "seconds": job.seconds, **outcome}
+        job.results.append({**scored, "outcome": job.outcome})
         self._event("finished", job.trial, **job.outcome)
 
     def _event(self, kind: str, trial: str, **details: Any) -> None:

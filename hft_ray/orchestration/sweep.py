@@ -235,6 +235,8 @@ class _Sweep:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
         if event["trial"] == BASE or not event["trial"]:
             return
+        if event["event"] == "report" and event["last"]:
+            self.study.trained(event["trial"], event["step"], event["metrics"])
         if event["event"] == "finished":
             # Tune tells the study too: whoever comes first counts, and both say the same. The study
             # alone decides what a trial without a finite value for every objective is.

@@ -39,6 +39,7 @@ class ThinTrial(tune.Trainable):
         return {
             **result["values"],
             "hft_step": result["step"],
+            "hft_last": result["last"],
             # Text, since Tune would take a mapping apart.
             "outcome": None if outcome is None else json.dumps(outcome),
             tune.result.DONE: outcome is not None,

@@ -89,11 +89,11 @@ class _Worker:
 
         use = Use(self.workspace.device)
 
-        def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+        def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
             # By such names Ray's dashboard shows how far a trial is, and on which worker.
             call = self.dispatcher.report.options(name=f"{order.trial}.report step {step}")
             told = metrics | use.metrics()
-            args = (self.incarnation, self.group, order.trial, step, told, scored)
+            args = (self.incarnation, self.group, order.trial, step, told, scored, last)
             return bool(ray.get(call.remote(*args)))
 
         def saved(step: int) -> None:

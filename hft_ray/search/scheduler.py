@@ -32,7 +32,8 @@ class StudyScheduler(FIFOScheduler):
         """Take a report of a thin trial; its end, which has an outcome, is no report."""
         if result.get("outcome") is None:
             name = trial.config["trial"]
-            verdict = self._study.judge(name, result["hft_step"], result)
+            step, last = result["hft_step"], result["hft_last"]
+            verdict = self._study.judge(name, step, result, last=last)
             if verdict is not None and verdict.stop:
                 self._stop(name)
         return str(TrialScheduler.CONTINUE)

@@ -7,7 +7,6 @@ it what is left: trials that were under way are handed out once more under their
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -18,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.keys import settings, with_settings
+from hft_ray.config.keys import settings
 from hft_ray.pareto import Answers
 from hft_ray.search.ending import Ending
 from hft_ray.search.journal import Journal
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 RUNG = "rung:"
 SECONDS = "seconds"
 SAVE_SECONDS = 10.0
+TRAINED = "trained"
+"""What is kept of a trial that has made its last step, and not ended yet: its step and scores."""
 FIXED = "fixed_params"
 """Optuna's name for what a queued trial is to have."""
 KEPT = ("state", "step", "reason", "fault", SECONDS)
@@ -80,7 +81,6 @@ class Study:
         before = self._study.user_attrs.get(SECONDS, 0.0)
         self._ending = Ending(self.search, config.cluster.workers, before)
         self._saved = before
-        self._steps: dict[str, int | None] = {}
         self._recall(trials)
         asked, first = self._first_trials(), len(trials)
         # A driver may have died while it queued them.
@@ -190,8 +190,6 @@ class Study:
         trial.set_user_attr("params", params)
         frozen = self._frozen(trial_id(trial.number))
         lane.see(frozen)
-        if lane.rungs is not None:
-            self._steps[trial_id(trial.number)] = with_settings(self.config, params).training.steps
         return known_of(frozen)
 
     def _begin(self) -> optuna.Trial | None:
@@ -271,7 +269,7 @@ class Study:
         return len(self._begun()) + self._left_to_explore()
 
     def judge(
-        self, trial: str, step: int, values: Mapping[str, float], last: bool | None = None
+        self, trial: str, step: int, values: Mapping[str, float], *, last: bool = False
     ) -> Verdict | None:
         """Take the scores of a trial that is under way; say whether it goes on.
 
@@ -279,7 +277,7 @@ class Study:
             trial: Its id.
             step: Its step.
             values: Metric -> value.
-            last: Whether it has no step left; by default as ``training.steps`` says.
+            last: Whether it has no step left.
 
         Returns:
             The decision when the trial came to a rung, else None; the one that ends it, once there
@@ -290,15 +288,15 @@ class Study:
         if lane.rungs is None:
             return None
         with self._lock:
+            frozen = self._frozen(trial)
             for decided in lane.rungs.of(trial):
                 if decided.stop:
-                    # A driver that was killed may have kept it and told nobody.
-                    return decided
-            frozen = self._frozen(trial)
+                    # A driver that was killed may have kept it and told nobody; or the trial made
+                    # its last step before it heard, and perhaps makes it once more.
+                    return None if last or TRAINED in frozen.user_attrs else decided
             if configuration_of(frozen) != frozen.number:
                 # Several seeds of the best would leave newcomers no place among the best.
                 return None
-            last = step == self._steps.get(trial) if last is None else last
             exempt = "asked" in frozen.user_attrs
             verdict = lane.rungs.report(
                 trial, step, values, last=last, exempt=exempt, violation=self._violation(values)
@@ -333,6 +331,18 @@ class Study:
         )
         return storage.get_trial(number)
 
+    def trained(self, trial: str, step: int, values: Mapping[str, float]) -> None:
+        """Keep the scores of a trial after its last step: it is complete, whatever follows.
+
+        What follows are its variants, in which its workers or the driver may die.
+        """
+        with self._lock:
+            frozen = self._frozen(trial)
+            if not frozen.state.is_finished():
+                kept = {"step": step, "values": finite(values)}
+                self._study._storage.set_trial_user_attr(frozen._trial_id, TRAINED, kept)
+                self._journal.sync()
+
     def tell(self, trial: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """End a trial in the study; a trial that has ended is left as it is.
 
@@ -342,28 +352,18 @@ class Study:
                 (metric -> number), ``reason``, ``fault`` and ``variants``, which are only kept. A
                 complete trial without a finite value for every objective is failed: it could not be
                 compared, and left open it would never end. One that stopped because of a decision
-                of :meth:`judge` is pruned.
+                of :meth:`judge` is pruned. One that has made its last step (``last``, or see
+                :meth:`trained`) is complete with the scores that it had then.
 
         Returns:
             How it ended: ``state``, ``step``, ``values``, ``reason`` and ``variants``.
         """
         number = int(trial[1:])
-        result = {key: outcome[key] for key in KEPT if key in outcome}
-        values = dict(outcome.get("values") or {})
-        objectives = [values.get(name, math.nan) for name in self.objectives]
-        if result["state"] == "complete" and not all(map(math.isfinite, objectives)):
-            lacking = [
-                name for name in self.objectives if not math.isfinite(values.get(name, math.nan))
-            ]
-            reason = f"no finite value for {', '.join(lacking)}"
-            result |= {"state": "failed", "reason": reason, "fault": "not_finite"}
-        result["values"] = finite(values)
-        if variants := outcome.get("variants"):
-            result["variants"] = [{**each, "values": finite(each["values"])} for each in variants]
         with self._lock:
             frozen = self._frozen(trial)
             if frozen.state.is_finished():
                 return known_of(frozen).result
+            result = self._result(_after_training(outcome, frozen.user_attrs.get(TRAINED)))
             lane = self._lane(number)
             if result["state"] == "stopped" and lane.rungs is not None:
                 decisive = [str(verdict) for verdict in lane.rungs.of(trial) if verdict.stop]
@@ -378,13 +378,26 @@ class Study:
             storage.set_trial_user_attr(place, "result", result)
             match result["state"]:
                 case "complete":
-                    self._study.tell(number, objectives)
+                    ends = [result["values"][name] for name in self.objectives]
+                    self._study.tell(number, ends)
                 case "failed":
                     self._study.tell(number, state=TrialState.FAIL)
                 case _:
                     self._study.tell(number, state=TrialState.PRUNED)
             self._save_seconds()
             self._journal.sync()
+        return result
+
+    def _result(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is kept of an outcome; failed if it lacks a value for an objective."""
+        result = {key: outcome[key] for key in KEPT if key in outcome}
+        result["values"] = finite(outcome.get("values") or {})
+        lacking = [name for name in self.objectives if name not in result["values"]]
+        if result["state"] == "complete" and lacking:
+            reason = f"no finite value for {', '.join(lacking)}"
+            result |= {"state": "failed", "reason": reason, "fault": "not_finite"}
+        if variants := outcome.get("variants"):
+            result["variants"] = [{**each, "values": finite(each["values"])} for each in variants]
         return result
 
     def configuration(self, trial: str) -> str:
@@ -394,3 +407,25 @@ class Study:
     def trials(self) -> list[Known]:
         """Return every trial that was handed out so far, in order."""
         return [known_of(t) for t in self._trials() if t.state != TrialState.WAITING]
+
+
+def _after_training(
+    outcome: Mapping[str, Any], trained: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """Return how a trial ended, told that it had ended its training, if it had.
+
+    Args:
+        outcome: As :meth:`Study.tell` takes it.
+        trained: What :meth:`Study.trained` took, if it did.
+    """
+    scored = outcome if outcome.get("last") else trained
+    if outcome["state"] == "complete" or scored is None:
+        return outcome
+    return {
+        **outcome,
+        "state": "complete",
+        "step": scored["step"],
+        "values": scored["values"],
+        "reason": f"not all variants were scored: {outcome.get('reason') or 'it was stopped'}",
+        "fault": None,
+    }

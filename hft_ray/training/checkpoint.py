@@ -29,7 +29,7 @@ from hft_ray.config.keys import settings
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.selection import Draw
 
-VERSION = 2
+VERSION = 3
 RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
 STAGE = "stage/"

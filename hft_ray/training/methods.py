@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import accumulate
 
 import numpy as np
@@ -94,16 +95,32 @@ def _in_turn(parts: Sequence[tuple[str, Objective, Training]]) -> list[Stage]:
 
 
 def _replaying(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
-    """Return the one stage of fine-tuning with replay: as long, and in batches as large."""
-    training, (own, general), share = config.training, sets, config.data.replay.share
-    steps = total_steps(training, len(own))
-    count = steps * training.batch_size
-    data = weighted([own, general], [1 - share, share], count, training.seed)
-    per_epoch = steps_per_epoch(len(own), training.batch_size)
-    return Stage("sft", SupervisedFineTuning(data, pad), 0, steps, per_epoch, training)
+    """Return the one stage of fine-tuning with replay: as long, and in batches as large.
+
+    An epoch is as many examples, of both kinds, as the task's own data have.
+    """
+    (own, general), share = sets, config.data.replay.share
+    return _mixed(config, "sft", [own, general], [1 - share, share], len(own), pad)
 
 
-def _per_epoch(objective: Objective, training: Training) -> int:
+def _mixed(
+    config: Config,
+    name: str,
+    sets: Sequence[TrainingSet],
+    weights: Sequence[float],
+    epoch: int,
+    pad: int,
+) -> Stage:
+    """Return the stage of a weighted mixture, which has ``epoch`` examples an epoch."""
+    training = config.training
+    steps = total_steps(training, epoch)
+    data = weighted(sets, weights, steps * training.batch_size, training.seed)
+    objective = SupervisedFineTuning(data, pad)
+    per_epoch = steps_per_epoch(epoch, training.batch_size)
+    return Stage(name, objective, 0, steps, per_epoch, training, shuffled=False)
+
+
+def _per_epoch(objective: Objective, training: Training) -> Fraction:
     return steps_per_epoch(len(objective), training.batch_size)
 
 
@@ -135,9 +152,5 @@ def _replayed(config: Config, sets: Sequence[TrainingSet]) -> Iterator[TrainingS
 
 def _multitask(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
     """Return the one stage of a weighted mixture; an epoch is as many examples as there are."""
-    training, examples = config.training, sum(map(len, sets))
-    steps = total_steps(training, examples)
     weights = [task.weight for task in config.tasks]
-    data = weighted(sets, weights, steps * training.batch_size, training.seed)
-    per_epoch = steps_per_epoch(examples, training.batch_size)
-    return Stage("multitask", SupervisedFineTuning(data, pad), 0, steps, per_epoch, training)
+    return _mixed(config, "multitask", sets, weights, sum(map(len, sets)), pad)

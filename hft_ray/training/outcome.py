@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Report = Callable[[int, dict[str, float], bool], bool]
-"""``report(step, metrics, scored)`` -> whether to stop; called on rank 0 alone.
+Report = Callable[[int, dict[str, float], bool, bool], bool]
+"""``report(step, metrics, scored, last)`` -> whether to stop; called on rank 0 alone.
 
-``scored`` tells that the metrics hold every score, not the training loss alone.
+``scored`` tells that the metrics hold every score, not the training loss alone; ``last`` that the
+run has no step left, so that there is nothing to stop.
 """
 
 

@@ -279,7 +279,7 @@ class _Run:
                         self._offer(done, values)
                     self._scored = {"step": done, "values": values}
                 self.progress.open_window()
-                if self._told_to_stop(done, values, scored) and done < self.steps:
+                if self._told_to_stop(done, values, scored):
                     return self._outcome("stopped", values, done)
             # Last: what was measured of this step is not measured again.
             if checkpoints and save_every and done % save_every == 0 and done < self.steps:
@@ -386,8 +386,9 @@ class _Run:
         self.scoring.items(self._latest).write(folder / f"{name}{SUFFIX}")
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
-        stop = self.report(done, values, scored) if self.ranks.main else False
-        return self.ranks.broadcast(stop)
+        last = done == self.steps
+        stop = self.report(done, values, scored, last) if self.ranks.main else False
+        return self.ranks.broadcast(stop and not last)
 
     def _outcome(
         self, state: Literal["complete", "stopped"], values: dict[str, float], steps: int

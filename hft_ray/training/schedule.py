@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from hft_ray.config import Training
 
@@ -21,7 +22,7 @@ def learning_rate(step: int, total: int, training: Training, round_start: int = 
 
 
 def _scheduled(step: int, total: int, training: Training) -> float:
-    warmup = math.ceil(training.warmup * total)
+    warmup = math.ceil(_as_written(training.warmup) * total)
     if step < warmup:
         return training.learning_rate * (step + 1) / warmup
     if training.schedule == "constant":
@@ -35,7 +36,16 @@ def _scheduled(step: int, total: int, training: Training) -> float:
 
 
 def total_steps(training: Training, examples: int) -> int:
-    """Return the optimizer steps of training on ``examples`` examples."""
+    """Return the optimizer steps of training on ``examples`` examples.
+
+    With ``epochs`` as few as hold ``epochs * examples`` examples; the last batch is filled up with
+    the beginning of the next epoch.
+    """
     if training.steps is not None:
         return training.steps
-    return max(1, math.ceil((training.epochs or 1) * examples / training.batch_size))
+    return math.ceil(_as_written(training.epochs or 1) * examples / training.batch_size)
+
+
+def _as_written(number: float) -> Fraction:
+    """Return the decimal number that FILE has: 1.1 is 11 / 10, which no float is."""
+    return Fraction(str(number))

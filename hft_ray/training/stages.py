@@ -11,6 +11,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from hft_ray.config import Training
@@ -29,16 +30,19 @@ class Stage:
         objective: What it minimises.
         start: Its first optimizer step in the run.
         steps: Number of its steps.
-        per_epoch: Steps of one pass over its data.
+        per_epoch: Steps of one epoch, see :class:`hft_ray.selection.Schedule`.
         training: The section of FILE with what the stage says otherwise.
+        shuffled: Whether each pass over its data has an order of its own; a weighted mixture is
+            trained on in the order that it has.
     """
 
     name: str
     objective: Objective
     start: int
     steps: int
-    per_epoch: int
+    per_epoch: Fraction
     training: Training
+    shuffled: bool = True
 
     @property
     def end(self) -> int:
@@ -52,8 +56,10 @@ class Stage:
 
     def indices(self, step: int) -> list[int]:
         """Return the examples of the run's step ``step``."""
-        number, training = step - self.start, self.training
-        return batch_indices(number, len(self.objective), training.batch_size, training.seed)
+        number, n, size = step - self.start, len(self.objective), self.training.batch_size
+        if self.shuffled:
+            return batch_indices(number, n, size, self.training.seed)
+        return [place % n for place in range(number * size, (number + 1) * size)]
 
     def rate(self, step: int, round_start: int) -> float:
         """Return the learning rate of the run's step ``step``, in a round since ``round_start``."""

@@ -20,9 +20,8 @@ def test_every_epoch_holds_every_item_once(n, batch_size, seed):
 
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 100), batch_size=st.integers(1, 50))
-def test_steps_per_epoch_covers_the_epoch(n, batch_size):
-    steps = steps_per_epoch(n, batch_size)
-    assert (steps - 1) * batch_size < n <= steps * batch_size
+def test_steps_per_epoch_hold_each_item_once(n, batch_size):
+    assert steps_per_epoch(n, batch_size) * batch_size == n
 
 
 def test_order_does_not_depend_on_the_batch_size():

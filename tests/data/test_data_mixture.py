@@ -1,9 +1,12 @@
 """Several training sets as one, and random subsets of records."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hft_ray.config import ConfigError, Data
 from hft_ray.data import joined, prepare, read_records, share_of, weighted
@@ -54,6 +57,48 @@ def test_weights_are_shares_of_the_examples(sets):
         taken = mixture.indices[mixture.members == number]
         counts = np.bincount(taken, minlength=len(each))
         assert counts.max() - counts.min() <= 1
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A set of which only the length counts."""
+
+    n: int
+    identity: str = "sized"
+
+    def __len__(self):
+        return self.n
+
+
+SIZED = st.lists(st.tuples(st.integers(1, 12), st.floats(0.05, 20)), min_size=1, max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=SIZED, length=st.integers(1, 120), seed=st.integers(0, 99))
+def test_a_mixture_takes_nothing_twice_before_all_and_keeps_its_shares(parts, length, seed):
+    sets, weights = [Sized(n) for n, _ in parts], [weight for _, weight in parts]
+    mixture = weighted(sets, weights, length, seed)
+    assert len(mixture) == length
+    for number, (n, weight) in enumerate(parts):
+        own = mixture.indices[mixture.members == number]
+        for start in range(0, len(own), n):
+            one_pass = own[start : start + n].tolist()
+            assert len(set(one_pass)) == len(one_pass)
+        share = len(own) / length
+        assert abs(share * length - weight / sum(weights) * length) < 1 + 1e-9
+        taken = np.cumsum(mixture.members == number)
+        apart = np.abs(taken - share * np.arange(1, length + 1))
+        assert apart.max() <= max(1, len(sets) - 1) + 1e-9
+    again = weighted(sets, weights, length, seed)
+    assert again.members.tolist() == mixture.members.tolist()
+    assert again.identity == mixture.identity
+
+
+def test_the_places_of_a_mixture_follow_no_pattern():
+    """Halves that alternated would give one of two ranks all of one set."""
+    members = weighted([Sized(5), Sized(5)], [1, 1], 200, seed=0).members
+    assert 0.3 < members[::2].mean() < 0.7
+    assert members.tolist() != weighted([Sized(5), Sized(5)], [1, 1], 200, seed=1).members.tolist()
 
 
 def test_a_draw_is_a_random_subset_of_the_records(llama3, write_jsonl, tmp_path):

@@ -89,7 +89,8 @@ def test_results_are_the_scored_reports_and_then_the_end():
     assert board.result_after("a", 0) is None, "a loss alone is no result"
     board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
     board.finish("g0", 0, 0, "a", DONE)
-    assert board.result_after("a", 0) == {"step": 10, "values": {"task/score": 0.1}}
+    values = {"task/score": 0.1}
+    assert board.result_after("a", 0) == {"step": 10, "values": values, "last": False}
     assert board.result_after("a", 1)["outcome"]["state"] == "complete"
     assert board.result_after("a", 2) is None
 
@@ -282,6 +283,37 @@ def test_with_the_last_group_lost_nothing_waits_for_ever():
     assert all(end["state"] == "failed" for end in ends.values())
     assert all("no worker group is left" in end["reason"] for end in ends.values())
     assert "out of memory" in ends["b"]["reason"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_end_tells_that_the_last_step_was_made_whatever_came_after(asked):
+    board = make_board(retries=1)
+    board.submit("a", "trial", {})
+    board.order_for(0, "g0", 0)
+    board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
+    if asked:
+        board.stop("a")
+    board.report("g0", 0, "a", 20, {"task/score": 0.2}, True, True)
+    board.join(0, "new", 1)
+    if not asked:
+        # It repeats steps from a checkpoint, and dies in the midst of them.
+        board.order_for(0, "new", 0)
+        board.report("new", 0, "a", 10, {"task/score": 0.1}, True)
+        board.join(0, "newer", 1)
+    end = finished(board)["a"]
+    assert end["state"] == ("stopped" if asked else "failed")
+    assert (end["last"], end["step"], end["values"]) == (True, 20, {"task/score": 0.2})
+
+
+def test_a_trial_that_was_cut_off_before_its_last_step_tells_so():
+    board = make_board(retries=0)
+    for trial in ("a", "b"):
+        board.submit(trial, "trial", {})
+    board.order_for(0, "g0", 0)
+    board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
+    board.join(0, "new", 1)
+    board.stop("b")
+    assert [finished(board)[trial]["last"] for trial in ("a", "b")] == [False, False]
 
 
 GROUPS, RETRIES, SIZE = 2, 2, 2

@@ -109,7 +109,7 @@ def test_baselines_are_never_stopped_and_neither_is_anyone_at_the_end(tmp_path):
     for trial in asked:
         assert not study.judge(trial, 10, scores(0.0)).stop
     other = study.next_trial().trial
-    assert not study.judge(other, 90, scores(0.0)).stop
+    assert not study.judge(other, 90, scores(0.0), last=True).stop
 
 
 @pytest.mark.parametrize("broken", [{"task/score": math.nan}, {"forgetting/mean": math.inf}])
@@ -283,7 +283,7 @@ def test_tunes_scheduler_asks_the_workers_to_stop(tmp_path):
     searcher, asked = StudySearcher(study), []
     scheduler = StudyScheduler(study, asked.append)
     trial = Trial(searcher.suggest("tune-0"))
-    report = {**scores(0.1), "hft_step": 10, "outcome": None}
+    report = {**scores(0.1), "hft_step": 10, "hft_last": False, "outcome": None}
     # Tune goes on with it: it ends when its workers say so.
     assert scheduler.on_trial_result(None, trial, report) == "CONTINUE"
     assert asked == [trial.config["trial"]]

@@ -155,6 +155,7 @@ def make_learner():
             return {
                 **values,
                 "hft_step": self.done_steps,
+                "hft_last": self.done_steps == 40,
                 "outcome": None if outcome is None else json.dumps(outcome),
                 "done": outcome is not None,
             }

@@ -27,7 +27,11 @@ def train(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
         told.messages = []
 
         def report(
-            step: int, metrics: dict[str, float], scored: bool, losses: dict[int, float] = losses
+            step: int,
+            metrics: dict[str, float],
+            scored: bool,
+            last: bool,
+            losses: dict[int, float] = losses,
         ) -> bool:
             losses[step] = metrics["train/loss"]
             return False

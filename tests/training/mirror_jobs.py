@@ -41,7 +41,7 @@ class Case:
         """Run; after step ``at`` do something, whose answer says whether to stop."""
         self.steps, losses = [], []
 
-        def report(step, metrics, scored):
+        def report(step, metrics, scored, last):
             self.steps.append(step)
             losses.append(metrics["train/loss"])
             return bool(step == at and do())

@@ -1,6 +1,7 @@
 """The learning rate: hand-worked values, and properties for every schedule."""
 
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,8 @@ def test_cosine_is_half_a_cosine():
 
 def test_the_warmup_is_rounded_up_to_whole_steps():
     assert rates(10, schedule="constant", warmup=0.11)[:3] == [4, 8, 8]
+    # 0.07 x 100 is a little more than 7 in floating point.
+    assert rates(100, schedule="constant", warmup=0.07)[5:7] == [8 * 6 / 7, 8]
 
 
 SCHEDULES = st.sampled_from(["constant", "linear", "cosine"])
@@ -39,7 +42,7 @@ SCHEDULES = st.sampled_from(["constant", "linear", "cosine"])
 @given(SCHEDULES, st.floats(0, 0.99), st.integers(1, 60))
 def test_the_rate_rises_to_its_peak_and_never_again(schedule, warmup, total):
     found = rates(total, schedule=schedule, warmup=warmup)
-    top = math.ceil(warmup * total)
+    top = math.ceil(Fraction(str(warmup)) * total)
     assert all(0 < rate <= 8 for rate in found)
     assert found[:top] == sorted(found[:top])
     assert found[top:] == sorted(found[top:], reverse=True)

@@ -209,10 +209,11 @@ def test_a_mixture_has_its_weights_and_a_score_for_each_task(runs):
     (stage,) = make_stages(config, workspace)
     data = stage.objective._data
     assert np.bincount(data.members).tolist() == [16, 8, 8]
-    assert stage.per_epoch == 5  # 38 examples, 8 a step
-    # All of a's ten before one comes again.
-    taken = data.indices[data.members == 0]
-    assert sorted(taken[:10].tolist()) == list(range(10))
+    assert stage.per_epoch == 38 / 8
+    # All of a's ten are trained on before one comes again.
+    places = [place for step in range(stage.steps) for place in stage.indices(step)]
+    taken = [int(data.indices[place]) for place in places if data.members[place] == 0]
+    assert sorted(taken[:10]) == list(range(10))
 
 
 def test_trace_in_its_folders_is_trained_and_scored(runs):

@@ -47,12 +47,15 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     losses: list[float] = []
     reports: list[int] = []
     told: list[tuple[int, dict[str, float]]] = []
+    final: list[int] = []
 
-    def report(step: int, metrics: dict[str, float], scored: bool) -> bool:
+    def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
         told.append((step, metrics))
         if step:  # before the first step of tasks in turn the base is told
             losses.append(metrics["train/loss"])
             reports.append(step)
+        if last:
+            final.append(step)
         return bool(file.get("stop_at") == step)
 
     config = Config.model_validate({key: file[key] for key in file if key not in BESIDE})
@@ -74,6 +77,7 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     return {
         "losses": losses,
         "reports": reports,
+        "last": final,
         "told": told if config.tasks else [],
         "outcome": outcome,
         "errors": ranks.gather(error or ""),
