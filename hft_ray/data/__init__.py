@@ -4,10 +4,11 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 ``batch_indices`` and ``collate`` make its batches; ``read_records`` reads evaluations' data.
 """
 
+from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
-from hft_ray.data.encode import IGNORED, Encoded, encode, encode_text, leading_bos
+from hft_ray.data.encode import IGNORED, Encoded, encode
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
@@ -49,6 +50,7 @@ __all__ = [
     "encode",
     "encode_answers",
     "encode_text",
+    "join",
     "joined",
     "leading_bos",
     "locate",
@@ -59,6 +61,7 @@ __all__ = [
     "read_records",
     "require_isolation",
     "share_of",
+    "split",
     "steps_per_epoch",
     "weighted",
 ]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 1
+_VERSION = 2
 
 _log = logging.getLogger(__name__)
 
