@@ -4,8 +4,8 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 ``batch_indices`` and ``collate`` make its batches; ``read_records`` reads evaluations' data.
 """
 
-from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
+from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode
@@ -22,6 +22,7 @@ from hft_ray.data.pairs import (
 )
 from hft_ray.data.preference import DialoguePair, Pair, TextPair, convert_pair, convert_pairs
 from hft_ray.data.records import Record, Records, read_records
+from hft_ray.data.turn import TurnEnd, end_tokens, turn_end
 
 __all__ = [
     "IGNORED",
@@ -39,6 +40,7 @@ __all__ = [
     "Text",
     "TextPair",
     "TrainingSet",
+    "TurnEnd",
     "batch_indices",
     "collate",
     "collate_pairs",
@@ -50,6 +52,7 @@ __all__ = [
     "encode",
     "encode_answers",
     "encode_text",
+    "end_tokens",
     "join",
     "joined",
     "leading_bos",
@@ -63,5 +66,6 @@ __all__ = [
     "share_of",
     "split",
     "steps_per_epoch",
+    "turn_end",
     "weighted",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.border import Span, missing_bos, split, tokenise
 from hft_ray.data.chat import render
-from hft_ray.data.formats import Dialogue, Example, Text
+from hft_ray.data.formats import Example, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,33 +63,45 @@ def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int
         raise ConfigError(Problem("model.name", message, tokenizer.name_or_path))
     if isinstance(example, Text):
         text, spans = _join(example)
-        return encode_spans(tokenizer, text, spans, max_length, tokenizer.eos_token_id)
+        return _encode(tokenizer, text, spans, max_length, tokenizer.eos_token_id)
     text, spans = render(tokenizer, example)
-    made = encode_spans(tokenizer, text, spans, max_length, end=None)
     answers = [message.content for message in example.messages if message.trained]
-    ended = all(
-        not text[first:last].rstrip().endswith(answer.strip()) or answer.strip() == ""
-        for answer, (first, last) in zip(answers, spans, strict=True)
+    return encode_turns(tokenizer, text, spans, answers, max_length)
+
+
+def encode_turns(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    spans: Sequence[Span],
+    answers: Sequence[str],
+    max_length: int,
+) -> Encoded:
+    """Tokenise a rendered dialogue and label the tokens of its trained turns.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        text: What the chat template makes of the dialogue.
+        spans: The trained turns [start, end) in it, in characters, in order.
+        answers: The contents of these turns.
+        max_length: Most tokens.
+    """
+    made = _encode(tokenizer, text, spans, max_length, end=None)
+    turns = [text[first:last].rstrip() for first, last in spans]
+    endless = any(
+        answer.strip() and turn.endswith(answer.strip())
+        for turn, answer in zip(turns, answers, strict=True)
     )
-    return replace(made, ended=ended)
+    return replace(made, ended=not endless)
 
 
-def encode_spans(
+def _encode(
     tokenizer: PreTrainedTokenizerBase,
     text: str,
     spans: Sequence[Span],
     max_length: int,
     end: int | None,
 ) -> Encoded:
-    """Tokenise ``text`` and label the tokens of its ``spans``. See :func:`encode`.
-
-    Args:
-        tokenizer: A fast tokenizer.
-        text: The text.
-        spans: The trained characters [start, end), in order, that do not overlap.
-        max_length: Most tokens.
-        end: A token to put at the end, and to train.
-    """
+    """Tokenise ``text``, put the token ``end`` behind it, and label its spans and the end."""
     tokens = tokenise(tokenizer, text, [start for start, _ in spans])
     ids = tokens.ids
     labels = [IGNORED] * len(ids)
@@ -103,7 +115,7 @@ def encode_spans(
         ids, labels = [*ids, end], [*labels, end]
     if labels:
         labels[0] = IGNORED
-    ended, cut = end is not None, len(ids) > max_length
+    cut, ended = len(ids) > max_length, end is not None
     return Encoded(ids[:max_length], labels[:max_length], cut, ended)
 
 

@@ -27,12 +27,13 @@ from hft_ray.data.batches import Item, collate
 from hft_ray.data.cache import SETTING, describe_tokenizer, once, read_data
 from hft_ray.data.chat import common_prefix, render_turns, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
-from hft_ray.data.encode import Encoded, encode, encode_spans
+from hft_ray.data.encode import Encoded, encode, encode_turns
 from hft_ray.data.formats import Text
 from hft_ray.data.packing import pack
 from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Records, fingerprint
+from hft_ray.data.turn import warn_of_endless
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,8 +82,10 @@ def encode_answers(
         ConfigError: The pair is a dialogue that the chat template is missing for, or refuses.
     """
     if isinstance(pair, TextPair):
-        texts = [Text(((pair.prompt, False), (each, True))) for each in (pair.chosen, pair.rejected)]
-        first, second = (encode(tokenizer, text, max_length) for text in texts)
+        first, second = (
+            encode(tokenizer, Text(((pair.prompt, False), (answer, True))), max_length)
+            for answer in (pair.chosen, pair.rejected)
+        )
         return first, second
     require_template(tokenizer)
     prompt = render_turns(tokenizer, pair.prompt, header=True)
@@ -91,11 +94,10 @@ def encode_answers(
     # Reasoning templates end the header with a mark that a plain answer lacks.
     border = min(common_prefix(prompt, whole) for whole in wholes)
     first, second = (
-        encode_spans(tokenizer, whole, [(border, len(whole))], max_length, end=None)
-        for whole in wholes
+        encode_turns(tokenizer, whole, [(border, len(whole))], [answer[-1].content], max_length)
+        for whole, answer in zip(wholes, answers, strict=True)
     )
-    ended = [not w.rstrip().endswith(a[-1].content.strip()) for w, a in zip(wholes, answers, strict=True)]
-    return replace(first, ended=ended[0]), replace(second, ended=ended[1])
+    return first, second
 
 
 def prepare_pairs(
@@ -121,7 +123,9 @@ def prepare_pairs(
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = once(cache / "data", key, lambda: _make(data, tokenizer, path))
-    return PairSet(TrainingSet.load(folder))
+    made = TrainingSet.load(folder)
+    warn_of_endless(data.train, made.endless, tokenizer)
+    return PairSet(made)
 
 
 def read_pairs(data: Data, path: str = SETTING) -> list[Pair]:

@@ -21,7 +21,7 @@ from hft_ray.evaluation.check import files_of
 from hft_ray.evaluation.harness import load_harness
 from hft_ray.evaluation.score import Scores
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raise this when a change to the scorers changes scores."""
 
 
