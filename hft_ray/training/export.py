@@ -69,7 +69,7 @@ def _end_generation(own: Any, tokenizer: Any, folder: Path) -> None:
     """Write the generation configuration ``own`` with all tokens that end an answer."""
     known = own.eos_token_id
     ends = end_tokens(tokenizer, known)
-    if ends == ([known] if isinstance(known, int) else known):
+    if ends == ([known] if isinstance(known, int) else list(known or ())):
         return
     told = copy.deepcopy(own)
     told.eos_token_id = ends[0] if len(ends) == 1 else ends
