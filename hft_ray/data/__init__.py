@@ -5,9 +5,10 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 """
 
 from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
+from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
-from hft_ray.data.encode import IGNORED, Encoded, encode, encode_text, leading_bos
+from hft_ray.data.encode import IGNORED, Encoded, encode
 from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
@@ -21,6 +22,7 @@ from hft_ray.data.pairs import (
 )
 from hft_ray.data.preference import DialoguePair, Pair, TextPair, convert_pair, convert_pairs
 from hft_ray.data.records import Record, Records, read_records
+from hft_ray.data.turn import TurnEnd, end_tokens, turn_end
 
 __all__ = [
     "IGNORED",
@@ -38,6 +40,7 @@ __all__ = [
     "Text",
     "TextPair",
     "TrainingSet",
+    "TurnEnd",
     "batch_indices",
     "collate",
     "collate_pairs",
@@ -49,6 +52,8 @@ __all__ = [
     "encode",
     "encode_answers",
     "encode_text",
+    "end_tokens",
+    "join",
     "joined",
     "leading_bos",
     "locate",
@@ -59,6 +64,8 @@ __all__ = [
     "read_records",
     "require_isolation",
     "share_of",
+    "split",
     "steps_per_epoch",
+    "turn_end",
     "weighted",
 ]

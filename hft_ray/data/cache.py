@@ -20,13 +20,14 @@ from hft_ray.data.encode import Encoded, encode
 from hft_ray.data.formats import Dialogue, Example, Format, convert_all, detect
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Records, fingerprint, read_records
+from hft_ray.data.turn import warn_of_endless
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 1
+_VERSION = 2
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ def prepare(
             cannot render them, or no example has a trained token.
     """
     folder = once(cache / "data", _key(data, tokenizer, path), lambda: _make(data, tokenizer, path))
-    return TrainingSet.load(folder)
+    made = TrainingSet.load(folder)
+    warn_of_endless(data.train, made.endless, tokenizer)
+    return made
 
 
 def once(root: Path, key: str, make: Callable[[], TrainingSet]) -> Path:

@@ -16,6 +16,7 @@ from hft_ray.data.packing import pack
 Ints = NDArray[np.int32]
 
 _ARRAYS = ("input_ids", "labels", "positions", "ends", "answer_tokens")
+_COUNTS = ("packed", "dropped", "cut", "endless")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TrainingSet:
         packed: Whether a sequence may hold several examples.
         dropped: Examples left out because no trained token was left of them.
         cut: Examples longer than the maximal length, cut at the end.
+        endless: Examples in which nothing after an answer says that it ends.
         identity: Hash of all that it was made of; empty before it is saved.
     """
 
@@ -42,6 +44,7 @@ class TrainingSet:
     packed: bool
     dropped: int
     cut: int
+    endless: int = 0
     identity: str = ""
 
     @property
@@ -66,7 +69,7 @@ class TrainingSet:
         folder.mkdir()
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
-        counts = {"packed": self.packed, "dropped": self.dropped, "cut": self.cut}
+        counts = {name: getattr(self, name) for name in _COUNTS}
         (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
 
     @classmethod
@@ -81,9 +84,10 @@ def assemble(examples: Iterable[Encoded], max_length: int, packing: bool) -> Tra
     """Make a training set of the examples that have a trained token, or None if none has."""
     kept: list[tuple[Ints, Ints]] = []
     answers: list[int] = []
-    dropped = cut = 0
+    dropped = cut = endless = 0
     for example in examples:
         cut += example.cut
+        endless += not example.ended
         trained = example.answer_tokens
         if trained == 0:
             dropped += 1
@@ -104,6 +108,7 @@ def assemble(examples: Iterable[Encoded], max_length: int, packing: bool) -> Tra
         packed=packing,
         dropped=dropped,
         cut=cut,
+        endless=endless,
     )
 
 

@@ -1,20 +1,23 @@
 """Turns an example into token ids and labels, with the loss on the answers only.
 
-The whole text is tokenised at once, so that tokens are those the model meets at inference, and the
-characters of the trained spans are mapped to tokens by their offsets.
+What comes before an answer is tokenised as it is when the model is asked (see ``border``), so what
+is trained is what follows then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.data.chat import Span, render
-from hft_ray.data.formats import Dialogue, Example, Text
+from hft_ray.data.border import Span, missing_bos, split, tokenise
+from hft_ray.data.chat import render
+from hft_ray.data.formats import Example, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
@@ -30,11 +33,13 @@ class Encoded:
         labels: The same where a token is trained, else -100, [T]; not shifted (the model shifts).
             The first is always -100: nothing comes before it that could predict it.
         cut: Whether tokens beyond the maximal length were cut.
+        ended: Whether something after each answer says that it ends, and is trained.
     """
 
     input_ids: list[int]
     labels: list[int]
     cut: bool
+    ended: bool = True
 
     @property
     def answer_tokens(self) -> int:
@@ -56,72 +61,80 @@ def encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int
     if not tokenizer.is_fast:
         message = "needs a fast tokenizer (tokenizer.json), which knows where its tokens lie"
         raise ConfigError(Problem("model.name", message, tokenizer.name_or_path))
-    if isinstance(example, Dialogue):
-        text, spans = render(tokenizer, example)
-    else:
+    if isinstance(example, Text):
         text, spans = _join(example)
-    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids: list[int] = tokens["input_ids"]
-    labels = _labels(text, ids, tokens["offset_mapping"], spans)
-    bos = leading_bos(tokenizer)
-    if bos and ids[:1] != bos:
-        ids, labels = bos + ids, [IGNORED, *labels]
-    eos = tokenizer.eos_token_id
-    if isinstance(example, Text) and eos is not None and ids[-1:] != [eos]:
-        ids, labels = [*ids, eos], [*labels, eos]
+        return _encode(tokenizer, text, spans, max_length, tokenizer.eos_token_id)
+    text, spans = render(tokenizer, example)
+    answers = [message.content for message in example.messages if message.trained]
+    return encode_turns(tokenizer, text, spans, answers, max_length)
+
+
+def encode_turns(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    spans: Sequence[Span],
+    answers: Sequence[str],
+    max_length: int,
+) -> Encoded:
+    """Tokenise a rendered dialogue and label the tokens of its trained turns.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        text: What the chat template makes of the dialogue.
+        spans: The trained turns [start, end) in it, in characters, in order.
+        answers: The contents of these turns.
+        max_length: Most tokens.
+    """
+    made = _encode(tokenizer, text, spans, max_length, end=None)
+    turns = [text[first:last].rstrip() for first, last in spans]
+    endless = any(
+        answer.strip() and turn.endswith(answer.strip())
+        for turn, answer in zip(turns, answers, strict=True)
+    )
+    return replace(made, ended=not endless)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    spans: Sequence[Span],
+    max_length: int,
+    end: int | None,
+) -> Encoded:
+    """Tokenise ``text``, put the token ``end`` behind it, and label its spans and the end."""
+    tokens = tokenise(tokenizer, text, [start for start, _ in spans])
+    ids = tokens.ids
+    labels = [IGNORED] * len(ids)
+    for first, (_, last) in zip(tokens.borders, spans, strict=True):
+        after = (place for place in range(first, len(ids)) if _begins(tokens.offsets[place], last))
+        stop = next(after, len(ids))
+        labels[first:stop] = ids[first:stop]
+    bos = missing_bos(tokenizer, ids)
+    ids, labels = bos + ids, [IGNORED] * len(bos) + labels
+    if end is not None and ids[-1:] != [end]:
+        ids, labels = [*ids, end], [*labels, end]
     if labels:
         labels[0] = IGNORED
-    return Encoded(ids[:max_length], labels[:max_length], cut=len(ids) > max_length)
-
-
-def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the tokens of ``text``, with a beginning-of-sequence token if the tokenizer puts one.
-
-    No end-of-sequence token is added: the text goes on, or nothing says that it ends.
-    """
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    bos = leading_bos(tokenizer)
-    return ids if ids[: len(bos)] == bos else bos + ids
-
-
-def leading_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return [BOS] for a tokenizer that puts one before plain text, else []."""
-    bos = tokenizer.bos_token_id
-    first: list[int] = tokenizer("")["input_ids"][:1]
-    return first if bos is not None and first == [bos] else []
+    cut, ended = len(ids) > max_length, end is not None
+    return Encoded(ids[:max_length], labels[:max_length], cut, ended)
 
 
 def _join(example: Text) -> tuple[str, list[Span]]:
+    """Return the whole text and its trained spans, each with the blanks before it."""
+    text = "".join(segment for segment, _ in example.segments)
     ends = list(accumulate(len(segment) for segment, _ in example.segments))
-    spans = [
-        (end - len(segment), end)
-        for end, (segment, trained) in zip(ends, example.segments, strict=True)
-        if trained
-    ]
-    return "".join(segment for segment, _ in example.segments), spans
+    spans: list[Span] = []
+    for last, (segment, trained) in zip(ends, example.segments, strict=True):
+        if trained:
+            before, _ = split(text[: last - len(segment)])
+            spans.append((max([len(before), *(each for _, each in spans[-1:])]), last))
+    return text, spans
 
 
-def _labels(text: str, ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:
-    """Label the tokens that lie in one of the ``spans``, which are in order and do not overlap."""
-    labels = [IGNORED] * len(ids)
-    index = 0
-    for start, end in spans:
-        while index < len(ids) and not _inside(text, offsets[index], start, end):
-            index += 1
-        while index < len(ids) and _inside(text, offsets[index], start, end):
-            labels[index] = ids[index]
-            index += 1
-    return labels
+def _begins(token: Span, place: int) -> bool:
+    """Whether a token begins at ``place`` or later.
 
-
-def _inside(text: str, token: Span, start: int, end: int) -> bool:
-    """Whether a token belongs to the characters [start, end).
-
-    A token that begins before them belongs to the prompt, unless it takes only white space from
-    there: after the prompt "A: " the answer "Paris" is the token " Paris". Tokenizers that trim
-    offsets give white space an empty span at its own end.
+    Tokenizers that trim offsets give white space an empty span at its own end.
     """
     first, last = token
-    if first == last:
-        return start < last <= end
-    return last > start and first < end and not text[first:start].strip()
+    return first >= place and not first == last == place

@@ -1,10 +1,12 @@
-"""Preference pairs as tokens: encoded as TRL's DPOTrainer does, cached as the other data.
+"""Preference pairs as tokens, cached as the other data.
 
-Prompt and answer are tokenised together, once for each answer. The prompt's tokens are those with
-which both begin and which the prompt has when it stands alone; all after them is the answer. A text
-ends with the end-of-sequence token. What is longer than ``max_length`` tokens is cut at the end, so
-that a long prompt takes the room of its answers; a pair of which an answer has no token left, or
-whose two answers are then the same, is left out.
+Each answer is tokenised after its prompt as for training (see ``encode`` and ``border``): the
+prompt's tokens are those that the model is asked with, the same for both answers; all after them is
+the answer. A text ends with the end-of-sequence token. TRL's DPOTrainer, too, makes the prompt's
+tokens apart, but of white space at its end and of its own accord it lets the two parts differ from
+what both are as one text. What is longer than ``max_length`` tokens is cut at the end, so that a
+long prompt takes the room of its answers; a pair of which an answer has no token left, or whose two
+answers are then the same, is left out.
 """
 
 from __future__ import annotations
@@ -25,17 +27,19 @@ from hft_ray.data.batches import Item, collate
 from hft_ray.data.cache import SETTING, describe_tokenizer, once, read_data
 from hft_ray.data.chat import common_prefix, render_turns, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
-from hft_ray.data.encode import IGNORED, Encoded, encode_text
+from hft_ray.data.encode import Encoded, encode, encode_turns
+from hft_ray.data.formats import Text
 from hft_ray.data.packing import pack
 from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
 from hft_ray.data.problems import Problems
 from hft_ray.data.records import Records, fingerprint
+from hft_ray.data.turn import warn_of_endless
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 1
+_VERSION = 2
 
 _log = logging.getLogger(__name__)
 
@@ -77,36 +81,23 @@ def encode_answers(
     Raises:
         ConfigError: The pair is a dialogue that the chat template is missing for, or refuses.
     """
-    prompt, chosen, rejected = _tokens(tokenizer, pair)
-    shared = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
-    # Nothing comes before the first token that could predict it.
-    untrained = max(shared, 1)
-    first, second = (
-        Encoded(
-            ids[:max_length],
-            ([IGNORED] * untrained + ids[untrained:])[:max_length],
-            cut=len(ids) > max_length,
+    if isinstance(pair, TextPair):
+        first, second = (
+            encode(tokenizer, Text(((pair.prompt, False), (answer, True))), max_length)
+            for answer in (pair.chosen, pair.rejected)
         )
-        for ids in (chosen, rejected)
+        return first, second
+    require_template(tokenizer)
+    prompt = render_turns(tokenizer, pair.prompt, header=True)
+    answers = (pair.chosen, pair.rejected)
+    wholes = [render_turns(tokenizer, (*pair.prompt, *answer)) for answer in answers]
+    # Reasoning templates end the header with a mark that a plain answer lacks.
+    border = min(common_prefix(prompt, whole) for whole in wholes)
+    first, second = (
+        encode_turns(tokenizer, whole, [(border, len(whole))], [answer[-1].content], max_length)
+        for whole, answer in zip(wholes, answers, strict=True)
     )
     return first, second
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> list[list[int]]:
-    """Return the tokens of the prompt alone, and with each of the answers."""
-    if isinstance(pair, TextPair):
-        alone, *wholes = [
-            encode_text(tokenizer, pair.prompt + answer)
-            for answer in ("", pair.chosen, pair.rejected)
-        ]
-        end = tokenizer.eos_token_id
-        ends = [ids if end is None or ids[-1:] == [end] else [*ids, end] for ids in wholes]
-        return [alone, *ends]
-    require_template(tokenizer)
-    return [
-        encode_text(tokenizer, render_turns(tokenizer, (*pair.prompt, *answer), header=not answer))
-        for answer in ((), pair.chosen, pair.rejected)
-    ]
 
 
 def prepare_pairs(
@@ -132,7 +123,9 @@ def prepare_pairs(
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = once(cache / "data", key, lambda: _make(data, tokenizer, path))
-    return PairSet(TrainingSet.load(folder))
+    made = TrainingSet.load(folder)
+    warn_of_endless(data.train, made.endless, tokenizer)
+    return PairSet(made)
 
 
 def read_pairs(data: Data, path: str = SETTING) -> list[Pair]:

@@ -2,12 +2,16 @@
 
 Of several right answers the one that fits best counts. All but ``exact_match`` are those of the
 TRACE benchmark (arXiv 2310.06762) or of SQuAD.
+
+Whatever is compared is first brought to Unicode's normal form NFC, in which canonically equal texts
+are equal: tokenizers write one form, files have the other. NFKC would also make ² equal 2.
 """
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -21,8 +25,27 @@ if TYPE_CHECKING:
 
     from hft_ray.evaluation.items import Prompt
 
+_MINUS = "-\u2212\u2013\ufe63\uff0d"  # hyphen, minus sign, en dash, small and full-width hyphen
+_GROUP = r"(?:,|\{,\}|\\[,!]|[\u00a0\u2009\u202f])"
+_POWER = rf"[{_MINUS}+]?\d{{1,3}}"
 # A sign between digits or letters is none: 10-20 ends in 20.
-_NUMBER = re.compile(r"(?:(?<![\w.])[-+])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")
+_NUMBER = re.compile(
+    rf"(?P<sign>(?<![\w.])[{_MINUS}+])?"
+    rf"(?P<digits>(?:\d{{1,3}}(?:{_GROUP}\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    rf"(?:[eE](?P<e>{_POWER})(?!\w)|\s?(?:[×x*·]|\\times|\\cdot)\s?10(?:\^|\*\*)"
+    rf"(?:(?P<ten>{_POWER})|\{{(?P<tex>{_POWER})\}}))?"
+)
+
+
+def normal(text: str) -> str:
+    """Return ``text`` in the normal form NFC."""
+    return unicodedata.normalize("NFC", text)
+
+
+def spellings(text: str) -> list[str]:
+    """Return ``text`` and its normal forms NFC and NFD, each once."""
+    forms = (text, normal(text), unicodedata.normalize("NFD", text))
+    return list(dict.fromkeys(forms))
 
 
 def exact_match(text: str, answer: str) -> float:
@@ -46,9 +69,19 @@ def number_match(text: str, answer: str) -> float:
 
 
 def last_number(text: str) -> Decimal | None:
-    """Return the last number in a text; commas may group its digits by three."""
-    found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
+    """Return the last number in a text.
+
+    Digits may be grouped by three with commas (``{,}`` in LaTeX), ``\\,`` or spaces that do not
+    break; a decimal point, a sign (of the ways to write minus any), and a power of ten (``1.5e3``,
+    ``1.5 \\times 10^{3}``) are understood.
+    """
+    found = list(_NUMBER.finditer(text))
+    if not found:
+        return None
+    last = found[-1]
+    digits = re.sub(_GROUP, "", last["digits"])
+    power = last["e"] or last["ten"] or last["tex"] or "0"
+    return Decimal(re.sub(f"[{_MINUS}]", "-", f"{last['sign'] or ''}{digits}e{power}"))
 
 
 def rouge_l(text: str, answer: str) -> float:
@@ -77,17 +110,18 @@ _COMPARISONS: dict[str, Callable[[str, str], float]] = {
 
 def compare(metric: str, text: str, prompt: Prompt) -> float:
     """Return how well ``text`` fits the prompt's answers by the metric of that name."""
+    text, answers = normal(text), [normal(answer) for answer in prompt.answers]
     if metric == "sari":
         assert prompt.source is not None
-        return sari(prompt.source, text, prompt.answers)
-    return max(_COMPARISONS[metric](text, answer) for answer in prompt.answers)
+        return sari(normal(prompt.source), text, answers)
+    return max(_COMPARISONS[metric](text, answer) for answer in answers)
 
 
 def extracted(pattern: str | None, text: str) -> str:
     """Return the first group, else the whole, of the pattern's first match; "" if there is none."""
     if pattern is None:
         return text
-    match = re.search(pattern, text)
+    match = re.search(normal(pattern), normal(text))
     if match is None:
         return ""
     # A group that took no part in the match is None.

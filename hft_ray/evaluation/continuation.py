@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.data import end_tokens
 from hft_ray.evaluation.sharding import context_length, map_batches
 from hft_ray.evaluation.tokens import pad
 from hft_ray.ranks import Ranks
@@ -28,11 +29,13 @@ class Decoding:
         max_new_tokens: Longest continuation in tokens.
         stops: It is cut at the first of these.
         place: The setting of ``max_new_tokens``, as a dotted path, for errors.
+        lead: Whether stops count from the first letter on: white space before it ends nothing.
     """
 
     max_new_tokens: int
     stops: tuple[str, ...]
     place: str
+    lead: bool = False
 
 
 def continuations(
@@ -69,7 +72,7 @@ def continuations(
     def compute(batch: list[int]) -> list[str]:
         ids, mask = pad([cut[index] for index in batch], settings.pad_token_id, "left")
         width = ids.shape[1]
-        stops = _Stops(tokenizer, decoding.stops, width)
+        stops = _Stops(tokenizer, decoding, width)
         output = model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -78,33 +81,31 @@ def continuations(
             synced_gpus=ranks.lockstep and ranks.size > 1,
         )
         new_tokens = output[:, width:].tolist()
-        return [_text(tokenizer, row, settings.eos_token_id, decoding.stops) for row in new_tokens]
+        return [_text(tokenizer, row, settings.eos_token_id, decoding) for row in new_tokens]
 
     with _generation_config(model, settings):
         return map_batches(compute, [len(prompt) for prompt in cut], batch_size, ranks)
 
 
 def _text(
-    tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: list[int], stops: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: list[int], decoding: Decoding
 ) -> str:
     """Decode up to the first end token, and cut at the first stop string."""
     end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
     # Special tokens stay in the text: a stop string may be one.
     text = _decode(tokenizer, tokens[:end])
-    places = [text.find(stop) for stop in stops]
+    start = len(text) - len(text.lstrip()) if decoding.lead else 0
+    places = [text.find(stop, start) for stop in decoding.stops]
     return text[: min((place for place in places if place >= 0), default=len(text))]
 
 
 def _settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new: int) -> Any:
-    own = model.generation_config.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    ends = {end for end in [*listed, tokenizer.eos_token_id] if end is not None}
     return GenerationConfig(
         max_new_tokens=new,
         do_sample=False,
         num_beams=1,
         use_cache=True,
-        eos_token_id=sorted(ends),
+        eos_token_id=end_tokens(tokenizer, model.generation_config.eos_token_id),
         pad_token_id=tokenizer.pad_token_id or 0,
     )
 
@@ -116,17 +117,21 @@ class _Stops(StoppingCriteria):
     as the longest stop string has bytes, since a token has at least one.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], width: int
-    ) -> None:
-        self._tokenizer, self._stops, self._width = tokenizer, stops, width
-        self._tail = max((len(stop.encode()) for stop in stops), default=0) + 1
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, decoding: Decoding, width: int) -> None:
+        self._tokenizer, self._decoding, self._width = tokenizer, decoding, width
+        self._tail = max((len(stop.encode()) for stop in decoding.stops), default=0) + 1
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        start = max(self._width, input_ids.shape[1] - self._tail)
-        tails = [_decode(self._tokenizer, row) for row in input_ids[:, start:].tolist()]
-        done = [any(stop in tail for stop in self._stops) for tail in tails]
-        return torch.tensor(done, device=input_ids.device)
+        rows = input_ids[:, self._width :].tolist()
+        return torch.tensor([self._done(row) for row in rows], device=input_ids.device)
+
+    def _done(self, tokens: list[int]) -> bool:
+        start = max(0, len(tokens) - self._tail)
+        tail = _decode(self._tokenizer, tokens[start:])
+        stops = [stop for stop in self._decoding.stops if stop in tail]
+        if stops and self._decoding.lead and not _decode(self._tokenizer, tokens[:start]).strip():
+            tail = tail.lstrip()
+        return any(stop in tail for stop in stops)
 
 
 @contextmanager

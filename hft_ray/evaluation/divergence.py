@@ -29,8 +29,7 @@ from torch import Tensor
 from hft_ray.config import ConfigError, Divergence, Problem
 from hft_ray.data import encode_text
 from hft_ray.evaluation.items import Passage
-from hft_ray.evaluation.multiple_choice import encode_pair
-from hft_ray.evaluation.prompting import gap, render_prompt, show
+from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
 from hft_ray.evaluation.tokens import sequence_logits
@@ -181,8 +180,8 @@ def _span(
         tokens, answer = encode_text(tokenizer, passage.text), None
     else:
         shown = show(passage.prompt, (), evaluation.chat)
-        context = render_prompt(tokenizer, shown, path)
-        tokens, answer = encode_pair(tokenizer, context, f"{gap(shown)}{passage.text}")
+        tokens, before = encode_answered(tokenizer, shown, passage.text, path)
+        answer = len(tokens) - before
     # The last token is not fed, so a record may have one more.
     cut = max(0, len(tokens) - evaluation.max_length - 1)
     tokens = tokens[cut:]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hft_ray.config import Generation
-from hft_ray.evaluation.comparison import compare, extracted
+from hft_ray.data import turn_end
+from hft_ray.evaluation.comparison import compare, extracted, spellings
 from hft_ray.evaluation.continuation import Decoding, continuations
 from hft_ray.evaluation.items import Prompt, Shot
 from hft_ray.evaluation.prompting import encode_prompt, show
@@ -37,10 +38,13 @@ class GenerationScorer:
         self._path = path
         self._tokenizer = tokenizer
         self._items = prompts
-        self._prompts = [
-            encode_prompt(tokenizer, show(prompt.prompt, shots, evaluation.chat), path)
-            for prompt in prompts
-        ]
+        shown = [show(prompt.prompt, shots, evaluation.chat) for prompt in prompts]
+        self._prompts = [encode_prompt(tokenizer, each, path) for each in shown]
+        stops = [form for stop in evaluation.stop for form in spellings(stop)]
+        if not all(isinstance(each, str) for each in shown):
+            # A special token that ends the turn ends generation anyway.
+            stops += filter(None, [turn_end(tokenizer).text])
+        self._stops = tuple(stops)
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the mean of the evaluation's metric over the prompts (a collective)."""
@@ -60,5 +64,5 @@ class GenerationScorer:
         """
         evaluation = self._evaluation
         place = f"{self._path}.max_new_tokens"
-        decoding = Decoding(evaluation.max_new_tokens, tuple(evaluation.stop), place)
+        decoding = Decoding(evaluation.max_new_tokens, self._stops, place, lead=True)
         return continuations(model, self._tokenizer, self._prompts, decoding, batch_size, ranks)

@@ -16,7 +16,6 @@ from lm_eval.utils import get_rolling_token_windows
 from hft_ray.data import encode_text
 from hft_ray.data.chat import require_template
 from hft_ray.evaluation.continuation import Decoding, continuations
-from hft_ray.evaluation.multiple_choice import encode_pair
 from hft_ray.evaluation.sharding import context_length, map_batches
 from hft_ray.evaluation.tokens import sequence_logits
 from hft_ray.ranks import Ranks
@@ -115,7 +114,10 @@ class LiveModel(LM):
     def _pair(self, context: str, continuation: str) -> tuple[list[int], int]:
         """Return the tokens of both and how many are the continuation's."""
         if context:
-            return encode_pair(self._tokenizer, context, continuation)
+            whole = encode_text(self._tokenizer, context + continuation)
+            # White space at the context's end goes to the continuation.
+            before = len(encode_text(self._tokenizer, context.rstrip()))
+            return whole, max(len(whole) - before, 1)
         ids: list[int] = self._tokenizer(continuation, add_special_tokens=False)["input_ids"]
         own = ids[1:] if ids[:1] == [self._prefix] else ids
         return [self._prefix, *own], len(own)

@@ -209,8 +209,9 @@ def _text(record: Record, where: str) -> str:
 def _passage(record: Record, where: str) -> Passage:
     if "text" in record:
         return Passage("", _string(record, "text", where))
-    prompt = _prompt(record, where)
-    return Passage(prompt.prompt, prompt.answers[0])
+    prompt, answer = _prompt(record, where).prompt, record["answer"]
+    # As it stands: white space around it is trained, too.
+    return Passage(prompt, answer if isinstance(answer, str) else answer[0])
 
 
 def _question(record: Record, where: str) -> Question:

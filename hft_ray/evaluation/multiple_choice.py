@@ -1,9 +1,10 @@
 """Multiple choice by the log-likelihood of each choice after the question.
 
-Follows lm-eval: the context is the question, the continuation a space and the choice; both are
-tokenised together, and the continuation's tokens are those after the context's own number of
-tokens. ``normalize`` divides by the choice's characters (lm-eval's acc_norm). After the header of a
-chat template, or after white space, no space stands before the choice.
+As in lm-eval the context is the question, the continuation a space and the choice, and
+``normalize`` divides by the choice's characters (acc_norm). Where the continuation's tokens begin
+is told by ``hft_ray.data.border``, as in training: unlike lm-eval, line breaks at the question's
+end stay its own, and a chat template's header is never divided. No space stands before the choice
+after white space, and in a dialogue the chat template decides.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hft_ray.config import MultipleChoice
-from hft_ray.data import encode_text
 from hft_ray.evaluation.items import Question, Shot
-from hft_ray.evaluation.prompting import gap, render_prompt, show
+from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
 from hft_ray.evaluation.tokens import token_logprobs
@@ -46,11 +46,9 @@ class MultipleChoiceScorer:
         self._requests: list[tuple[list[int], int]] = []
         for question in questions:
             shown = show(question.question, shots, evaluation.chat)
-            context = render_prompt(tokenizer, shown, path)
-            self._requests += [
-                encode_pair(tokenizer, context, f"{gap(shown)}{choice}")
-                for choice in question.choices
-            ]
+            for choice in question.choices:
+                tokens, before = encode_answered(tokenizer, shown, choice, path)
+                self._requests.append((tokens, max(len(tokens) - before, 1)))
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the accuracy of the likeliest choice (a collective).
@@ -84,19 +82,3 @@ class MultipleChoiceScorer:
             ]
 
         return map_batches(compute, [len(tokens) for tokens, _ in requests], batch_size, ranks)
-
-
-def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, context: str, continuation: str
-) -> tuple[list[int], int]:
-    """Tokenise a context and its continuation together.
-
-    White space at the context's end goes to the continuation, where tokenizers merge it.
-
-    Returns:
-        The tokens of both, and how many of them, at the end, are the continuation's (1 or more).
-    """
-    stripped = context.rstrip()
-    whole = encode_text(tokenizer, context + continuation)
-    before = len(encode_text(tokenizer, stripped))
-    return whole, max(len(whole) - before, 1)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.data import encode_text
-from hft_ray.data.chat import require_template
+from hft_ray.data import encode_text, join, split
+from hft_ray.data.chat import common_prefix, require_template
 from hft_ray.evaluation.items import Shot, Text, Turns
 
 if TYPE_CHECKING:
@@ -29,31 +29,66 @@ def show(prompt: Text, shots: Sequence[Shot], chat: bool) -> Text:
     if chat or not isinstance(prompt, str) or not all(isinstance(each, str) for each, _ in shots):
         before = [turn for each, answer in shots for turn in (*_turns(each), _answer(answer))]
         return (*before, *_turns(prompt))
-    return "".join(f"{each}{gap(each)}{answer}{BETWEEN}" for each, answer in shots) + prompt
+    return "".join(f"{each}{gap(each, answer)}{answer}{BETWEEN}" for each, answer in shots) + prompt
 
 
-def gap(prompt: Text) -> str:
+def gap(prompt: Text, answer: str) -> str:
     """Return what stands between a plain prompt and its answer: a space if nothing does yet."""
-    return " " if isinstance(prompt, str) and prompt[-1:].strip() else ""
+    between = isinstance(prompt, str) and prompt[-1:].strip() and answer[:1].strip()
+    return " " if between else ""
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str) -> list[int]:
-    """Tokenise a prompt; a dialogue by the chat template, with the assistant's header at its end.
+    """Return the tokens that a model is asked with.
+
+    A plain prompt stands without the blanks at its end, which the answer begins with; a dialogue is
+    written by the chat template, with the assistant's header at its end.
 
     Raises:
         ConfigError: The chat template is missing or refuses the dialogue.
     """
+    if isinstance(prompt, str):
+        prompt, _ = split(prompt)
     return encode_text(tokenizer, render_prompt(tokenizer, prompt, path))
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str) -> str:
-    """Return a prompt as the text that is tokenised. See :func:`encode_prompt`."""
+def encode_answered(
+    tokenizer: PreTrainedTokenizerBase, prompt: Text, answer: str, path: str
+) -> tuple[list[int], int]:
+    """Return the tokens of a prompt and its answer, and how many of them are the prompt's.
+
+    They are those of training on both, without an end: after a plain prompt stands a space, unless
+    there is white space, and the answer; after a dialogue what the chat template makes of it.
+
+    Raises:
+        ConfigError: The chat template is missing or refuses the dialogue.
+    """
+    if isinstance(prompt, str):
+        return join(tokenizer, *split(prompt, f"{gap(prompt, answer)}{answer}"))
+    header = render_prompt(tokenizer, prompt, path)
+    whole = render_prompt(tokenizer, (*prompt, _answer(answer)), path, header=False)
+    start = common_prefix(header, whole)
+    content = answer.strip()
+    place = whole.find(content, start)
+    # A template that writes the answer otherwise: all that it writes, its end included.
+    end = place + len(content) if place >= 0 else len(whole)
+    return join(tokenizer, whole[:start], whole[start:end])
+
+
+def render_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str, *, header: bool = True
+) -> str:
+    """Return a prompt as text; after a dialogue stands the assistant's header if asked for.
+
+    Raises:
+        ConfigError: The chat template is missing or refuses the dialogue.
+    """
     if isinstance(prompt, str):
         return prompt
     require_template(tokenizer)
     try:
         text: str = tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True
+            list(prompt), tokenize=False, add_generation_prompt=header
         )
     except TemplateError as error:
         message = f"the chat template refuses a prompt: {error}"

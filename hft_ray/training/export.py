@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hft_ray.data import end_tokens
 from hft_ray.ranks import Ranks
 from hft_ray.training.engine import gathered
 
@@ -39,7 +41,12 @@ def whole_state(model: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
-    """Write model and tokenizer to ``folder``, whole or not at all (a collective)."""
+    """Write model and tokenizer to ``folder``, whole or not at all (a collective).
+
+    Its ``generation_config.json`` ends where an answer ends in training: at the tokenizer's
+    end-of-sequence token and at that of the chat template, beside the base's own. Both never stand
+    within an answer, so a model that learned neither loses nothing.
+    """
     state = whole_state(model, ranks)
     if ranks.main:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +56,21 @@ def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             model.save_pretrained(partial, state_dict=state)
+            _end_generation(model.generation_config, tokenizer, partial)
             tokenizer.save_pretrained(partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     ranks.barrier()
+
+
+def _end_generation(own: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the generation configuration ``own`` with all tokens that end an answer."""
+    known = own.eos_token_id
+    ends = end_tokens(tokenizer, known)
+    if ends == ([known] if isinstance(known, int) else list(known or ())):
+        return
+    told = copy.deepcopy(own)
+    told.eos_token_id = ends[0] if len(ends) == 1 else ends
+    told.save_pretrained(folder)

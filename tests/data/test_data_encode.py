@@ -102,6 +102,7 @@ def test_conversational_completion_trains_only_the_completion(chatml):
     [
         ("Question: how many?\nAnswer:", " ten apples", " ten apples"),
         ("Question: how many?\nAnswer: ", "ten apples", " ten apples"),
+        ("Question: how many?\nAnswer:  ", "ten apples", "  ten apples"),
         ("Question: how many?\n", "ten apples", "ten apples"),
         ("Question: how many?\n\n", "\nten\n\n", "\nten\n\n"),
         ("", "ten apples", "ten apples"),
@@ -114,8 +115,7 @@ def test_prompt_completion_trains_completion_and_eos(request, name, prompt, comp
     assert whole(tokenizer, result).endswith(prompt + completion + tokenizer.eos_token)
     (run,) = trained(tokenizer, result)
     if prompt or name == "llama3":
-        # "Answer: " + "ten" is tokenised as " ten"; white space alone may go either way.
-        assert run.strip(" ") == expected.strip(" ") + tokenizer.eos_token
+        assert run == expected + tokenizer.eos_token
     else:
         # Without BOS nothing comes before the first token, so it is no target.
         assert result.labels[0] == IGNORED
@@ -136,13 +136,13 @@ def test_eos_in_the_text_is_not_doubled(request, name):
     assert result.labels[-1] == tokenizer.eos_token_id
 
 
-def test_a_token_that_begins_in_the_prompt_is_prompt(chatml):
-    # "Answer" is one token of the trained vocabulary; the completion holds only its end.
-    (token,) = chatml(" Answer", add_special_tokens=False).input_ids
+def test_an_answer_that_begins_within_a_word_has_tokens_of_its_own(chatml):
+    # "Answer" is one token of the trained vocabulary, but generation starts from "Ans".
     result = encoded(chatml, {"prompt": "how many? Ans", "completion": "wer: ten"})
-    place = result.input_ids.index(token)
-    assert result.labels[: place + 1] == [IGNORED] * (place + 1)
-    assert trained(chatml, result) == [": ten<|im_end|>"]
+    prompt = chatml("how many? Ans", add_special_tokens=False).input_ids
+    assert chatml(" Answer", add_special_tokens=False).input_ids[0] not in result.input_ids
+    assert result.input_ids[: len(prompt)] == prompt
+    assert trained(chatml, result) == ["wer: ten<|im_end|>"]
 
 
 def test_alpaca_without_input(chatml):

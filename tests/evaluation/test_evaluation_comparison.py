@@ -45,6 +45,25 @@ def test_token_f1_by_hand():
         ("12,345,678", "12345678"),
         ("1,2", "2"),
         ("none", None),
+        ("9{,}500", "9500"),
+        ("$-1{,}200{,}000.5$", "-1200000.5"),
+        (r"9\,500", "9500"),
+        ("12\u202f345", "12345"),
+        ("in 2020\u00a0500", "500"),
+        ("1,2345", "2345"),
+        ("1.5e3", "1500"),
+        ("1.5E-3", "0.0015"),
+        ("2e5.", "200000"),
+        ("3e", "3"),
+        ("1.5\u00d710^3", "1500"),
+        (r"1.5 \times 10^{-3}", "0.0015"),
+        ("2*10**3", "2000"),
+        ("5 x 10", "10"),
+        ("\u22125", "-5"),
+        ("\u20135", "-5"),
+        ("10\u221220", "20"),
+        ("1.5e\u22123", "0.0015"),
+        ("-" + "9" * 40, "-" + "9" * 40),
     ],
 )
 def test_the_last_number(text, number):
@@ -55,6 +74,23 @@ def test_numbers_match_by_value():
     assert number_match("about 1,200.0 in all", "#### 1200") == 1.0
     assert number_match("1200 or 7", "1200") == 0.0
     assert number_match("who knows", "7") == 0.0
+
+
+COMPOSED, APART = "Malm\u00f6 pr\u00e8s", "Malmo\u0308 pre\u0300s"
+
+
+@pytest.mark.parametrize("metric", [name for name in METRICS if name != "number_match"])
+@pytest.mark.parametrize(("text", "answer"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_texts_are_compared_in_one_normal_form(metric, text, answer):
+    same = compare(metric, text, Prompt("p", (text,), text))
+    assert compare(metric, text, Prompt("p", (answer,), answer)) == same == 1.0
+    # Canonically equal, that is; what only looks alike stays different.
+    assert compare("exact_match", "2", Prompt("p", ("\u00b2",))) == 0.0
+
+
+def test_the_answer_is_extracted_in_either_form():
+    assert extracted(r"M\w+o" + "\u0308", COMPOSED) == "Malm\u00f6"
+    assert extracted("[\u00f6]", APART) == "\u00f6"
 
 
 def test_rouge_l_is_the_librarys():

@@ -8,6 +8,7 @@ from hft_ray.config import ConfigError, EvaluationSection
 from hft_ray.evaluation import Suite
 from hft_ray.evaluation.generation import GenerationScorer
 from hft_ray.evaluation.items import load_prompts
+from hft_ray.evaluation.prompting import encode_prompt
 from hft_ray.ranks import Ranks
 
 COUNT = 8
@@ -95,6 +96,93 @@ def test_the_models_own_end_tokens_end(tmp_path):
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     model.generation_config.eos_token_id = None
     assert continuations(section, model, tokenizer)[0] == texts[0]
+
+
+def asked(tokenizer, prompt):
+    return encode_prompt(tokenizer, prompt, "x")
+
+
+def ending(tokenizer, end):
+    """Let the chat template write ``end`` after an assistant's turn."""
+    written = f"{{{{ {end!r} if m['role'] == 'assistant' else '' }}}}"
+    tokenizer.chat_template = tokenizer.chat_template.replace("\n{% endfor", f"{written}\n{{% endfor")
+
+
+TURNS = ({"role": "user", "content": "gold has"},)
+
+
+@pytest.mark.parametrize("prompt", [TURNS, "gold has"])
+def test_the_token_that_ends_the_assistants_turn_ends(prompt, tmp_path):
+    model, tokenizer = make_pair("llama")
+    # The template ends a turn with the token that the model writes fourth, which is not EOS.
+    written = greedy(model, asked(tokenizer, prompt), COUNT)
+    assert written[3] not in written[:3]
+    end = tokenizer.convert_ids_to_tokens(written[3])
+    tokenizer.add_special_tokens({"extra_special_tokens": [end]})
+    ending(tokenizer, end)
+    section = evaluation(tmp_path, [prompt], stop=[])
+    assert continuations(section, model, tokenizer) == [tokenizer.decode(written[:3])]
+
+
+@pytest.mark.parametrize(("prompt", "ends"), [(TURNS, True), ("gold has", False)])
+def test_plain_text_that_ends_the_assistants_turn_ends_a_dialogue(prompt, ends, tmp_path):
+    model, tokenizer = make_pair("llama")
+    whole = tokenizer.decode(greedy(model, asked(tokenizer, prompt), COUNT))
+    end = whole.lstrip()[3:6]
+    assert end == end.strip() != ""
+    ending(tokenizer, end)
+    found = continuations(evaluation(tmp_path, [prompt], stop=[]), model, tokenizer)
+    assert found == [whole.partition(end)[0] if ends else whole]
+
+
+def test_without_any_end_it_goes_on(tmp_path):
+    model, tokenizer = make_pair("llama")
+    tokenizer.eos_token = tokenizer.chat_template = None
+    model.generation_config.eos_token_id = None
+    section = evaluation(tmp_path, prompts(3), stop=[])
+    expected = [reference(model, tokenizer, prompt, ends=()) for prompt in prompts(3)]
+    assert continuations(section, model, tokenizer) == expected
+
+
+def written(monkeypatch, tokens):
+    """Let the model write these tokens, one after the other."""
+    model, tokenizer = make_pair("llama")
+    ids = tokenizer(tokens).input_ids[1:]
+    told = iter([*ids, *[tokenizer.eos_token_id] * COUNT])
+
+    def forward(*args, **kwargs):
+        output = original(*args, **kwargs)
+        output.logits[...] = 0
+        output.logits[..., next(told)] = 9.0
+        return output
+
+    original = model.forward
+    monkeypatch.setattr(model, "forward", forward)
+    return model, tokenizer
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "expected"),
+    [
+        ("\nAu", "\n", "\nAu"),
+        ("\n\n Au\nx", "\n", "\n\n Au"),
+        (" Au\n\nx", "\n\n", " Au"),
+        ("Au\nx", "\n", "Au"),
+        ("\u00e8x", "e\u0300", ""),
+        ("e\u0300x", "\u00e8", ""),
+    ],
+)
+def test_a_stop_ends_an_answer_that_has_begun(text, stop, expected, tmp_path, monkeypatch):
+    model, tokenizer = written(monkeypatch, text)
+    section = evaluation(tmp_path, ["gold has"], stop=[stop])
+    assert continuations(section, model, tokenizer, batch_size=1) == [expected]
+
+
+def test_blanks_at_the_end_of_a_prompt_are_left_to_the_answer(tmp_path):
+    model, tokenizer = make_pair("llama")
+    spaced = [prompt + " \t" for prompt in prompts(3)]
+    expected = [reference(model, tokenizer, prompt) for prompt in prompts(3)]
+    assert continuations(evaluation(tmp_path, spaced, stop=[]), model, tokenizer) == expected
 
 
 def test_a_models_file_that_samples_changes_nothing(tmp_path):

@@ -7,7 +7,8 @@ from evaluation_models import make_pair, sentence, write_jsonl
 from hft_ray.config import EvaluationSection
 from hft_ray.evaluation import Suite
 from hft_ray.evaluation.items import load_questions
-from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer, encode_pair
+from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer
+from hft_ray.evaluation.prompting import encode_answered
 from hft_ray.ranks import Ranks
 
 
@@ -79,9 +80,29 @@ def test_normalizing_changes_the_answer_as_it_should(tmp_path):
 
 def test_white_space_at_the_end_of_the_question_belongs_to_the_choice():
     _, tokenizer = make_pair("llama")
-    tokens, count = encode_pair(tokenizer, "capital of ", "France")
+    tokens, before = encode_answered(tokenizer, "capital of ", "France", "x")
     assert tokens == tokenizer("capital of France").input_ids
-    assert tokenizer.decode(tokens[-count:]) == " France"
+    assert tokenizer.decode(tokens[before:]) == " France"
+
+
+def test_a_line_break_at_the_end_of_the_question_is_its_own():
+    """Other than in lm-eval: training and generation have it in the prompt."""
+    _, tokenizer = make_pair("llama")
+    tokens, before = encode_answered(tokenizer, "capital of\n", "France", "x")
+    assert tokens[:before] == tokenizer("capital of\n").input_ids
+    assert tokenizer.decode(tokens[before:]) == "France"
+
+
+def test_in_a_dialogue_the_template_writes_the_choice():
+    _, tokenizer = make_pair("llama")
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'].strip() }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    turns = ({"role": "user", "content": "gold"},)
+    tokens, before = encode_answered(tokenizer, turns, " Au ", "x")
+    assert tokenizer.decode(tokens[:before]) == "<s>[user] gold</s>[assistant]"
+    assert tokenizer.decode(tokens[before:]) == " Au"
 
 
 def test_what_is_too_long_is_cut_from_the_left(tmp_path):
@@ -93,7 +114,8 @@ def test_what_is_too_long_is_cut_from_the_left(tmp_path):
     with torch.no_grad():
         found = scorer.logliks(model, 2, Ranks())
     for choice, value in zip(record["choices"], found, strict=True):
-        whole, count = encode_pair(tokenizer, question, f" {choice}")
+        whole, before = encode_answered(tokenizer, question, choice, "x")
+        count = len(whole) - before
         kept = whole[-97:]  # 96 positions, and the last token is only a target
         with torch.no_grad():
             logprobs = model(torch.tensor([kept[:-1]])).logits[0].double().log_softmax(-1)

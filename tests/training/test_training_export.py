@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from hft_ray.config import EvaluationSection
 from hft_ray.evaluation import Suite, metric_values
+from hft_ray.ranks import Ranks
+from hft_ray.training.export import save_model
 
 CASES = ("zero0", "zero2", "zero3", "zero3-carry", "tied")
 
@@ -25,6 +27,40 @@ def test_the_exported_model_gives_the_last_scores(runs, tiny_file, case):
     assert scores == pytest.approx({name: told[name] for name in scores}, rel=1e-5)
     # It is not the base that is scored here.
     assert abs(told["general/texts"] - runs.outcome(case)["base"]["general/texts"]) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("known", "eos", "template", "expected"),
+    [
+        # Nothing to add: the file stays as it is.
+        (1, "</s>", None, 1),
+        ([1], "</s>", None, [1]),
+        ([1, 0], "</s>", "</s>", [1, 0]),
+        # A base model with a ChatML template: its EOS is not the end of a turn.
+        (1, "</s>", "<pad>", [1, 2]),
+        (0, "</s>", "<pad>", [0, 1, 2]),
+        (None, "</s>", None, 1),
+        (None, None, "<pad>", 2),
+        (None, None, None, None),
+    ],
+)
+def test_the_exported_model_ends_where_an_answer_ends(
+    known, eos, template, expected, tiny_models, tmp_path
+):
+    model = AutoModelForCausalLM.from_pretrained(tiny_models["untied"])
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models["untied"])
+    assert tokenizer.convert_tokens_to_ids(["<s>", "</s>", "<pad>"]) == [0, 1, 2]
+    model.generation_config.eos_token_id = known
+    model.generation_config.repetition_penalty = 1.25
+    tokenizer.eos_token = eos
+    if template is not None:
+        turn = f"{{{{ m['content'] + '{template}' }}}}"
+        tokenizer.chat_template = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+    save_model(model, tokenizer, tmp_path / "model", Ranks())
+    saved = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert saved.eos_token_id == expected
+    assert saved.repetition_penalty == 1.25
+    assert model.generation_config.eos_token_id == known
 
 
 def test_forgetting_is_base_minus_current(runs):
