@@ -24,7 +24,8 @@ from hft_ray.evaluation.sequence import (
     untrained_measures,
     worst_measures,
 )
-from hft_ray.evaluation.suite import Suite
+from hft_ray.evaluation.sharding import context_length
+from hft_ray.evaluation.suite import Suite, make_scorer
 
 __all__ = [
     "STDERR",
@@ -37,10 +38,12 @@ __all__ = [
     "Suite",
     "TaskSequence",
     "check_evaluation",
+    "context_length",
     "files_of",
     "forgetting",
     "known_harness",
     "load_items",
+    "make_scorer",
     "mean_forgetting",
     "measure_names",
     "metric_errors",

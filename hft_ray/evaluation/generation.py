@@ -42,6 +42,10 @@ class GenerationScorer:
             for prompt in prompts
         ]
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return list(self._prompts)
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the mean of the evaluation's metric over the prompts (a collective)."""
         evaluation = self._evaluation

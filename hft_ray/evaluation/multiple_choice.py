@@ -52,6 +52,10 @@ class MultipleChoiceScorer:
                 for choice in question.choices
             ]
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return [tokens for tokens, _ in self._requests]
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the accuracy of the likeliest choice (a collective).
 

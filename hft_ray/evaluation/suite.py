@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hft_ray.config import (
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 class Scorer(Protocol):
     """One evaluation with its items, tokenised."""
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Score ``model``, which is in evaluation mode and records no gradients (a collective)."""
 
@@ -66,7 +70,7 @@ class Suite:
         scorers: dict[str, Scorer | Comparing] = {}
         for path, evaluation in section.places():
             try:
-                scorers[evaluation.name] = _scorer(evaluation, tokenizer, path)
+                scorers[evaluation.name] = make_scorer(evaluation, tokenizer, path)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -119,9 +123,14 @@ class Suite:
         return scorer.base_score(model)
 
 
-def _scorer(
+def make_scorer(
     evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: str
 ) -> Scorer | Comparing:
+    """Load and tokenise one evaluation, whose place in FILE is ``path``.
+
+    Raises:
+        ConfigError: What is wrong with its data.
+    """
     if isinstance(evaluation, Perplexity):
         return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)
     if isinstance(evaluation, MultipleChoice):
