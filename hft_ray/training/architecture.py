@@ -95,6 +95,10 @@ def _refusal(config: Any) -> str | None:
         return f"{NOT_CAUSAL}: {kind} is an encoder-decoder; take a decoder-only model"
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         return f"{NOT_CAUSAL}: {kind} is an encoder, which reads what follows; take a decoder"
+    text = config.get_text_config()
+    both = getattr(text, "use_bidirectional_attention", None) is True
+    if both or getattr(text, "is_causal", True) is False:
+        return f"{NOT_CAUSAL}: config.json asks for attention to what follows; take a decoder"
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if kind not in CAUSAL and not remote:
         return f"{NOT_CAUSAL}: transformers has none of type {kind}; take a decoder-only model"

@@ -9,6 +9,7 @@ from typing import Any
 
 from hft_ray.config import Config, ConfigError, Model, Problem
 from hft_ray.evaluation import Scores, forgetting, mean_forgetting
+from hft_ray.training.causal import require_causal
 from hft_ray.training.engine import Numerics
 from hft_ray.training.models import load_model
 from hft_ray.training.vocabulary import evaluation_problems
@@ -112,7 +113,9 @@ def _score(
             raise ConfigError(problems)
         chosen, source = workspace.pinned(model), workspace.source(model)
         loaded: Any = load_model(chosen, source, numerics.dtype)
-        scores = suite.score(loaded.to(numerics.device), ranks, base)
+        loaded = loaded.to(numerics.device)
+        require_causal(loaded, model.name)
+        scores = suite.score(loaded, ranks, base)
         if ranks.main:
             store.put(key, scores)
     return key, scores

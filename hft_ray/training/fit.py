@@ -80,16 +80,14 @@ def require_loaded(info: Mapping[str, Any], config: Any, name: str) -> None:
         ConfigError: It names what is missing, left over or of another shape.
     """
     missing, left = set(info["missing_keys"]), set(info["unexpected_keys"])
-    shapes = sorted(
-        (key, tuple(here), tuple(there)) for key, here, there in info["mismatched_keys"]
-    )
+    shapes = [(key, list(here), list(there)) for key, here, there in info["mismatched_keys"]]
     said = []
     if missing:
         said.append(f"no weights for {len(missing)} parameters ({listed(missing)})")
     if left:
         said.append(f"{len(left)} weights that it has no place for ({listed(left)})")
     if shapes:
-        one = (f"{key}: {list(here)}, not {list(there)}" for key, here, there in shapes)
+        one = (f"{key}: {here}, not {there}" for key, here, there in shapes)
         said.append(f"{len(shapes)} weights of another shape ({listed(one)})")
     if said:
         kind = (getattr(config, "architectures", None) or [config.model_type])[0]

@@ -36,7 +36,9 @@ def pinned_model(model: Model) -> Model:
 def pinned(config: Config) -> Config:
     """Return FILE with its model pinned: every process and every later command means this commit.
 
-    Raises:
-        ConfigError: As :func:`pinned_model`.
+    A model that cannot be found is left as it is: the check of FILE tells it beside all else.
     """
-    return config.model_copy(update={"model": pinned_model(config.model)})
+    try:
+        return config.model_copy(update={"model": pinned_model(config.model)})
+    except ConfigError:
+        return config
