@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
     ),
     "router's loss without its weight": (
         config(output_router_logits=True),
-        ["router_aux_loss_coef"],
+        ["router_aux_loss_coef", "set output_router_logits to false"],
     ),
     "tokens beyond the embedding": (
         with_token("<call>"),

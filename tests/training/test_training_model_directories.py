@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from model_directories import ACCEPTED, REFUSED, family, with_token
+from model_directories import ACCEPTED, LAYER, REFUSED, family, weights, with_token
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -201,7 +201,7 @@ def test_the_routers_loss_is_that_of_transformers(kind, recompute, folder):
     assert answer_loss(model, batch).item() / 6 < loss.item() - 0.05
 
 
-@pytest.mark.parametrize("kind", ["names of torch.compile", "encoder-decoder", "too few positions"])
+@pytest.mark.parametrize("kind", ["names of torch.compile", "too few positions"])
 def test_plan_refuses_on_the_command_line(kind, folder):
     REFUSED[kind][0](folder)
     file = folder.parent / "run.yaml"
