@@ -1,4 +1,4 @@
-"""Kinds of model directory that people have: what is wrong with each is one change to a good one."""
+"""Kinds of model directory that people have, each made of a good one by one change."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body):
-        if self.path.startswith(f"/api/models/{NAME}"):
+        if self.path.partition("?")[0].removesuffix("/revision/main") == f"/api/models/{NAME}":
             self.describe()
             return
         path = self.path.replace(self.server.commit, "main")
