@@ -127,6 +127,11 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     model, evaluations = config.model, list(config.scored.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
+    for arm in by_arm(config).values():
+        for name in searched_values(arm, "model.name"):
+            other = arm.model.model_copy(update={"name": name})
+            if other != model and not (trust_hub and _on_hub(name, "model.name")):
+                problems += _problems_of(functools.partial(workspace.shape, other))
     if not problems:
         problems += _adapter_problems(config, workspace)
     sets = _data_sets(config, workspace)

@@ -6,6 +6,8 @@ from huggingface_hub import ResolvedRevision, resolve_revision
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionResolutionError
 
 from hft_ray.config import Config, ConfigError, Model, Problem
+from hft_ray.config.keys import searched_values
+from hft_ray.config.split import by_arm
 from hft_ray.data import locate
 
 PATH = "model.name"
@@ -36,8 +38,13 @@ def pinned_model(model: Model) -> Model:
 def pinned(config: Config) -> Config:
     """Return FILE with its model pinned: every process and every later command means this commit.
 
-    A model that cannot be found is left as it is: the check of FILE tells it beside all else.
+    A model that cannot be found is left as it is: the check of FILE tells it beside all else. So is
+    FILE where models are searched.
     """
+    keys = ("model.name", "model.revision")
+    found = [searched_values(arm, key) for arm in by_arm(config).values() for key in keys]
+    if any(each not in ([config.model.name], [config.model.revision]) for each in found):
+        return config
     try:
         return config.model_copy(update={"model": pinned_model(config.model)})
     except ConfigError:

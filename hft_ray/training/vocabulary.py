@@ -16,7 +16,7 @@ from torch import nn
 from hft_ray.config import Config, ConfigError, Evaluation, Generation, LmEval, Problem
 from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
-from hft_ray.data import TrainingSet
+from hft_ray.data import TrainingSet, locate
 from hft_ray.evaluation import context_length, make_scorer
 from hft_ray.training.workspace import Workspace
 
@@ -32,7 +32,7 @@ def rows_of(shape: nn.Module) -> int:
 
 def data_problems(config: Config, workspace: Workspace) -> Iterator[Problem]:
     """Yield what training data has that the model has no room for; encodes the data."""
-    for arm in by_arm(config).values():
+    for arm in _models(config):
         shape = workspace.shape(arm.model)
         limit = context_length(shape)
         for length in searched_values(arm, "data.max_length"):
@@ -41,6 +41,16 @@ def data_problems(config: Config, workspace: Workspace) -> Iterator[Problem]:
             elif limit is not None and length > limit:
                 one = with_settings(arm, {"data.max_length": length})
                 yield from _set_problems(one, workspace, shape)
+
+
+def _models(config: Config) -> Iterator[Config]:
+    """Yield FILE of each arm with each of its models; of searched ones those that are here."""
+    for arm in by_arm(config).values():
+        for name in searched_values(arm, "model.name"):
+            if name == arm.model.name:
+                yield arm
+            elif locate(name, "model.name") is not None:
+                yield with_settings(arm, {"model.name": name})
 
 
 def _set_problems(config: Config, workspace: Workspace, shape: nn.Module) -> Iterator[Problem]:

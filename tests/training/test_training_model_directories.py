@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,10 +17,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from hft_ray.config import Config, ConfigError
-from hft_ray.data import collate
+from hft_ray.data import collate, collate_pairs
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace, check
 from hft_ray.training.causal import require_causal
+from hft_ray.training.dpo import DirectPreference
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import load_model
 
@@ -199,6 +201,27 @@ def test_the_routers_loss_is_that_of_transformers(kind, recompute, folder):
         torch.testing.assert_close(found[name], each.grad, rtol=1e-4, atol=1e-6)
     model.config.output_router_logits = False
     assert answer_loss(model, batch).item() / 6 < loss.item() - 0.05
+
+
+def test_preferences_balance_experts_too(folder):
+    """As TRL: the mean over pairs, and the weight times the loss of the forward pass."""
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    router = {"output_router_logits": True, "router_aux_loss_coef": 0.5}
+    family("mixtral", **experts | router)(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = [
+        {"input_ids": np.array([5, 6, *answer]), "labels": np.array([-100, -100, *answer])}
+        for answer in ([7, 8, 9], [10], [11, 12], [13, 14])
+    ]
+    batch = collate_pairs([(rows[0], rows[1]), (rows[2], rows[3])], 2, None)
+    batch |= {"reference": torch.zeros(2, 2)}
+    method = Config.model_validate(file_of(folder, method="dpo")).method
+    objective = DirectPreference(method, None, 2, None, None, 1)
+    found = objective.loss(model, batch).value
+    aux = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).aux_loss
+    model.config.output_router_logits = False
+    plain = objective.loss(model, batch).value
+    assert found.item() == pytest.approx(plain.item() + 2 * 0.5 * aux.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["names of torch.compile", "too few positions"])
