@@ -25,6 +25,7 @@ from hft_ray.pareto import Front, front_json
 from hft_ray.ranks import Ranks
 from hft_ray.tracking import tracking_uri
 from hft_ray.training import Workspace, check
+from hft_ray.training.hub import pinned
 
 
 def run(
@@ -35,6 +36,8 @@ def run(
     Raises:
         ConfigError: Something is wrong; nothing was started.
     """
+    # What a hub name stands for may change while the sweep runs, or until it goes on.
+    config = pinned(config)
     folder = SweepFolder(root, config.name)
     restore(config, folder)
     folder.check(config, fresh)

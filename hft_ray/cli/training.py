@@ -16,6 +16,7 @@ from hft_ray.cli.logs import terminal
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
+from hft_ray.training.hub import pinned
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
 
@@ -33,6 +34,7 @@ def run_once(
         torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
         workspace = Workspace(root, ranks, local_device())
         # Every rank checks, one after the other's cache: all of them must stop if one does.
+        config = pinned(config)
         _check_ranks(config, ranks.size, source)
         check(config, workspace, source)
         log = out / f"train-{ranks.rank}.log"

@@ -52,7 +52,7 @@ def collate(items: Sequence[Item], pad_id: int) -> dict[str, torch.Tensor]:
 
     Padding has the label -100. Packed items bring ``position_ids``; their batch has no attention
     mask, from whose absence transformers concludes that restarting positions separate documents
-    (see ``packing``), and its padding is a document of its own. Call the model with
+    (see ``packing``), and each token of its padding is a document of its own. Call the model with
     ``use_cache=False``.
 
     Args:
@@ -75,6 +75,5 @@ def collate(items: Sequence[Item], pad_id: int) -> dict[str, torch.Tensor]:
         mask[row, :length] = 1
         if packed:
             positions[row, :length] = torch.as_tensor(item["position_ids"])
-            positions[row, length:] = torch.arange(width - length)
     seen = {"position_ids": positions} if packed else {"attention_mask": mask}
     return {"input_ids": ids, "labels": labels, **seen}

@@ -32,7 +32,8 @@ from hft_ray.evaluation.sequence import (
     untrained_measures,
     worst_measures,
 )
-from hft_ray.evaluation.suite import Suite
+from hft_ray.evaluation.sharding import context_length
+from hft_ray.evaluation.suite import Suite, make_scorer
 from hft_ray.evaluation.units import averageable, mixed_units, mixture, unit
 
 __all__ = [
@@ -47,11 +48,13 @@ __all__ = [
     "TaskSequence",
     "averageable",
     "check_evaluation",
+    "context_length",
     "evaluation_identity",
     "files_of",
     "forgetting",
     "known_harness",
     "load_items",
+    "make_scorer",
     "mean_forgetting",
     "mean_retention",
     "measure_names",

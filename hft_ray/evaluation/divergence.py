@@ -97,6 +97,10 @@ class DivergenceScorer:
             message = "no record has a token to compare: none has one before it"
             raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return [span.tokens for span in self._spans]
+
     def reference(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> dict[str, Tensor]:
         """Return a ``Reference`` of ``model``, the base, as tensors (a collective)."""
         top = min(self._evaluation.top, model.config.get_text_config().vocab_size)

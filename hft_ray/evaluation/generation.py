@@ -46,6 +46,10 @@ class GenerationScorer:
             stops += filter(None, [turn_end(tokenizer).text])
         self._stops = tuple(stops)
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return list(self._prompts)
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the mean of the evaluation's metric over the prompts (a collective)."""
         evaluation = self._evaluation

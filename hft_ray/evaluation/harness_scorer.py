@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hft_ray.config import ConfigError, LmEval, Problem
+from hft_ray.data import encode_text
 from hft_ray.evaluation.harness import LIMITED_WORST, Harness, load_harness
 from hft_ray.evaluation.score import Score
 from hft_ray.ranks import Ranks
@@ -44,6 +45,14 @@ class HarnessScorer:
     def __init__(self, evaluation: LmEval, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
         self._evaluation, self._tokenizer, self._path = evaluation, tokenizer, path
         self._harness = load_harness(evaluation, path)
+
+    def sequences(self) -> list[Sequence[int]]:
+        """Return what stands around its documents, whose own tokens lm-eval makes as it runs."""
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        if not self._evaluation.chat or self._tokenizer.chat_template is None:
+            return [encode_text(self._tokenizer, "a")]
+        text = self._tokenizer.apply_chat_template(turns, tokenize=False)
+        return [encode_text(self._tokenizer, str(text))]
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the metric over all documents of all tasks (a collective)."""

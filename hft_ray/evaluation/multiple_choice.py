@@ -50,6 +50,10 @@ class MultipleChoiceScorer:
                 tokens, before = encode_answered(tokenizer, shown, choice, path)
                 self._requests.append((tokens, max(len(tokens) - before, 1)))
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return [tokens for tokens, _ in self._requests]
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the accuracy of the likeliest choice (a collective).
 

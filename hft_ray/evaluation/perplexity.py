@@ -45,6 +45,10 @@ class PerplexityScorer:
             message = "no text has a token to predict: each is a single token"
             raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return list(self._texts)
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the cross-entropy in nats per predicted token (a collective)."""
         length = min(self._max_length, context_length(model) or self._max_length)

@@ -64,6 +64,10 @@ class PreferenceScorer:
             message = f"leaves {short} of {len(answers)} answers without a token: raise it"
             raise ConfigError(Problem(f"{path}.max_length", message, evaluation.max_length))
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+        return list(self._sequences)
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the share of pairs whose chosen answer is likelier (a collective)."""
         return self._share(self._logprobs(model, batch_size, ranks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hft_ray.config import (
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 class Scorer(Protocol):
     """One evaluation with its items, tokenised."""
 
+    def sequences(self) -> list[Sequence[int]]:
+        """Return the token sequences that a model reads, as they are before they are cut."""
+
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Score ``model``, which is in evaluation mode and records no gradients (a collective)."""
 
@@ -69,7 +73,7 @@ class Suite:
         self._groups: dict[str, list[int] | None] = {}
         for path, evaluation in section.places():
             try:
-                scorers[evaluation.name] = _scorer(evaluation, tokenizer, path)
+                scorers[evaluation.name] = make_scorer(evaluation, tokenizer, path)
                 if not isinstance(evaluation, LmEval):
                     self._groups[evaluation.name] = load_groups(evaluation, path)
             except ConfigError as error:
@@ -127,9 +131,14 @@ class Suite:
         return score if groups is None else score.grouped(groups)
 
 
-def _scorer(
+def make_scorer(
     evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, path: str
 ) -> Scorer | Comparing:
+    """Load and tokenise one evaluation, whose place in FILE is ``path``.
+
+    Raises:
+        ConfigError: What is wrong with its data.
+    """
     if isinstance(evaluation, Perplexity):
         return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)
     if isinstance(evaluation, MultipleChoice):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from hft_ray.config import Config, ConfigError, LmEval, Problem, nearest
+from hft_ray.config import Config, ConfigError, Evaluation, LmEval, Problem, nearest
 from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness, mixture
 from hft_ray.training.adapter import Lora
+from hft_ray.training.architecture import load_shape
 from hft_ray.training.dpo import SUMS
-from hft_ray.training.models import load_shape
 from hft_ray.training.scoring import mixed, score_names
+from hft_ray.training.vocabulary import data_problems, evaluation_problems
 from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
@@ -139,6 +140,11 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     model, evaluations = config.model, list(config.scored.places())
     problems = check_settings(config)
     problems += _problems_of(lambda: workspace.catalog(model))
+    for arm in by_arm(config).values():
+        for name in searched_values(arm, "model.name"):
+            other = arm.model.model_copy(update={"name": name})
+            if other != model and not (trust_hub and _on_hub(name, "model.name")):
+                problems += _problems_of(functools.partial(workspace.shape, other))
     if not problems:
         problems += _adapter_problems(config, workspace)
     sets = _data_sets(config, workspace)
@@ -150,15 +156,22 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         problems += _problems_of(lambda: workspace.tokenizer(model))
     # With a tokenizer everything is encoded; without one the files are still read.
     tokenizer = model.name not in trusted and len(problems) == known
-    for name, encode, read in sets.values():
+    for name, encode, read_alone in sets.values():
         if name not in trusted:
-            problems += _problems_of(encode if tokenizer else read)
+            problems += _problems_of(encode if tokenizer else read_alone)
+    read: list[tuple[str, Evaluation]] = []
     for path, item in evaluations:
         if isinstance(item, LmEval) and trust_hub:
             problems += _problems_of(functools.partial(known_harness, item, path))
             trusted.append(f"lm-eval {item.task}")
         elif not {name for _, name in files_of(item)} & set(trusted):
-            problems += _problems_of(functools.partial(check_evaluation, item, path))
+            found = _problems_of(functools.partial(check_evaluation, item, path))
+            problems += found
+            read += [] if found else [(path, item)]
+    if tokenizer and not problems:
+        problems += evaluation_problems(read, workspace.tokenizer(model), workspace.shape(model))
+        if not {name for name, *_ in sets.values()} & set(trusted):
+            problems += data_problems(config, workspace)
     if problems:
         # One file may be used in several places. What was given need not be hashable.
         raise ConfigError({str(problem): problem for problem in problems}.values(), source)
@@ -170,7 +183,7 @@ def _adapter_problems(config: Config, workspace: Workspace) -> list[Problem]:
     found: list[Problem] = []
     for arm in by_arm(config).values():
         if "lora" in searched_values(arm, "adapter.kind"):
-            shape = load_shape(arm.model, workspace.source(arm.model))
+            shape = load_shape(workspace.pinned(arm.model), workspace.source(arm.model))
             catalog = workspace.catalog(arm.model)
             found += _problems_of(functools.partial(Lora, shape, arm.adapter, catalog, seed=0))
     return found

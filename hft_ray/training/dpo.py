@@ -131,8 +131,8 @@ class DirectPreference:
 
         def compute(indices: list[int]) -> list[list[float]]:
             batch = {key: value.to(device) for key, value in self._collate(indices).items()}
-            found: list[list[float]]
-            found = answer_logprobs(model, batch, 2 * len(indices)).view(-1, 2).tolist()
+            logprobs, _ = answer_logprobs(model, batch, 2 * len(indices))
+            found: list[list[float]] = logprobs.view(-1, 2).tolist()
             return found
 
         with scoring(model):
@@ -151,7 +151,8 @@ class DirectPreference:
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the summed loss, and sums of what the rewards are."""
         count = len(batch["reference"])
-        logprobs = answer_logprobs(model, batch, 2 * count).view(count, 2)
+        asked, router = answer_logprobs(model, batch, 2 * count)
+        logprobs = asked.view(count, 2)
         lengths = _lengths(batch, 2 * count).view(count, 2)
         losses, rewards = preference_loss(self._method, logprobs, batch["reference"], lengths)
         chosen, rejected = rewards.detach().unbind(dim=1)
@@ -162,7 +163,11 @@ class DirectPreference:
             (chosen > rejected).float(),
             *logprobs.detach().unbind(dim=1),
         )
-        return Loss(losses.sum(), {name: x.sum() for name, x in zip(SUMS, found, strict=True)})
+        loss = losses.sum()
+        if router is not None:
+            # As TRL does: the policy's forward pass, once for a mean over its pairs.
+            loss = loss + router * count
+        return Loss(loss, {name: x.sum() for name, x in zip(SUMS, found, strict=True)})
 
 
 def _lengths(batch: Batch, count: int) -> Tensor:

@@ -9,8 +9,10 @@ from typing import Any
 
 from hft_ray.config import Config, ConfigError, Model, Problem
 from hft_ray.evaluation import Scores, metric_estimates
+from hft_ray.training.causal import require_causal
 from hft_ray.training.engine import Numerics
 from hft_ray.training.models import load_model
+from hft_ray.training.vocabulary import evaluation_problems
 from hft_ray.training.workspace import Workspace
 
 
@@ -112,9 +114,15 @@ def _score(
     key = store.key(weights, config.scored, str(numerics.dtype), base_key)
     scores = ranks.broadcast(store.get(key) if ranks.main else None)
     if scores is None:
+        shape, tokenizer = workspace.shape(model), workspace.tokenizer(model)
         suite = workspace.suite(model, config.scored)
-        loaded: Any = load_model(model, workspace.source(model), numerics.dtype)
-        scores = suite.score(loaded.to(numerics.device), ranks, base)
+        if problems := list(evaluation_problems(config.scored.places(), tokenizer, shape)):
+            raise ConfigError(problems)
+        chosen, source = workspace.pinned(model), workspace.source(model)
+        loaded: Any = load_model(chosen, source, numerics.dtype)
+        loaded = loaded.to(numerics.device)
+        require_causal(loaded, model.name)
+        scores = suite.score(loaded, ranks, base)
         if ranks.main:
             store.put(key, scores)
     return key, scores

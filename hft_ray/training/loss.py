@@ -26,14 +26,18 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
     Returns:
         Scalar. A sum, not a mean: the caller divides by the trained tokens of the whole step, so
-        that the result does not depend on how the step was cut into micro-batches and ranks.
+        that the result does not depend on how the step was cut into micro-batches and ranks. A
+        router's loss, where there is one, weighs as much as the batch's trained tokens.
     """
-    logits, targets, _ = _answer_logits(model, batch)
-    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    logits, targets, _, router = _answer_logits(model, batch)
+    loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    return loss if router is None else loss + router * (targets != IGNORED).sum()
 
 
-def answer_logprobs(model: nn.Module, batch: dict[str, Tensor], count: int) -> Tensor:
-    """Return the log-probability of each document's answer, in nats, [count].
+def answer_logprobs(
+    model: nn.Module, batch: dict[str, Tensor], count: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the log-probability of each document's answer [count], and the router's loss.
 
     Args:
         model: A causal language model of transformers.
@@ -42,20 +46,38 @@ def answer_logprobs(model: nn.Module, batch: dict[str, Tensor], count: int) -> T
         count: Number of documents.
 
     Returns:
-        The sums over the answers' tokens.
+        The sums over the answers' tokens, in nats; for the second see :func:`_router_loss`.
     """
-    logits, targets, places = _answer_logits(model, batch)
+    logits, targets, places, router = _answer_logits(model, batch)
     logprobs = -F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
     owners = F.pad(batch["documents"], (0, 1))[:, 1:].flatten()[places]
     # Not index_add, whose order on a GPU differs from run to run.
     mine = owners == torch.arange(count, device=owners.device)[:, None]  # [count, positions]
-    return logprobs.where(mine, 0.0).sum(dim=1)
+    return logprobs.where(mine, 0.0).sum(dim=1), router
 
 
-def _answer_logits(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _router_loss(model: nn.Module, outputs: Any) -> Tensor | None:
+    """Return the load-balancing loss of a mixture of experts, times its weight; None without one.
+
+    A model computes it where config.json asks for it (``output_router_logits``), over the tokens of
+    one forward pass that are not masked (Switch Transformer, arXiv 2101.03961, eq. 4 to 6), and
+    transformers adds ``router_aux_loss_coef`` times it to the mean loss. It is not a sum over
+    tokens: unlike the rest of a step's loss, it depends on how the step is cut into micro-batches.
+    """
+    found = getattr(outputs, "aux_loss", None)
+    if not isinstance(found, Tensor):
+        return None
+    config: Any = getattr(model, "module", model).config
+    return found.float() * float(config.get_text_config().router_aux_loss_coef)
+
+
+def _answer_logits(
+    model: nn.Module, batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Return the logits [N, V] of N positions in fp32, their targets [N], and where they stand [N].
 
-    The trained positions are among the N; others have the target IGNORED.
+    The trained positions are among the N; others have the target IGNORED. The last is the router's
+    loss.
     """
     inputs = {key: value for key, value in batch.items() if key not in _OWN}
     targets = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
@@ -65,8 +87,10 @@ def _answer_logits(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, 
         # The head's work, and the memory of its logits, for the trained positions only.
         inputs["logits_to_keep"] = trained
         targets, places = targets[trained], places[trained.flatten()]
-    logits: Tensor = model(**inputs, use_cache=False).logits.float()
-    return logits.view(-1, logits.shape[-1]), targets.flatten(), places
+    outputs: Any = model(**inputs, use_cache=False)
+    logits: Tensor = outputs.logits.float()
+    router = _router_loss(model, outputs)
+    return logits.view(-1, logits.shape[-1]), targets.flatten(), places, router
 
 
 def _projects_alone(model: object) -> bool:

@@ -15,7 +15,6 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
@@ -25,8 +24,12 @@ from transformers.utils import logging as transformers_logging
 
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
+from hft_ray.training.architecture import arguments, first_line, load_config
+from hft_ray.training.directory import PATH, check_directory
+from hft_ray.training.fit import quiet, require_finite, require_loaded
 
-PATH = "model.name"
+_TOKENIZER = "save the model's own tokenizer (tokenizer.json, tokenizer_config.json) beside it"
+_PROBE = "The quick brown fox, 0123456789."
 log = logging.getLogger(__name__)
 
 # They would stand between what the commands print, for models that load in a moment.
@@ -46,13 +49,10 @@ def find_model(model: Model, cache: Path) -> str:
         return model.name
     if path.suffix == ".gguf":
         return str(_converted(path, cache))
-    if not (path / "config.json").is_file():
-        problem = "is no model directory: it has no config.json; give a Hugging Face directory, "
-        raise ConfigError(Problem(PATH, problem + "a GGUF file or a hub name", str(path)))
-    weights = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
-    if not weights:
-        problem = "the model directory has no safetensors weights (pickled ones are not loaded)"
+    if path.is_file():
+        problem = "is a file; give a Hugging Face directory, a GGUF file or a hub name"
         raise ConfigError(Problem(PATH, problem, str(path)))
+    check_directory(path)
     return str(path)
 
 
@@ -88,45 +88,71 @@ def _converted(path: Path, cache: Path) -> Path:
 
 
 def load_tokenizer(model: Model, source: str) -> PreTrainedTokenizerFast:
-    """Return the model's tokenizer; a missing padding token becomes the end-of-text token.
+    """Return the model's tokenizer, with a padding token that the model has a row for.
+
+    Padding is masked everywhere, so its token is free to choose: where the tokenizer has none, or
+    one beyond the model's vocabulary, it becomes the end-of-text token.
 
     Raises:
         ConfigError: There is no tokenizer, or none that reports character offsets.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **_arguments(model, source))
-    except (OSError, ValueError) as error:
-        problem = f"the tokenizer cannot be loaded: {_first_line(error)}"
+        tokenizer = AutoTokenizer.from_pretrained(source, **arguments(model, source))
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        problem = f"the tokenizer cannot be loaded: {first_line(error)}; {_TOKENIZER}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         problem = "has no fast tokenizer, which is needed to find the answers' tokens"
-        raise ConfigError(Problem(PATH, problem, model.name))
-    if tokenizer.pad_token_id is None:
-        # Padding is masked everywhere, so its token is free to choose.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        raise ConfigError(Problem(PATH, f"{problem}; {_TOKENIZER}", model.name))
+    if not set(tokenizer(_PROBE, add_special_tokens=False)["input_ids"]) - {tokenizer.unk_token_id}:
+        # Of a directory without tokenizer files some classes make a tokenizer that knows nothing.
+        problem = "has no tokenizer files, or they hold no vocabulary"
+        raise ConfigError(Problem(PATH, f"{problem}; {_TOKENIZER}", model.name))
+    rows = getattr(load_config(model, source).get_text_config(), "vocab_size", None)
+    _choose_padding(tokenizer, rows, model.name)
     return tokenizer
+
+
+def _choose_padding(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: str) -> None:
+    given, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if given is not None and (rows is None or given < rows):
+        return
+    known = end is not None and (rows is None or end < rows)
+    chosen = tokenizer.eos_token if known else tokenizer.convert_ids_to_tokens(0)
+    if given is not None:
+        told = "%s: its padding token %r (id %d) lies beyond the model's %d embeddings; %r pads"
+        log.warning(told, name, tokenizer.pad_token, given, rows, chosen)
+    tokenizer.pad_token = chosen
 
 
 def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
     """Return the base model with its weights, on the CPU, in training mode.
 
     Raises:
-        ConfigError: The weights cannot be loaded.
+        ConfigError: The weights cannot be loaded, are not all of the model's and nothing else, or
+            are not finite.
     """
     if model.trust_remote_code:
         log.warning("%s: Python code that the model repository ships may run", model.name)
     try:
-        loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            attn_implementation=None if model.attention == "auto" else model.attention,
-            use_safetensors=True,
-            **_arguments(model, source),
-        )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        problem = f"the model cannot be loaded: {_first_line(error)}"
+        with quiet():
+            loaded, info = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                attn_implementation=None if model.attention == "auto" else model.attention,
+                use_safetensors=True,
+                # Refused below, by name.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **arguments(model, source),
+            )
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        problem = f"the model cannot be loaded: {first_line(error)}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
-    return loaded.train()
+    require_loaded(info, loaded.config, model.name)
+    require_finite(loaded, model.name)
+    trained: nn.Module = loaded.train()
+    return trained
 
 
 def recompute_activations(model: Any) -> None:
@@ -138,34 +164,8 @@ def recompute_activations(model: Any) -> None:
     model.disable_input_require_grads()
 
 
-def load_shape(model: Model, source: str) -> nn.Module:
-    """Return the model without weights (on the meta device), for sizes and selections.
-
-    Raises:
-        ConfigError: There is no configuration at hand, and ``model.shape`` is not given.
-    """
-    if model.shape is not None:
-        shape = dict(model.shape)
-        try:
-            config: Any = AutoConfig.for_model(shape.pop("model_type", ""), **shape)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(Problem("model.shape", _first_line(error), model.shape)) from error
-    else:
-        try:
-            config = AutoConfig.from_pretrained(source, **_arguments(model, source))
-        except (OSError, ValueError) as error:
-            problem = f"the model's configuration cannot be loaded: {_first_line(error)}"
-            raise ConfigError(Problem(PATH, problem, model.name)) from error
-    with torch.device("meta"):
-        shaped: nn.Module = AutoModelForCausalLM.from_config(
-            config, trust_remote_code=model.trust_remote_code
-        )
-    shaped.tie_weights()  # type: ignore[operator]
-    return shaped
-
-
 def weights_hash(source: str, revision: str | None, cache: Path) -> str:
-    """Return a SHA-256 of the model's files; of a hub model, of its name and revision.
+    """Return a SHA-256 of the model's files; of a hub model, of its name and commit (``revision``).
 
     Hashing is remembered under ``cache`` by path, size and time of each file, since it takes
     seconds for every few gigabytes.
@@ -186,16 +186,3 @@ def weights_hash(source: str, revision: str | None, cache: Path) -> str:
         file.write(value)
     Path(file.name).replace(remembered)
     return value
-
-
-def _arguments(model: Model, source: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
-    if Path(source).is_dir():
-        arguments["local_files_only"] = True
-    elif model.revision is not None:
-        arguments["revision"] = model.revision
-    return arguments
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,9 +16,9 @@ from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.adapter import Lora
+from hft_ray.training.architecture import load_shape
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
-from hft_ray.training.models import load_shape
 from hft_ray.training.workspace import Workspace
 
 DEVICE_FLOPS = {"cuda": 2e14, "cpu": 5e10}
@@ -53,10 +53,11 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     trials, seeds = (config.search.trials, config.search.seeds) if config.search else (1, 1)
     cluster = config.cluster
     source = config.model.name if config.model.shape else workspace.source(config.model)
-    corners = list(_corners(config, catalog, lambda: load_shape(config.model, source)))
+    model = workspace.pinned(config.model)
+    corners = list(_corners(config, catalog, lambda: load_shape(model, source)))
     selection = [row for _, row in corners]
     share = max(map(_share, corners))
-    shape = load_shape(config.model, source).config
+    shape = load_shape(model, source).config
     largest = {(one.arm, one.adapter.kind): (one, row) for one, row in sorted(corners, key=_share)}
     memories = [
         _memory(each, shape, catalog, row)

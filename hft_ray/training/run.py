@@ -21,6 +21,7 @@ from hft_ray.mirror import Mirror
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import FINAL, Candidates
+from hft_ray.training.causal import require_causal
 from hft_ray.training.checkpoint import (
     RANDOM,
     STAGE,
@@ -252,6 +253,7 @@ class _Run:
             step, told = self._scored["step"], self._scored["values"]
             if self._told_to_stop(step, told, scored=True):
                 return self._outcome("stopped", told, start)
+        require_causal(self.engine.forward_model, self.config.model.name)
         if self.config.data.packing:
             micro = micro_batch_size(self.config.training, self.ranks.size)
             # A pair is two sequences.

@@ -17,11 +17,14 @@ from hft_ray.data import PairSet, TrainingSet, prepare, prepare_pairs
 from hft_ray.evaluation import BaseScores, Suite
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, build_catalog
+from hft_ray.training.architecture import load_shape
+from hft_ray.training.directory import headers
 from hft_ray.training.engine import Numerics, deepspeed_config
+from hft_ray.training.fit import check_weights
+from hft_ray.training.hub import pinned_model
 from hft_ray.training.models import (
     find_model,
     load_model,
-    load_shape,
     load_tokenizer,
     weights_hash,
 )
@@ -51,17 +54,36 @@ class Workspace:
         """Return what ``from_pretrained`` takes for ``model``."""
         return self._keep("source", model, lambda: find_model(model, self.cache))
 
+    def pinned(self, model: Model) -> Model:
+        """Return ``model``, of a hub model its commit at this process's first look."""
+        return self._keep("pinned", model, lambda: pinned_model(model))
+
+    def shape(self, model: Model) -> nn.Module:
+        """Return the model without weights; those of a directory are checked to be all of it."""
+
+        def build() -> nn.Module:
+            if model.shape is not None:
+                return load_shape(model, model.name)
+            source = self.source(model)
+            shape = load_shape(self.pinned(model), source)
+            if Path(source).is_dir():
+                check_weights(shape, headers(Path(source)), model.name)
+            return shape
+
+        return self._keep("shape", model, build)
+
     def tokenizer(self, model: Model) -> Any:
         """Return the model's tokenizer."""
-        return self._keep("tokenizer", model, lambda: load_tokenizer(model, self.source(model)))
+
+        def load() -> Any:
+            return load_tokenizer(self.pinned(model), self.source(model))
+
+        return self._keep("tokenizer", model, load)
 
     def catalog(self, model: Model) -> Catalog:
         """Return the catalogue of the model's parameters."""
 
-        def build() -> Catalog:
-            return build_catalog(load_shape(model, self.source(model)))
-
-        return self._keep("catalog", model, build)
+        return self._keep("catalog", model, lambda: build_catalog(self.shape(model)))
 
     def training_sets(self, model: Model, data: Mapping[str, Data]) -> list[TrainingSet]:
         """Return the encoded data of each setting that names some: setting -> section."""
@@ -94,7 +116,8 @@ class Workspace:
         """Return a hash of the base weights."""
 
         def compute() -> str:
-            return weights_hash(self.source(model), model.revision, self.cache)
+            source = self.source(model)
+            return weights_hash(source, self.pinned(model).revision, self.cache)
 
         return self._keep("hash", model, compute)
 
@@ -105,9 +128,9 @@ class Workspace:
         Every run loads anew: the files are in the page cache after the first, and nothing that an
         earlier run did to a module can be left behind.
         """
-        source = self.source(config.model)
+        chosen, source = self.pinned(config.model), self.source(config.model)
         if config.training.zero_stage < 3:
-            yield load_model(config.model, source, numerics.dtype).to(numerics.device)
+            yield load_model(chosen, source, numerics.dtype).to(numerics.device)
             return
         # How much is trained is known later, and means nothing to loading.
         settings = deepspeed_config(config.training, numerics, self.ranks.size, trained=0)
@@ -115,7 +138,7 @@ class Workspace:
         # also partition the shapes that a run builds later.
         keep = HfDeepSpeedConfig(settings)
         try:
-            model = load_model(config.model, source, numerics.dtype)
+            model = load_model(chosen, source, numerics.dtype)
         finally:
             unset_hf_deepspeed_config()
             del keep

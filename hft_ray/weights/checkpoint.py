@@ -13,9 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.training.directory import INDEX, SINGLE
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _LENGTH = 8
 """A safetensors file begins with the length of its header, in so many bytes, then the header."""
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.training.directory import INDEX
 from hft_ray.weights.checkpoint import (
-    INDEX,
     Checkpoint,
     Entry,
     Reader,

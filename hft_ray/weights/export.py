@@ -44,7 +44,8 @@ def export(
     if out.exists():
         raise ConfigError(Problem("--out", "exists already; name a new directory", str(out)))
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
-    base = find_directory(config.model.name, "model.name", workspace.cache)
+    chosen = config.model
+    base = find_directory(chosen.name, "model.name", workspace.cache, chosen.revision)
     found = _verified(config, workspace, kept)
     steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, found, target)]
     if variant is not None and variant.startswith("alpha-"):
@@ -83,6 +84,6 @@ def _verified(config: Config, workspace: Workspace, kept: Path) -> Kept:
 def _whole(config: Config, workspace: Workspace, kept: Path, found: Kept, target: Path) -> None:
     """Write the base with the kept weights in it."""
     source = workspace.source(config.model)
-    model = load_model(config.model, source, getattr(torch, found.dtype))
+    model = load_model(workspace.pinned(config.model), source, getattr(torch, found.dtype))
     put_kept(model, kept, found)
     save_model(model, workspace.tokenizer(config.model), target, Ranks())

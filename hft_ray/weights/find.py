@@ -13,7 +13,7 @@ from hft_ray.training.models import find_model
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 
 
-def find_directory(name: str, what: str, cache: Path) -> Path:
+def find_directory(name: str, what: str, cache: Path, revision: str | None = None) -> Path:
     """Return the model directory for ``name``.
 
     Args:
@@ -21,6 +21,7 @@ def find_directory(name: str, what: str, cache: Path) -> Path:
             ``cache``), or a hub name (downloaded to the hub's own cache).
         what: What the user calls it (TUNED, BASE), for errors.
         cache: Folder of converted models.
+        revision: Commit, branch or tag of a hub name; the newest by default.
 
     Raises:
         ConfigError: There is no such model, or it is not within reach.
@@ -33,7 +34,7 @@ def find_directory(name: str, what: str, cache: Path) -> Path:
     if Path(source).is_dir():
         return Path(source)
     try:
-        return Path(snapshot_download(source, allow_patterns=_FILES))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=_FILES))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         problem = f"is no directory here, and cannot be had from the hub: {reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from hft_ray.config import ConfigError, Model, Problem
-from hft_ray.training.models import load_shape
+from hft_ray.training.architecture import load_shape
 from hft_ray.weights.checkpoint import Checkpoint, names_in_short
 from hft_ray.weights.naming import Naming
 

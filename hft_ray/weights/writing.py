@@ -14,7 +14,8 @@ from typing import Any, Self
 from torch import Tensor
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.weights.checkpoint import INDEX, SINGLE, Checkpoint, Entry, as_bytes
+from hft_ray.training.directory import INDEX, SINGLE
+from hft_ray.weights.checkpoint import Checkpoint, Entry, as_bytes
 
 _WEIGHTS = (
     ".safetensors",

@@ -1,8 +1,9 @@
-"""A model by its hub name, from a hub on loopback: fetched once for all workers of a node."""
+"""A model by its hub name, from a hub on loopback: fetched once, and known by its commit."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,17 +16,35 @@ import pytest
 from hft_ray.data import locate
 
 NAME = "somebody/facts"
-COMMIT = "c" * 40
+COMMIT, LATER = "c" * 40, "d" * 40
 LOAD = f"""
 import sys
 import torch
 from pathlib import Path
 from hft_ray.config import Model
+from hft_ray.training.hub import pinned_model
 from hft_ray.training.models import find_model, load_model, load_tokenizer
 model = Model(name="{NAME}", revision="main")
 source = find_model(model, Path(sys.argv[1]))
+model = pinned_model(model)
 print(load_tokenizer(model, source).vocab_size)
 print(sum(x.double().sum().item() for x in load_model(model, source, torch.float32).parameters()))
+"""
+
+KNOW = """
+import json, sys, torch
+from pathlib import Path
+from hft_ray.config import Config, ConfigError
+from hft_ray.ranks import Ranks
+from hft_ray.training import Workspace
+from hft_ray.training.hub import pinned
+config = Config.model_validate(json.loads(sys.argv[2]))
+workspace = Workspace(Path(sys.argv[1]), Ranks(), torch.device("cpu"))
+try:
+    found = workspace.weights_hash(config.model)
+except ConfigError as error:
+    found = str(error)
+print(json.dumps([pinned(config).model.revision, found]))
 """
 
 
@@ -39,6 +58,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Answer)
         self.folder, self.fetched, self.lock = folder, Counter(), Lock()
+        self.commit = COMMIT
         Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -50,24 +70,36 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body):
-        place, _, name = self.path.partition("/resolve/main/")
+        if self.path.partition("?")[0].removesuffix("/revision/main") == f"/api/models/{NAME}":
+            self.describe()
+            return
+        path = self.path.replace(self.server.commit, "main")
+        place, _, name = path.partition("/resolve/main/")
         if place != f"/{NAME}" or not (path := self.server.folder / name).is_file():
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", self.server.commit)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
         content = path.read_bytes()
         self.send_response(200)
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.server.commit)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
             with self.server.lock:
                 self.server.fetched[name] += 1
             self.wfile.write(content)
+
+    def describe(self):
+        content = json.dumps({"id": NAME, "sha": self.server.commit, "siblings": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def log_message(self, *_):
         pass
@@ -80,13 +112,17 @@ def hub():
         server.shutdown()
 
 
-def test_the_workers_of_a_node_fetch_a_model_once(hub, tmp_path):
-    environment = os.environ | {
+@pytest.fixture
+def environment(hub, tmp_path):
+    return os.environ | {
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
         "HF_HOME": str(tmp_path / "node"),
         "HF_HUB_OFFLINE": "0",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def test_the_workers_of_a_node_fetch_a_model_once(hub, environment, tmp_path):
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", LOAD, str(tmp_path)],
@@ -101,3 +137,23 @@ def test_the_workers_of_a_node_fetch_a_model_once(hub, tmp_path):
     assert [worker.returncode for worker in workers] == [0, 0], said
     assert said[0][0] == said[1][0]
     assert hub.fetched["model.safetensors"] == hub.fetched["tokenizer.json"] == 1
+
+
+def test_a_repository_that_moves_is_another_model(hub, environment, tmp_path):
+    """Base scores, DPO's references and checkpoints lie under the hash; FILE's revision is told."""
+
+    def known(model, **settings):
+        file = {"name": "x", "model": model, "data": {"train": "x.jsonl"}}
+        command = [sys.executable, "-c", KNOW, str(tmp_path), json.dumps(file)]
+        said = subprocess.check_output(command, env=environment | settings, text=True, timeout=240)
+        return json.loads(said)
+
+    assert known(NAME, HF_HUB_OFFLINE="1")[0] is None
+    first = known(NAME)
+    hub.commit = LATER
+    moved = known({"name": NAME, "revision": "main"})
+    assert (first[0], moved[0]) == (COMMIT, LATER)
+    assert first[1] != moved[1]
+    # A sweep that has begun goes on with its commit; without a network the last one known is taken.
+    assert known({"name": NAME, "revision": COMMIT}) == first
+    assert known(NAME, HF_HUB_OFFLINE="1") == moved

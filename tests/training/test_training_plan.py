@@ -8,9 +8,9 @@ from hft_ray.config import Config, Model, Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
+from hft_ray.training.architecture import load_shape
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.methods import known_sequences, make_stages
-from hft_ray.training.models import load_shape
 from hft_ray.training.plan import corner_fractions, plan
 
 SHAPE = LlamaConfig(hidden_size=10, num_attention_heads=1, num_hidden_layers=3, vocab_size=100)
