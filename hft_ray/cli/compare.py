@@ -13,6 +13,7 @@ from rich.console import Console
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.pareto import Comparison
@@ -44,7 +45,7 @@ def compare(
     files = _write(comparison, out or root / "comparisons" / _folder(names))
     console = Console()
     if as_json:
-        typer.echo(json.dumps(json.loads(comparison.to_json())))
+        typer.echo(dumps(json.loads(comparison.to_json())))
     else:
         _print(comparison, console)
         console.print(f"report: {files[1]}", soft_wrap=True, highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from hft_ray.cli.options import Json, Storage
 from hft_ray.config.storage import storage_root
 from hft_ray.mirror import S3
+from hft_ray.strict_json import dumps
 
 
 def export(
@@ -50,7 +50,7 @@ def export(
         point = export_point(root, name, select, Path(out), delta, uri)
     if as_json:
         told = {"out": out, "trial": point.trial, "variant": point.variant}
-        typer.echo(json.dumps(told | {"values": point.values}))
+        typer.echo(dumps(told | {"values": point.values}))
         return
     scores = ", ".join(f"{key} {value:.4g}" for key, value in sorted(point.values.items()))
     typer.echo(f"{out}: {point.label} ({scores})")

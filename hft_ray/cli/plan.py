@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
@@ -13,6 +12,7 @@ from hft_ray.cli.options import File, Json, Overrides, Storage
 from hft_ray.cli.progress import clock
 from hft_ray.config.load import load
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 
 def plan(
@@ -40,7 +40,7 @@ def plan(
         sequences = sum(stage.sequences for stage in make_stages(config, workspace))
     planned = make_plan(config, workspace, sequences)
     if as_json:
-        typer.echo(json.dumps(planned))
+        typer.echo(dumps(planned))
     else:
         _show(planned, trusted, Console(highlight=False))
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.pareto import Front, Point
@@ -54,7 +55,7 @@ def report(
         content: dict[str, Any] = json.loads(front_json(front))
         if chosen is not None:
             content["selected"] = chosen.trial
-        typer.echo(json.dumps(content))
+        typer.echo(dumps(content))
         return
     _print(front, chosen, select, str(files[1]))
 

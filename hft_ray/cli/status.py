@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.orchestration.status import SweepStatus
@@ -47,11 +47,11 @@ def status(
     where = tracking_uri(uri, root)
     now = sweep_status(where, experiment, name)
     if as_json:
-        typer.echo(json.dumps(now.to_json()))
+        typer.echo(dumps(now.to_json()))
         while watch and now.state == "running":
             time.sleep(seconds)
             now = sweep_status(where, experiment, name)
-            typer.echo(json.dumps(now.to_json()))
+            typer.echo(dumps(now.to_json()))
         return
     console = Console(highlight=False)
     if not watch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.tracking import SweepRun
@@ -72,4 +72,4 @@ def _why(sweep: SweepRun) -> str:
 
 def _tell(sweep: SweepRun, name: str, text: str, as_json: bool) -> None:
     told = {"sweep": name, "state": sweep.state, "taken": sweep.taken}
-    typer.echo(json.dumps(told) if as_json else text)
+    typer.echo(dumps(told) if as_json else text)

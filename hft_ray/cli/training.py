@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from hft_ray.cli.logs import terminal
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.mirror import Mirror, MirrorError
+from hft_ray.strict_json import dumps
 from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
@@ -57,7 +57,7 @@ def run_once(
             if not ranks.main:
                 return None
             result = outcome.to_json()
-            text = json.dumps(result, indent=2)
+            text = dumps(result, indent=2)
             partial = out / ".result.json"
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(out / "result.json")
