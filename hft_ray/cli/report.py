@@ -50,7 +50,9 @@ def report(
     config = config_of(record)
     front = front_of(record, config)
     chosen = None if select is None else _chosen(front, select)
-    files = write_front(front, config, SweepFolder(root, name).path / "front")
+    folder = SweepFolder(root, name)
+    folder.mark()
+    files = write_front(front, config, folder.path / "front")
     if as_json:
         content: dict[str, Any] = json.loads(front_json(front))
         if chosen is not None:

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
 from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
@@ -27,7 +27,10 @@ def status(
         bool, typer.Option("--watch", help="Refresh in place until the sweep has ended.")
     ] = False,
     seconds: Annotated[
-        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="Pause of --watch.")
+        float,
+        typer.Option(
+            "--every", min=0.5, callback=finite, metavar="SECONDS", help="Pause of --watch."
+        ),
     ] = 5.0,
     uri: Uri = None,
     experiment: Experiment = "hft-ray",

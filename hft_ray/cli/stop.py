@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
 from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
@@ -24,7 +24,10 @@ def stop(
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the sweep.")
+        float,
+        typer.Option(
+            min=0, callback=finite, metavar="SECONDS", help="How long to wait for the sweep."
+        ),
     ] = 60.0,
     uri: Uri = None,
     experiment: Experiment = "hft-ray",

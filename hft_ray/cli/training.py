@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import typer
 from rich.console import Console
 
 from hft_ray.cli.logs import terminal
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config import Config, ConfigError, Problem, check_all
+from hft_ray.config.out_folder import OutFolder
+from hft_ray.data.location import locate
+from hft_ray.evaluation.check import files_of
 from hft_ray.mirror import Mirror, MirrorError
+from hft_ray.ranks import Ranks
 from hft_ray.strict_json import dumps
 from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
+from hft_ray.training.checkpoint import CHECKPOINT_FILES
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+
+PARTIAL_RESULT = ".result.json"
+FILES = ("result.json", PARTIAL_RESULT, "selection.png", "tasks.csv", "tasks.png")
+FOLDERS = ("model", "checkpoints")
 
 
 def run_once(
@@ -32,18 +42,27 @@ def run_once(
         # The number of threads decides the order of sums on a CPU: FILE says it, not the machine.
         torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
         workspace = Workspace(root, ranks, local_device())
+        folder, inputs = _folder(out, ranks.size), _inputs(config, source)
         # Every rank checks, one after the other's cache: all of them must stop if one does.
-        _check_ranks(config, ranks.size, source)
-        check(config, workspace, source)
+        check_all(
+            lambda: folder.check(inputs),
+            lambda: _check_ranks(config, ranks.size),
+            lambda: check(config, workspace, source),
+            source=source,
+        )
         log = out / f"train-{ranks.rank}.log"
-        with terminal(log, quiet=quiet or not ranks.main) as console:
+        with (
+            _held(folder, inputs, ranks),
+            terminal(log, quiet=quiet or not ranks.main) as console,
+        ):
             start_deepspeed()
             try:
                 mirror = _mirror(config)
                 if ranks.main and not resume:
-                    _clear(out)
-                    if mirror is not None:
-                        mirror.delete("")
+                    # None of it is to pass for this run's.
+                    folder.clear(*FILES, *FOLDERS)
+                    for name in mirror.names() if mirror is not None else ():
+                        mirror.delete(name)
                 ranks.barrier()
                 if resume:
                     logging.getLogger("hft_ray.training").addHandler(_Telling(console))
@@ -56,10 +75,10 @@ def run_once(
                 raise typer.Exit(1) from error
             if not ranks.main:
                 return None
+            folder.record("model")
             result = outcome.to_json()
-            text = dumps(result, indent=2)
-            partial = out / ".result.json"
-            partial.write_text(text + "\n", encoding="utf-8")
+            partial = out / PARTIAL_RESULT
+            partial.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
             partial.replace(out / "result.json")
             _draw(result, config.name, out)
             console.print(f"model and result.json are in {out}", soft_wrap=True)
@@ -71,12 +90,39 @@ def _mirror(config: Config) -> Mirror | None:
     return None if uri is None else Mirror(uri) / f"runs/{config.name}/checkpoints"
 
 
-def _clear(out: Path) -> None:
-    """Delete what an earlier run left in ``out``: none of it is to pass for this one's."""
-    for name in ("checkpoints", "model"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("result.json", "selection.png", "tasks.csv", "tasks.png"):
-        (out / name).unlink(missing_ok=True)
+def _folder(out: Path, ranks: int) -> OutFolder:
+    logs = [f"train-{rank}.log" for rank in range(ranks)]
+    return OutFolder(out, "train", [*FILES, *logs], FOLDERS, changing=CHECKPOINT_FILES)
+
+
+def _inputs(config: Config, source: str) -> dict[str, str | Path]:
+    """Return the files and folders that FILE names, and FILE itself: setting -> path."""
+    named = {"model.name": config.model.name}
+    named |= {path: data.train for path, data in (config.training_data | config.pair_data).items()}
+    for path, evaluation in config.scored.places():
+        named |= {f"{path}.{key}": name for key, name in files_of(evaluation)}
+    found: dict[str, str | Path] = {"FILE": source}
+    for path, name in named.items():
+        # What is not there is told by the check of FILE.
+        with suppress(ConfigError):
+            if (place := locate(name, path)) is not None:
+                found[path] = place
+    return found
+
+
+@contextmanager
+def _held(folder: OutFolder, inputs: Mapping[str, str | Path], ranks: Ranks) -> Iterator[None]:
+    """Have the folder for these ranks alone; all of them must stop if rank 0 cannot."""
+    with ExitStack() as stack:
+        problems: list[Problem] = []
+        if ranks.main:
+            try:
+                stack.enter_context(folder.held(inputs))
+            except ConfigError as error:
+                problems = error.problems
+        if problems := ranks.broadcast(problems):
+            raise ConfigError(problems)
+        yield
 
 
 class _Telling(logging.Handler):
@@ -112,10 +158,10 @@ def _reporter(console: Console) -> Any:
     return report
 
 
-def _check_ranks(config: Config, size: int, source: str) -> None:
+def _check_ranks(config: Config, size: int) -> None:
     """Refuse a batch that this number of processes does not divide."""
     training = config.training
     per_pass = (training.micro_batch_size or 1) * size
     if training.batch_size % per_pass:
         problem = f"must be a multiple of micro-batch x processes = {per_pass}"
-        raise ConfigError(Problem("training.batch_size", problem, training.batch_size), source)
+        raise ConfigError(Problem("training.batch_size", problem, training.batch_size))

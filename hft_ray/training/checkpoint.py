@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,10 @@ _FREE = (
     "training.zero_stage",
 )
 _MANIFEST = "manifest.json"
+CHECKPOINT_FILES = re.compile(
+    r"[^/]+/(step-\d{8}|\.partial-[^/]+)/(manifest\.json|state-\d{5}\.safetensors)"
+)
+"""The files of checkpoints, and of one half written, as paths that begin with their folder's."""
 _OTHERWISE = "give another --out folder, or delete the checkpoints to start afresh"
 _SHARD_BYTES = 1 << 30
 
