@@ -39,6 +39,14 @@ def plan(
     if sequences is None and not needed & set(trusted):
         sequences = sum(stage.sequences for stage in make_stages(config, workspace))
     planned = make_plan(config, workspace, sequences)
+    away = None
+    if config.search is not None:
+        from hft_ray.tracking import probe, tracking_uri
+
+        where = tracking_uri(config.tracking.uri, root)
+        away = probe(where, config.tracking.experiment, root, write=False)
+    if away is not None:
+        planned["problems"].append(f"the tracking store {where} is not reached now: {away}")
     if as_json:
         typer.echo(dumps(planned))
     else:
@@ -78,6 +86,8 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         "training time by arithmetic, for sequences of data.max_length and without evaluations: "
         f"about {clock(seconds)}{most}"
     )
+    for problem in planned["problems"]:
+        console.print(problem, style="yellow", soft_wrap=True, markup=False)
     for name in trusted:
         console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import torch
 import typer
 from rich.console import Console
 
-from hft_ray.cli.logs import terminal
+from hft_ray.cli.logs import terminal, told
 from hft_ray.config import Config, ConfigError, Problem, check_all
 from hft_ray.config.out_folder import OutFolder
 from hft_ray.data.location import locate
+from hft_ray.disk_errors import disk_problem
 from hft_ray.evaluation.check import files_of
+from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.ranks import Ranks
 from hft_ray.strict_json import dumps
@@ -50,39 +51,54 @@ def run_once(
             lambda: check(config, workspace, source),
             source=source,
         )
-        log = out / f"train-{ranks.rank}.log"
-        with (
-            _held(folder, inputs, ranks),
-            terminal(log, quiet=quiet or not ranks.main) as console,
-        ):
-            start_deepspeed()
-            try:
-                mirror = _mirror(config)
-                if ranks.main and not resume:
-                    # None of it is to pass for this run's.
-                    folder.clear(*FILES, *FOLDERS)
-                    for name in mirror.names() if mirror is not None else ():
-                        mirror.delete(name)
-                ranks.barrier()
-                if resume:
-                    logging.getLogger("hft_ray.training").addHandler(_Telling(console))
-                report = _reporter(console)
-                outcome = run(
-                    config, workspace, report, out / "model", out / "checkpoints", mirror=mirror
-                )
-            except (TrainingError, CheckpointError, MirrorError) as error:
-                console.print(f"[red]failed:[/] {error}", soft_wrap=True)
-                raise typer.Exit(1) from error
-            if not ranks.main:
-                return None
-            folder.record("model")
-            result = outcome.to_json()
-            partial = out / PARTIAL_RESULT
-            partial.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-            partial.replace(out / "result.json")
-            _draw(result, config.name, out)
-            console.print(f"model and result.json are in {out}", soft_wrap=True)
-            return result
+        try:
+            with (
+                _held(folder, inputs, ranks),
+                terminal(out / f"train-{ranks.rank}.log", quiet or not ranks.main) as console,
+                told(console, PROGRESS),
+                told(console, "hft_ray.training") if resume else nullcontext(),
+            ):
+                return _train(config, workspace, folder, resume, console)
+        except ConfigError:
+            raise
+        except (TrainingError, CheckpointError, MirrorError) as error:
+            reason = str(error)
+        except Exception as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            reason = f"{problem}\n{_left(out)}"
+        if ranks.main:
+            # The result alone is on the standard output of --json.
+            typer.echo(f"failed: {reason}", err=quiet)
+        raise typer.Exit(1)
+
+
+def _train(
+    config: Config, workspace: Workspace, folder: OutFolder, resume: bool, console: Console
+) -> dict[str, Any] | None:
+    """Train, and write what comes of it to the folder, which is held."""
+    ranks, out = workspace.ranks, folder.path
+    start_deepspeed()
+    mirror = _mirror(config)
+    if ranks.main and not resume:
+        # None of it is to pass for this run's.
+        folder.clear(*FILES, *FOLDERS)
+        if mirror is not None:
+            for name in mirror.names():
+                mirror.delete(name)
+    ranks.barrier()
+    report = _reporter(console)
+    outcome = run(config, workspace, report, out / "model", out / "checkpoints", mirror=mirror)
+    if not ranks.main:
+        return None
+    folder.record("model")
+    result = outcome.to_json()
+    partial = out / PARTIAL_RESULT
+    partial.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
+    partial.replace(out / "result.json")
+    _draw(result, config.name, out)
+    console.print(f"model and result.json are in {out}", soft_wrap=True)
+    return result
 
 
 def _mirror(config: Config) -> Mirror | None:
@@ -125,15 +141,11 @@ def _held(folder: OutFolder, inputs: Mapping[str, str | Path], ranks: Ranks) -> 
         yield
 
 
-class _Telling(logging.Handler):
-    """Tells on the console what training logs: where it goes on from, what is damaged."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.INFO)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), soft_wrap=True, markup=False)
+def _left(out: Path) -> str:
+    """Say what a run that failed has left, and how to go on."""
+    if any((out / "checkpoints").glob("step-*")):
+        return f"Checkpoints are in {out / 'checkpoints'}; the same command with --resume goes on."
+    return "No checkpoint was written (training.checkpoint_every); start the command again."
 
 
 def _draw(result: dict[str, Any], name: str, out: Path) -> None:

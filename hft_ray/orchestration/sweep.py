@@ -231,6 +231,8 @@ class _Sweep:
 
     def _take(self, event: dict[str, Any]) -> None:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
+        if event["event"] == "told":
+            self._phase(event["text"])
         if event["trial"] == BASE or not event["trial"]:
             return
         if event["event"] == "finished":
@@ -260,6 +262,8 @@ class _Sweep:
 
     def _tracking_is_away(self, away: bool) -> None:
         self.journal.write("tracking_lost" if away else "tracking_regained")
+        waiting = str(self.folder.spooled)
+        self.watch({"event": "tracking", "trial": "", "away": away, "file": waiting}, self.view)
 
     def _mirror_is_behind(self, reason: str) -> None:
         log.warning(reason)
