@@ -9,6 +9,7 @@ from hft_ray.config import Cluster, ConfigError
 from hft_ray.orchestration.cluster import (
     ClusterError,
     check_fits,
+    check_sockets,
     connect,
     cores,
     problems_fitting,

@@ -95,7 +95,7 @@ def test_what_a_server_says_of_the_experiment(answers, tmp_path):
     assert "you may read" in refused(uri, tmp_path)
     assert probe(uri, "e", tmp_path, write=False) is None
     answers[tag] = (503, *as_json(error_code="TEMPORARILY_UNAVAILABLE", message="busy"))
-    assert "busy" in probe(uri, "e", tmp_path)
+    assert "503" in probe(uri, "e", tmp_path)
     answers[get] = (200, *as_json(experiment=EXPERIMENT | {"lifecycle_stage": "deleted"}))
     assert "mlflow experiments restore --experiment-id 1" in refused(uri, tmp_path)
 
@@ -118,7 +118,8 @@ def test_a_store_lies_where_the_root_is(made):
     uri = tracking_uri(None, made)
     assert sqlite_path(uri) == made / "mlflow.db"
     assert (made / "mlflow.db").is_file()
-    assert [path.name for path in made.parent.iterdir()] == [made.name]
+    # MLflow makes a folder of the address's spelling, too, and leaves it empty.
+    assert [p for p in made.parent.rglob("*") if p.is_file() and made not in p.parents] == []
     client = open_client(uri)
     run = client.create_run(client.get_experiment_by_name("e").experiment_id)
     client.log_text(run.info.run_id, "hello", "a/b.txt")
