@@ -11,6 +11,7 @@ import typer
 
 from hft_ray.cli.options import Json, Storage
 from hft_ray.cli.weights import Base, Out, say
+from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
 
 
@@ -28,6 +29,7 @@ def apply(
     Example: hft-ray apply delta --base package:hft_ray/demo/model --out whole
     """
     begun = time.perf_counter()
+    check_new(out, {"DELTA": delta, "--base": base})
     cache = storage_root(storage) / "cache"
     from hft_ray.weights import apply_delta, find_directory
 

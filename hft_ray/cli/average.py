@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from hft_ray.cli.options import Json, Storage
+from hft_ray.cli.options import Json, Storage, finite
 from hft_ray.cli.weights import Base, Out, Tuned, say
+from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
 
 
@@ -18,7 +19,9 @@ def average(
     base: Base,
     alpha: Annotated[
         float,
-        typer.Option("--alpha", min=0, max=1, help="0 gives the base, 1 the tuned model."),
+        typer.Option(
+            "--alpha", min=0, max=1, callback=finite, help="0 gives the base, 1 the tuned model."
+        ),
     ],
     out: Out,
     storage: Storage = None,
@@ -31,6 +34,7 @@ def average(
     Example: hft-ray average result/model --base package:hft_ray/demo/model --alpha 0.5 --out mixed
     """
     begun = time.perf_counter()
+    check_new(out, {"TUNED": tuned, "--base": base})
     cache = storage_root(storage) / "cache"
     from hft_ray.weights import average as average_models
     from hft_ray.weights import find_directory

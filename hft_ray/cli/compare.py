@@ -12,10 +12,14 @@ import typer
 from rich.console import Console
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.config.out_folder import OutFolder
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.pareto import Comparison
+
+FILES = ("compare.json", "compare.html", "compare.png")
 
 
 def compare(
@@ -36,15 +40,21 @@ def compare(
     Example: hft-ray compare demo demo-layers
     """
     root = storage_root(storage)
+    if out is not None:
+        _folder_of(out).check({})
     from hft_ray.orchestration.comparison import compare_from_tracking
     from hft_ray.tracking import NotLoggedError, log_comparison, tracking_uri
 
     store = tracking_uri(uri, root)
     comparison = compare_from_tracking(store, experiment, names)
-    files = _write(comparison, out or root / "comparisons" / _folder(names))
+    if out is None:
+        files = _write(comparison, root / "comparisons" / _folder(names))
+    else:
+        with _folder_of(out).held({}):
+            files = _write(comparison, out)
     console = Console()
     if as_json:
-        typer.echo(json.dumps(json.loads(comparison.to_json())))
+        typer.echo(dumps(json.loads(comparison.to_json())))
     else:
         _print(comparison, console)
         console.print(f"report: {files[1]}", soft_wrap=True, highlight=False)
@@ -56,11 +66,15 @@ def compare(
         raise typer.Exit(1) from error
 
 
+def _folder_of(out: Path) -> OutFolder:
+    return OutFolder(out, "compare", FILES)
+
+
 def _write(comparison: Comparison, folder: Path) -> list[Path]:
     from hft_ray.pareto import render_comparison_html, render_comparison_png
 
     folder.mkdir(parents=True, exist_ok=True)
-    data, page, picture = (folder / f"compare.{suffix}" for suffix in ("json", "html", "png"))
+    data, page, picture = (folder / name for name in FILES)
     data.write_text(comparison.to_json(), encoding="utf-8")
     page.write_text(render_comparison_html(comparison), encoding="utf-8")
     render_comparison_png(comparison, picture)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config.load import load
+from hft_ray.config.load import load_to_score
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 
 def evaluate(
@@ -34,17 +34,17 @@ def evaluate(
 
     Every score comes with its standard error and 95 % interval; what was forgotten with those of
     the paired difference on the same items. Scores of weights that were scored before are not
-    computed again. Alone or under torchrun.
+    computed again. FILE needs no name, model and data. Alone or under torchrun.
 
     Example: hft-ray evaluate result/model run.yaml
 
     Example: hft-ray evaluate tuned.gguf run.yaml --base original.gguf --json
     """
-    config = load(file, overrides or ()).model_copy(update={"search": None})
+    config = load_to_score(file, model, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.
     from hft_ray.cli import evaluating
 
     result = evaluating.run(config, root, model, base or config.model.name, as_json)
     if as_json and result is not None:
-        typer.echo(json.dumps(result))
+        typer.echo(dumps(result))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hft_ray.cli.logs import terminal
+from hft_ray.cli.logs import terminal, told
 from hft_ray.cli.tables import plain_table
 from hft_ray.config import Config
 from hft_ray.evaluation import Estimate, Score, metric_estimates
+from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.training import Workspace
 from hft_ray.training.evaluate import Evaluated, evaluate
 from hft_ray.training.process_group import local_device, process_group
@@ -27,7 +29,10 @@ def run(config: Config, root: Path, model: str, base: str, quiet: bool) -> dict[
         torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
         workspace = Workspace(root, ranks, local_device())
         log = root / "logs" / f"evaluate-{ranks.rank}.log"
-        with terminal(log, quiet=quiet or not ranks.main) as console:
+        with (
+            terminal(log, quiet=quiet or not ranks.main) as console,
+            told(console, PROGRESS, logging.DEBUG),
+        ):
             evaluated = evaluate(config, workspace, model, base)
             console.print(plain_table(f"Scores of {model}", _rows(evaluated)))
             if evaluated.base is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hft_ray.cli.options import Json, Storage
+from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
 from hft_ray.mirror import S3
+from hft_ray.strict_json import dumps
 
 
 def export(
@@ -42,6 +43,8 @@ def export(
     Example: hft-ray export demo --select knee --out knee
     """
     root = storage_root(storage)
+    if not out.startswith(S3):
+        check_new(Path(out), {})
     from hft_ray.orchestration.export import export_point, export_to_store
 
     if out.startswith(S3):
@@ -50,7 +53,7 @@ def export(
         point = export_point(root, name, select, Path(out), delta, uri)
     if as_json:
         told = {"out": out, "trial": point.trial, "variant": point.variant}
-        typer.echo(json.dumps(told | {"values": point.values}))
+        typer.echo(dumps(told | {"values": point.values}))
         return
     scores = ", ".join(f"{key} {value:.4g}" for key, value in sorted(point.values.items()))
     typer.echo(f"{out}: {point.label} ({scores})")

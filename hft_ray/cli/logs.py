@@ -15,6 +15,29 @@ PIPE_WIDTH = 160
 
 
 @contextmanager
+def told(console: Console, logger: str, level: int = logging.INFO) -> Iterator[None]:
+    """Tell on the console what ``logger`` logs from ``level`` on, while the block runs."""
+    source, handler = logging.getLogger(logger), _Telling(console, level)
+    before = source.level
+    source.addHandler(handler)
+    source.setLevel(min(level, source.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        source.removeHandler(handler)
+        source.setLevel(before)
+
+
+class _Telling(logging.Handler):
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), soft_wrap=True, markup=False)
+
+
+@contextmanager
 def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
     """Yield a console on the terminal while everything else that is printed goes to ``log``.
 

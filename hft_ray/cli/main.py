@@ -24,6 +24,7 @@ from hft_ray.cli import (
     tune,
 )
 from hft_ray.config import ConfigError
+from hft_ray.disk_errors import disk_problem
 
 app = typer.Typer(
     name="hft-ray",
@@ -65,6 +66,13 @@ def main() -> None:
         errors.print(str(error), markup=False)
         errors.print("Nothing was started.", style="dim")
         sys.exit(2)
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        errors.print("[bold red]failed:[/] ", end="")
+        errors.print(problem, markup=False)
+        errors.print("Make room, or see to it that the place can be written; then start again.")
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted", style="yellow")
         sys.exit(130)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def finite(number: float) -> float:
+    """Refuse a number that is not finite, which no bound does."""
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is not a finite number")
+    return number
+
 
 File = Annotated[Path, typer.Argument(help="YAML file of a run or sweep.", metavar="FILE")]
 Overrides = Annotated[

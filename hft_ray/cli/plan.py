@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
@@ -13,6 +12,7 @@ from hft_ray.cli.options import File, Json, Overrides, Storage
 from hft_ray.cli.progress import clock
 from hft_ray.config.load import load
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 
 def plan(
@@ -39,8 +39,16 @@ def plan(
     if sequences is None and not needed & set(trusted):
         sequences = sum(stage.sequences for stage in make_stages(config, workspace))
     planned = make_plan(config, workspace, sequences)
+    away = None
+    if config.search is not None:
+        from hft_ray.tracking import probe, tracking_uri
+
+        where = tracking_uri(config.tracking.uri, root)
+        away = probe(where, config.tracking.experiment, root, write=False)
+    if away is not None:
+        planned["problems"].append(f"the tracking store {where} is not reached now: {away}")
     if as_json:
-        typer.echo(json.dumps(planned))
+        typer.echo(dumps(planned))
     else:
         _show(planned, trusted, Console(highlight=False))
 
@@ -78,6 +86,8 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         "training time by arithmetic, for sequences of data.max_length and without evaluations: "
         f"about {clock(seconds)}{most}"
     )
+    for problem in planned["problems"]:
+        console.print(problem, style="yellow", soft_wrap=True, markup=False)
     for name in trusted:
         console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from hft_ray.orchestration.view import SweepView
 
+LASTING = ("finished", "retried", "tracking")
+"""The events that are told above the panel too."""
 STATES = ("complete", "pruned", "stopped", "failed", "running", "queued", "planned")
 """The states of trials in the order in which they are shown."""
 
@@ -60,7 +62,9 @@ class Progress:
         """Take an event and the view after it."""
         self._view = view
         line = describe(event, view)
-        if line is not None and (self._live is None or event["event"] in ("finished", "retried")):
+        if line is not None and (
+            self._live is None or event["event"] in ("finished", "retried", "tracking")
+        ):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
@@ -83,6 +87,11 @@ def describe(event: dict[str, Any], view: SweepView) -> str | None:
             return f"{done} {trial} will be started again: {event['reason']}"
         case "finished":
             return f"{done} {trial} {_ending(event, view)}"
+        case "tracking" if event["away"]:
+            waiting = f"its events wait in {event['file']}"
+            return f"{done} the tracking store is not reached; the sweep goes on, {waiting}"
+        case "tracking":
+            return f"{done} the tracking store is reached again"
     return None
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.pareto import Front, Point
@@ -49,12 +50,14 @@ def report(
     config = config_of(record)
     front = front_of(record, config)
     chosen = None if select is None else _chosen(front, select)
-    files = write_front(front, config, SweepFolder(root, name).path / "front")
+    folder = SweepFolder(root, name)
+    folder.mark()
+    files = write_front(front, config, folder.path / "front")
     if as_json:
         content: dict[str, Any] = json.loads(front_json(front))
         if chosen is not None:
             content["selected"] = chosen.trial
-        typer.echo(json.dumps(content))
+        typer.echo(dumps(content))
         return
     _print(front, chosen, select, str(files[1]))
 

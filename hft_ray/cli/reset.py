@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from hft_ray.cli.options import Json, Storage
+from hft_ray.cli.options import Json, Storage, finite
 from hft_ray.cli.weights import Base, Out, Tuned, say
 from hft_ray.config import ConfigError, Problem, Selection
+from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
 
 # What a selection calls trained is what is drawn, and here what is drawn is reset.
@@ -26,7 +27,8 @@ def reset(
     base: Base,
     out: Out,
     ratio: Annotated[
-        float, typer.Option("--ratio", min=0, max=1, help="Share that is reset.")
+        float,
+        typer.Option("--ratio", min=0, max=1, callback=finite, help="Share that is reset."),
     ] = 0.5,
     granularity: Annotated[
         Literal["model", "layer", "category"],
@@ -63,6 +65,7 @@ def reset(
         seed=seed,
         embeddings=_EMBEDDINGS[embeddings],
     )
+    check_new(out, {"TUNED": tuned, "--base": base})
     cache = storage_root(storage) / "cache"
     from hft_ray.weights import find_directory, half_reset
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.orchestration.status import SweepStatus
@@ -27,7 +27,10 @@ def status(
         bool, typer.Option("--watch", help="Refresh in place until the sweep has ended.")
     ] = False,
     seconds: Annotated[
-        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="Pause of --watch.")
+        float,
+        typer.Option(
+            "--every", min=0.5, callback=finite, metavar="SECONDS", help="Pause of --watch."
+        ),
     ] = 5.0,
     uri: Uri = None,
     experiment: Experiment = "hft-ray",
@@ -47,11 +50,11 @@ def status(
     where = tracking_uri(uri, root)
     now = sweep_status(where, experiment, name)
     if as_json:
-        typer.echo(json.dumps(now.to_json()))
+        typer.echo(dumps(now.to_json()))
         while watch and now.state == "running":
             time.sleep(seconds)
             now = sweep_status(where, experiment, name)
-            typer.echo(json.dumps(now.to_json()))
+            typer.echo(dumps(now.to_json()))
         return
     console = Console(highlight=False)
     if not watch:

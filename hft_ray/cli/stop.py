@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
     from hft_ray.tracking import SweepRun
@@ -24,7 +24,10 @@ def stop(
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the sweep.")
+        float,
+        typer.Option(
+            min=0, callback=finite, metavar="SECONDS", help="How long to wait for the sweep."
+        ),
     ] = 60.0,
     uri: Uri = None,
     experiment: Experiment = "hft-ray",
@@ -72,4 +75,4 @@ def _why(sweep: SweepRun) -> str:
 
 def _tell(sweep: SweepRun, name: str, text: str, as_json: bool) -> None:
     told = {"sweep": name, "state": sweep.state, "taken": sweep.taken}
-    typer.echo(json.dumps(told) if as_json else text)
+    typer.echo(dumps(told) if as_json else text)

@@ -16,14 +16,22 @@ from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
 from hft_ray.cli.tables import arm_tables, front_table
 from hft_ray.cli.warming import start_warm
-from hft_ray.config import Config
-from hft_ray.orchestration.cluster import ClusterError, check_fits, connect, cores, ray_nodes
+from hft_ray.config import Config, ConfigError, check_all
+from hft_ray.disk_errors import disk_problem
+from hft_ray.orchestration.cluster import (
+    ClusterError,
+    check_fits,
+    check_sockets,
+    connect,
+    cores,
+    ray_nodes,
+)
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.mirror import restore
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
 from hft_ray.pareto import Front, front_json
 from hft_ray.ranks import Ranks
-from hft_ray.tracking import tracking_uri
+from hft_ray.tracking import probe, tracking_uri
 from hft_ray.training import Workspace, check
 from hft_ray.training.hub import pinned
 
@@ -42,9 +50,14 @@ def run(
     restore(config, folder)
     folder.check(config, fresh)
     warm = start_warm(config, folder)
-    check(config, Workspace(root, Ranks(), torch.device("cpu")), source)
-    if not (address or os.environ.get("RAY_ADDRESS")):
-        check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
+    tracking = _Tracking(config, folder)
+    check_all(
+        lambda: check(config, Workspace(root, Ranks(), torch.device("cpu")), source),
+        lambda: check_cluster(config, address),
+        tracking.check,
+        source=source,
+    )
+    tracking.say_away()
     try:
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
             front = _on_cluster(config, folder, address, console, warm)
@@ -54,16 +67,63 @@ def run(
         _say("The machine may be too busy. Nothing was lost; the same command tries again.")
         _leave(1)
     except SweepError as error:
-        _say(f"the sweep failed: {error}")
-        _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
-        _say(f"What happened is in {folder.logs / 'driver.log'}")
+        _say_failed(str(error), folder)
+        tracking.say_waiting()
         _leave(1)
     except InterruptedSweepError:
         _say("stopped; finished trials are saved, the same command goes on")
+        tracking.say_waiting()
         _leave(130)
+    except ConfigError:
+        raise
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        _say_failed(problem, folder)
+        _leave(1)
+    tracking.say_waiting()
     if as_json:
         print(front_json(front))
     _leave(0)
+
+
+class _Tracking:
+    """What is said of the tracking store before a sweep begins and after it has ended."""
+
+    def __init__(self, config: Config, folder: SweepFolder) -> None:
+        self._config, self._folder = config.tracking, folder
+        self._away: str | None = None
+        self._uri = ""
+
+    def check(self) -> None:
+        """Refuse a store that can never be written."""
+        self._uri = tracking_uri(self._config.uri, self._folder.root)
+        self._away = probe(self._uri, self._config.experiment, self._folder.root)
+
+    def say_away(self) -> None:
+        """Tell, at once, that the store does not answer now."""
+        if self._away is not None:
+            _say(f"the tracking store {self._uri} is not reached: {self._away}")
+            _say(f"The sweep starts; its events wait in {self._folder.spooled} until it answers.")
+
+    def say_waiting(self) -> None:
+        """Tell, at the end, which events have not reached the store."""
+        if self._folder.spooled.is_file():
+            _say(f"not everything is in the tracking store {self._uri}:")
+            _say(f"the rest waits in {self._folder.spooled}; the same command delivers it.")
+
+
+def check_cluster(config: Config, address: str | None) -> None:
+    """Refuse what no local cluster can do; of another one nothing is known yet."""
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        check_sockets()
+        check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
+
+
+def _say_failed(reason: str, folder: SweepFolder) -> None:
+    _say(f"the sweep failed: {reason}")
+    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
+    _say(f"What happened is in {folder.logs / 'driver.log'}")
 
 
 def _on_cluster(

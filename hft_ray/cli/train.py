@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from hft_ray.cli.options import File, Json, Overrides, Storage
 from hft_ray.config.load import load
 from hft_ray.config.storage import storage_root
+from hft_ray.strict_json import dumps
 
 
 def train(
@@ -38,7 +38,7 @@ def train(
 
     result = training.run_once(config, str(file), root, out, resume, as_json)
     if as_json and result is not None:
-        typer.echo(json.dumps(result))
+        typer.echo(dumps(result))
     if "WORLD_SIZE" in os.environ:
         # Under torchrun a thread of gloo's may outlive its process group, and would abort the
         # interpreter's end with an exit code of its own.

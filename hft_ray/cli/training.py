@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,24 @@ import torch
 import typer
 from rich.console import Console
 
-from hft_ray.cli.logs import terminal
-from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.cli.logs import terminal, told
+from hft_ray.config import Config, ConfigError, Problem, check_all
+from hft_ray.config.out_folder import OutFolder
+from hft_ray.data.location import locate
+from hft_ray.disk_errors import disk_problem
+from hft_ray.evaluation.check import files_of
+from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.mirror import Mirror, MirrorError
+from hft_ray.ranks import Ranks
+from hft_ray.strict_json import dumps
 from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
+from hft_ray.training.checkpoint import CHECKPOINT_FILES
 from hft_ray.training.hub import pinned
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+
+PARTIAL_RESULT = ".result.json"
+FILES = ("result.json", PARTIAL_RESULT, "selection.png", "tasks.csv", "tasks.png")
+FOLDERS = ("model", "checkpoints")
 
 
 def run_once(
@@ -33,39 +44,63 @@ def run_once(
         # The number of threads decides the order of sums on a CPU: FILE says it, not the machine.
         torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
         workspace = Workspace(root, ranks, local_device())
+        folder, inputs = _folder(out, ranks.size), _inputs(config, source)
         # Every rank checks, one after the other's cache: all of them must stop if one does.
         config = pinned(config)
-        _check_ranks(config, ranks.size, source)
-        check(config, workspace, source)
-        log = out / f"train-{ranks.rank}.log"
-        with terminal(log, quiet=quiet or not ranks.main) as console:
-            start_deepspeed()
-            try:
-                mirror = _mirror(config)
-                if ranks.main and not resume:
-                    _clear(out)
-                    if mirror is not None:
-                        mirror.delete("")
-                ranks.barrier()
-                if resume:
-                    logging.getLogger("hft_ray.training").addHandler(_Telling(console))
-                report = _reporter(console)
-                outcome = run(
-                    config, workspace, report, out / "model", out / "checkpoints", mirror=mirror
-                )
-            except (TrainingError, CheckpointError, MirrorError) as error:
-                console.print(f"[red]failed:[/] {error}", soft_wrap=True)
-                raise typer.Exit(1) from error
-            if not ranks.main:
-                return None
-            result = outcome.to_json()
-            text = json.dumps(result, indent=2)
-            partial = out / ".result.json"
-            partial.write_text(text + "\n", encoding="utf-8")
-            partial.replace(out / "result.json")
-            _draw(result, config.name, out)
-            console.print(f"model and result.json are in {out}", soft_wrap=True)
-            return result
+        check_all(
+            lambda: folder.check(inputs),
+            lambda: _check_ranks(config, ranks.size),
+            lambda: check(config, workspace, source),
+            source=source,
+        )
+        try:
+            with (
+                _held(folder, inputs, ranks),
+                terminal(out / f"train-{ranks.rank}.log", quiet or not ranks.main) as console,
+                told(console, PROGRESS),
+                told(console, "hft_ray.training") if resume else nullcontext(),
+            ):
+                return _train(config, workspace, folder, resume, console)
+        except ConfigError:
+            raise
+        except (TrainingError, CheckpointError, MirrorError) as error:
+            reason = str(error)
+        except Exception as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            reason = f"{problem}\n{_left(out)}"
+        if ranks.main:
+            # The result alone is on the standard output of --json.
+            typer.echo(f"failed: {reason}", err=quiet)
+        raise typer.Exit(1)
+
+
+def _train(
+    config: Config, workspace: Workspace, folder: OutFolder, resume: bool, console: Console
+) -> dict[str, Any] | None:
+    """Train, and write what comes of it to the folder, which is held."""
+    ranks, out = workspace.ranks, folder.path
+    start_deepspeed()
+    mirror = _mirror(config)
+    if ranks.main and not resume:
+        # None of it is to pass for this run's.
+        folder.clear(*FILES, *FOLDERS)
+        if mirror is not None:
+            for name in mirror.names():
+                mirror.delete(name)
+    ranks.barrier()
+    report = _reporter(console)
+    outcome = run(config, workspace, report, out / "model", out / "checkpoints", mirror=mirror)
+    if not ranks.main:
+        return None
+    folder.record("model")
+    result = outcome.to_json()
+    partial = out / PARTIAL_RESULT
+    partial.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
+    partial.replace(out / "result.json")
+    _draw(result, config.name, out)
+    console.print(f"model and result.json are in {out}", soft_wrap=True)
+    return result
 
 
 def _mirror(config: Config) -> Mirror | None:
@@ -73,23 +108,46 @@ def _mirror(config: Config) -> Mirror | None:
     return None if uri is None else Mirror(uri) / f"runs/{config.name}/checkpoints"
 
 
-def _clear(out: Path) -> None:
-    """Delete what an earlier run left in ``out``: none of it is to pass for this one's."""
-    for name in ("checkpoints", "model"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("result.json", "selection.png", "tasks.csv", "tasks.png"):
-        (out / name).unlink(missing_ok=True)
+def _folder(out: Path, ranks: int) -> OutFolder:
+    logs = [f"train-{rank}.log" for rank in range(ranks)]
+    return OutFolder(out, "train", [*FILES, *logs], FOLDERS, changing=CHECKPOINT_FILES)
 
 
-class _Telling(logging.Handler):
-    """Tells on the console what training logs: where it goes on from, what is damaged."""
+def _inputs(config: Config, source: str) -> dict[str, str | Path]:
+    """Return the files and folders that FILE names, and FILE itself: setting -> path."""
+    named = {"model.name": config.model.name}
+    named |= {path: data.train for path, data in (config.training_data | config.pair_data).items()}
+    for path, evaluation in config.scored.places():
+        named |= {f"{path}.{key}": name for key, name in files_of(evaluation)}
+    found: dict[str, str | Path] = {"FILE": source}
+    for path, name in named.items():
+        # What is not there is told by the check of FILE.
+        with suppress(ConfigError):
+            if (place := locate(name, path)) is not None:
+                found[path] = place
+    return found
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.INFO)
-        self._console = console
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), soft_wrap=True, markup=False)
+@contextmanager
+def _held(folder: OutFolder, inputs: Mapping[str, str | Path], ranks: Ranks) -> Iterator[None]:
+    """Have the folder for these ranks alone; all of them must stop if rank 0 cannot."""
+    with ExitStack() as stack:
+        problems: list[Problem] = []
+        if ranks.main:
+            try:
+                stack.enter_context(folder.held(inputs))
+            except ConfigError as error:
+                problems = error.problems
+        if problems := ranks.broadcast(problems):
+            raise ConfigError(problems)
+        yield
+
+
+def _left(out: Path) -> str:
+    """Say what a run that failed has left, and how to go on."""
+    if any((out / "checkpoints").glob("step-*")):
+        return f"Checkpoints are in {out / 'checkpoints'}; the same command with --resume goes on."
+    return "No checkpoint was written (training.checkpoint_every); start the command again."
 
 
 def _draw(result: dict[str, Any], name: str, out: Path) -> None:
@@ -114,10 +172,10 @@ def _reporter(console: Console) -> Any:
     return report
 
 
-def _check_ranks(config: Config, size: int, source: str) -> None:
+def _check_ranks(config: Config, size: int) -> None:
     """Refuse a batch that this number of processes does not divide."""
     training = config.training
     per_pass = (training.micro_batch_size or 1) * size
     if training.batch_size % per_pass:
         problem = f"must be a multiple of micro-batch x processes = {per_pass}"
-        raise ConfigError(Problem("training.batch_size", problem, training.batch_size), source)
+        raise ConfigError(Problem("training.batch_size", problem, training.batch_size))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from hft_ray.strict_json import dumps
 
 Tuned = Annotated[
     str,
@@ -23,4 +24,4 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The new model d
 
 def say(done: dict[str, Any], sentence: str, as_json: bool) -> None:
     """Print what was done, as JSON or as one sentence."""
-    typer.echo(json.dumps(done) if as_json else sentence)
+    typer.echo(dumps(done) if as_json else sentence)

@@ -3,7 +3,7 @@
 from hft_ray.config.adapter import Adapter
 from hft_ray.config.constraints import STDERR, Constraint, Preference
 from hft_ray.config.data import Data
-from hft_ray.config.errors import ConfigError, Problem, nearest
+from hft_ray.config.errors import ConfigError, Problem, check_all, nearest
 from hft_ray.config.evaluation import (
     Divergence,
     Evaluation,
@@ -60,5 +60,6 @@ __all__ = [
     "Training",
     "Variants",
     "Weights",
+    "check_all",
     "nearest",
 ]

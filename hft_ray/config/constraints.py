@@ -91,9 +91,9 @@ ConstraintText = Annotated[str, AfterValidator(_checked)]
 class Preference(Section):
     """What the best compromise of the front, the knee, is to be: weights or a target."""
 
-    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Objective -> how much its distance from the best counts; 1 where it is not named."""
-    target: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    target: dict[str, float] | None = None
     """Objective -> value to come near, or beyond; the best of the front where it is not named."""
 
     @model_validator(mode="after")

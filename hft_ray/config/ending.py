@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hft_ray.config.section import PositiveInt, Section
 
-Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Hours = Annotated[float, Field(gt=0)]
 
 
 class Budget(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -64,6 +64,22 @@ class ConfigError(ValueError):
         if count > _MOST_PROBLEMS:
             lines.append(f"  and {count - _MOST_PROBLEMS} more")
         return "\n".join(lines)
+
+
+def check_all(*checks: Callable[[], object], source: str | None = None) -> None:
+    """Make every check, and raise the problems of all of them together.
+
+    Raises:
+        ConfigError: One of the checks did.
+    """
+    problems: list[Problem] = []
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems, source)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

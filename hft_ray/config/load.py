@@ -35,18 +35,45 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: Everything that is wrong with the file, together.
     """
+    return parse(_text(path), str(path), overrides)
+
+
+def load_to_score(path: Path, model: str, overrides: Iterable[str] = ()) -> Config:
+    """Read FILE for its evaluations alone: it needs no ``name``, ``model`` and ``data``.
+
+    Args:
+        path: As for :func:`load`.
+        model: The model that a FILE without one is about.
+        overrides: As for :func:`load`.
+
+    Raises:
+        ConfigError: Everything that is wrong with the file, together.
+    """
+    raw = {"name": "evaluation", "model": model} | _content(_text(path), str(path), overrides)
+    data = raw.setdefault("data", {})
+    if isinstance(data, dict) and not raw.get("tasks"):
+        # Not read here, so what it says does not matter.
+        data.setdefault("train", "none")
+    return validate(raw, str(path))
+
+
+def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
+    """Validate the YAML ``text`` of FILE; ``source`` names it in errors. See :func:`load`."""
+    return validate(_content(text, source, overrides), source)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(Problem(str(path), f"the file cannot be read: {reason}")) from error
     except UnicodeDecodeError as error:
         raise ConfigError(Problem(str(path), f"the file is not UTF-8 text: {error}")) from error
-    return parse(text, str(path), overrides)
 
 
-def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
-    """Validate the YAML ``text`` of FILE; ``source`` names it in errors. See :func:`load`."""
+def _content(text: str, source: str, overrides: Iterable[str]) -> dict[str, Any]:
+    """Return what the YAML ``text`` says once the overrides are put in, not validated."""
     try:
         raw = read_yaml(text)
     except yaml.YAMLError as error:
@@ -57,7 +84,7 @@ def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(Problem("yaml", "the file must be a mapping of sections", raw), source)
     for override in overrides:
         _override(raw, override)
-    return validate(raw, source)
+    return raw
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -15,9 +15,15 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are not coerced from other types."""
+    """Base of all sections.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    Unknown keys, numbers that are not finite, and true or false for anything but a switch are
+    refused.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -28,7 +34,10 @@ class Section(BaseModel):
         for name, field in cls.model_fields.items():
             if isinstance(content.get(name), bool) and not _takes(field.annotation, bool):
                 given = str(content[name]).lower()
-                raise ValueError(f"{name} is {given}, which only a switch can be")
+                raise ValueError(
+                    f"{name} is {given}, but it is not a switch; text such as on, off, yes or no "
+                    "needs quotes"
+                )
         return content
 
 

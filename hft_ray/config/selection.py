@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hft_ray.config.section import Fraction, PositiveInt, Section
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class Weights(Section):

@@ -1,7 +1,13 @@
-"""YAML from files that may be anybody's: plain values only, and no more of them than fits."""
+"""YAML from files that may be anybody's: plain values only, and no more of them than fits.
+
+Stricter than PyYAML in two ways: a key may stand in a mapping once (as the YAML specification has
+it, 1.2.2, section 3.2.1.3), and a key is text.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -10,6 +16,8 @@ MOST_CHARACTERS = 4_000_000
 MOST_VALUES = 200_000
 """Values of a file, aliases written out: a few lines of aliases can stand for billions."""
 DEEPEST = 100
+
+_TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 # The compiled loader, where PyYAML has it, is ten times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -30,6 +38,8 @@ def read_yaml(text: str) -> Any:
             return None
         if _values(node, {}, 0) > MOST_VALUES:
             raise yaml.YAMLError(f"with its aliases it has more than {MOST_VALUES} values")
+        if wrong := list(_wrong_keys(loader, node, "", set())):
+            raise yaml.YAMLError("; ".join(wrong))
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deeply") from error
@@ -50,3 +60,42 @@ def _values(node: Any, known: dict[int, int], depth: int) -> int:
             parts = [part for pair in node.value for part in pair]
         known[id(node)] = 1 + sum(_values(part, known, depth + 1) for part in parts)
     return known[id(node)]
+
+
+def _wrong_keys(loader: Any, node: Any, path: str, seen: set[int]) -> Iterator[str]:
+    """Yield what is wrong with the keys of all mappings from ``node`` on, in words."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _wrong_keys(loader, item, f"{path}{index}.", seen)
+    elif isinstance(node, yaml.MappingNode):
+        lines: defaultdict[str, list[int]] = defaultdict(list)
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                yield f"line {line} has a list or mapping where a key must stand"
+                continue
+            if key.tag != _TEXT:
+                if key.tag != _MERGE:
+                    yield _not_text(loader, key, path)
+            else:
+                lines[key.value].append(line)
+            yield from _wrong_keys(loader, value, f"{path}{key.value}.", seen)
+        for name, found in lines.items():
+            if len(found) > 1:
+                times = "twice" if len(found) == 2 else f"{len(found)} times"
+                *first, last = map(str, found)
+                where = f"{', '.join(first)} and {last}"
+                yield f"{path}{name} is given {times}, in lines {where}; keep one of them"
+
+
+def _not_text(loader: Any, key: Any, path: str) -> str:
+    """Say of a key that YAML takes it for something other than text, and for what."""
+    meant = loader.construct_object(key)
+    shown = str(meant).lower() if isinstance(meant, bool) else "null" if meant is None else meant
+    return (
+        f"the key {path}{key.value} in line {key.start_mark.line + 1} is not text: "
+        f"YAML reads it as {shown}; put it in quotes"
+    )

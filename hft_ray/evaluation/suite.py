@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hft_ray.config import (
@@ -39,6 +40,10 @@ from hft_ray.ranks import Ranks
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PROGRESS = "hft_ray.progress"
+"""Logger of what takes long, for whoever waits."""
+_progress = logging.getLogger(PROGRESS)
 
 
 class Scorer(Protocol):
@@ -104,11 +109,23 @@ class Suite:
             task, general = (
                 {
                     name: self._score(name, scorer, model, ranks, base, references)
-                    for name, scorer in scorers.items()
+                    for name, scorer in self._telling(scorers, base is None)
                 }
                 for scorers in (self._task, self._general)
             )
         return Scores(task, general, references)
+
+    def _telling(
+        self, scorers: dict[str, Scorer | Comparing], is_base: bool
+    ) -> Iterator[tuple[str, Scorer | Comparing]]:
+        """Yield the scorers, and tell of each as its turn comes; of the base it takes longest."""
+        names = [*self._task, *self._general]
+        for name, scorer in scorers.items():
+            which = "the base model" if is_base else "the model"
+            place = f"evaluation {names.index(name) + 1} of {len(names)}"
+            level = logging.INFO if is_base else logging.DEBUG
+            _progress.log(level, "scoring %s: %s, %s", which, place, name)
+            yield name, scorer
 
     def _score(
         self,

@@ -227,6 +227,10 @@ class Board:
                 job.results.append(job.last_scored)
         return job.stop
 
+    def tell(self, trial: str, text: str) -> None:
+        """Take what a worker says of how far it is."""
+        self._event("told", trial, text=text)
+
     def saved(self, trial: str, step: int) -> None:
         """Take note of a checkpoint."""
         self._event("checkpoint", trial, step=step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+LONGEST_SOCKET = 107
+"""Bytes of the path of a Unix socket on Linux."""
+_SOCKET = "/ray/session_2000-12-31_23-59-59_000000_1234567/sockets/plasma_store"
 
 
 class ClusterError(RuntimeError):
@@ -56,6 +60,25 @@ def connect(address: str | None) -> dict[str, Any]:
     info = context.address_info
     logs = Path(info["session_dir"]) / "logs"
     return {"address": info["address"], "local": not existing, "logs": logs}
+
+
+def check_sockets(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a temporary folder in which the sockets of a local Ray cluster have too long a path.
+
+    Raises:
+        ConfigError: It is too long.
+    """
+    # As Ray chooses it.
+    name = next((key for key in ("RAY_TMPDIR", "TMPDIR") if key in environment), None)
+    if name is None:
+        return
+    room = LONGEST_SOCKET - len(_SOCKET)
+    if len(os.fsencode(environment[name])) > room:
+        problem = (
+            f"is too long for the sockets of a local Ray cluster, whose paths begin with it: at "
+            f"most {room} bytes; set RAY_TMPDIR to a short one, such as /tmp"
+        )
+        raise ConfigError(Problem(f"${name}", problem, environment[name]))
 
 
 def _init(existing: str | None) -> Any:

@@ -6,17 +6,17 @@ Knows torch, for its errors; what follows from a fault is in ``faults``, which e
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 
 from hft_ray.config import ConfigError
+from hft_ray.disk_errors import chain, is_full
 from hft_ray.mirror import MirrorError
 from hft_ray.orchestration.faults import Fault
 from hft_ray.training import TrainingError
+from hft_ray.training.audit import FrozenChangedError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AWAY = {
     errno.EIO,
     errno.ESTALE,
@@ -26,20 +26,21 @@ _AWAY = {
     errno.EREMOTEIO,
 }
 # Errors of native code have no type of their own.
-_FULL_TEXT = ("No space left on device", "Disk quota exceeded", "File too large")
 _AWAY_TEXT = ("Stale file handle", "Input/output error", "Remote I/O error")
 _MEMORY_TEXT = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def classify(error: BaseException) -> Fault:
     """Return what kind of fault an error of a worker is, its causes considered."""
-    chain = list(_chain(error))
-    for each in chain:
+    errors = list(chain(error))
+    for each in errors:
+        if isinstance(each, FrozenChangedError):
+            return "frozen_changed"
         if isinstance(each, TrainingError):
             return "not_finite"
         if isinstance(each, ConfigError):
             return "data"
-    for each in chain:
+    for each in errors:
         if (found := _of_one(each)) is not None:
             return found
     return "error"
@@ -52,7 +53,7 @@ def _of_one(error: BaseException) -> Fault | None:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _has(text, _MEMORY_TEXT):
         return "out_of_memory"
-    if number in _FULL or _has(text, _FULL_TEXT):
+    if is_full(error):
         return "storage_full"
     if number in _AWAY or _has(text, _AWAY_TEXT):
         return "storage"
@@ -64,12 +65,3 @@ def _of_one(error: BaseException) -> Fault | None:
 
 def _has(text: str, parts: tuple[str, ...]) -> bool:
     return any(part in text for part in parts)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)

@@ -119,6 +119,10 @@ class DispatcherActor:
         """See :meth:`Board.report`."""
         return await self._change(lambda: self.board.report(*arguments))
 
+    async def tell(self, trial: str, text: str) -> None:
+        """See :meth:`Board.tell`."""
+        await self._change(lambda: self.board.tell(trial, text))
+
     async def saved(self, trial: str, step: int) -> None:
         """See :meth:`Board.saved`."""
         await self._change(lambda: self.board.saved(trial, step))

@@ -1,8 +1,8 @@
 """What can go wrong with a trial, and what follows: tried again or not, and what is said.
 
-A rule says whether another attempt can end otherwise. A loss that is not finite, a batch that does
-not fit and data that cannot be read would be the same the next time; a process or a node that dies
-may have had nothing to do with the trial.
+A rule says whether another attempt can end otherwise. A loss that is not finite, a frozen parameter
+that changed, a batch that does not fit and data that cannot be read would be the same the next
+time; a process or a node that dies may have had nothing to do with the trial.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 
 Fault = Literal[
     "not_finite",
+    "frozen_changed",
     "out_of_memory",
     "data",
     "storage_full",
@@ -40,6 +41,10 @@ class Rule:
 
 RULES: dict[Fault, Rule] = {
     "not_finite": Rule(),
+    "frozen_changed": Rule(
+        advice="this is a fault of hft-ray or of the model's own code, and its scores would not "
+        "be those of what was selected; please report it"
+    ),
     "out_of_memory": Rule(
         advice="smaller training.batch_size, more cluster.workers with a higher "
         "training.zero_stage, or less memory elsewhere would make room"

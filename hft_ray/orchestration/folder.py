@@ -15,12 +15,16 @@ from hft_ray.config import Config, ConfigError, Problem, Search
 from hft_ray.config.keys import SPACE, settings
 from hft_ray.config.load import parse
 from hft_ray.config.narrowing import widening_problems
+from hft_ray.config.out_folder import MARKER
 from hft_ray.config.section import NAME, NAMED
+from hft_ray.strict_json import dumps
+from hft_ray.tracking.spool import NAME as SPOOLED
 
 FREE = ("search.trials", "search.seeds", "search.budget", "search.plateau", "cluster.")
 """Settings that may change when a sweep goes on: they extend or end it, or say where it runs."""
 GROWING = ("search.trials", "search.seeds")
 """Those that may only become more."""
+_BEFORE_THE_MARKER = ("driver.lock", "logs")
 
 
 class SweepFolder:
@@ -87,6 +91,16 @@ class SweepFolder:
         return self.path / "selection"
 
     @property
+    def spool(self) -> Path:
+        """Folder in which events wait while tracking is away."""
+        return self.path / "spool"
+
+    @property
+    def spooled(self) -> Path:
+        """The events that wait; there is no such file when none do."""
+        return self.spool / SPOOLED
+
+    @property
     def report(self) -> Path:
         """The interactive picture of the front."""
         return self.path / "front" / "front.html"
@@ -101,6 +115,7 @@ class SweepFolder:
         Raises:
             ConfigError: The name is taken (``fresh``), or FILE means something else than before.
         """
+        self.refuse_foreign()
         if not self.config.is_file():
             return
         if fresh:
@@ -109,6 +124,40 @@ class SweepFolder:
             )
             raise ConfigError(Problem("name", problem, config.name))
         self._refuse_changes(config)
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder with files that no sweep has put there.
+
+        A sweep deletes checkpoints and weights that it needs no more.
+
+        Raises:
+            ConfigError: The folder is not one of a sweep.
+        """
+        found = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        # A sweep of a version without the marker has both of these.
+        ours = self._marker.is_file() or (self.config.is_file() and self.study.is_file())
+        foreign = [] if ours else [name for name in found if name not in _BEFORE_THE_MARKER]
+        if foreign:
+            problem = (
+                f"{self.path} is not the folder of a sweep: it has {', '.join(foreign[:5])}; take "
+                "another name, or another storage root"
+            )
+            raise ConfigError(Problem("name", problem, self.path.name))
+
+    def mark(self) -> None:
+        """Make the folder, if it is not there, and mark it as a sweep's.
+
+        Raises:
+            ConfigError: The folder is not one of a sweep.
+        """
+        self.refuse_foreign()
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._marker.is_file():
+            self._marker.write_text(dumps({"sweep": self.path.name}) + "\n", encoding="utf-8")
+
+    @property
+    def _marker(self) -> Path:
+        return self.path / MARKER
 
     @cached_property
     def _lock(self) -> FileLock:
@@ -121,7 +170,7 @@ class SweepFolder:
         Raises:
             ConfigError: Another process has it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.mark()
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -139,6 +188,7 @@ class SweepFolder:
             ConfigError: Another command has claimed it since it was checked.
         """
         self.check(config, fresh=False)
+        self.mark()
         continued = self.config.is_file()
         self.logs.mkdir(parents=True, exist_ok=True)
         # Whoever is killed in here leaves the old file or the new one, never half of one.

@@ -13,13 +13,14 @@ Every line has ``time`` (seconds since 1970) and ``event``; further keys by even
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from hft_ray.strict_json import dumps
 
 log = logging.getLogger(__name__)
 _NAMES = {
@@ -42,7 +43,7 @@ class Journal:
     def write(self, event: str, **details: Any) -> None:
         """Append a line; details that are None are left out."""
         told = {key: value for key, value in details.items() if value is not None}
-        line = json.dumps({"time": time.time(), "event": event, **told}) + "\n"
+        line = dumps({"time": time.time(), "event": event, **told}) + "\n"
         try:
             with self._lock, self._path.open("a", encoding="utf-8") as file:
                 file.write(line)

@@ -45,6 +45,7 @@ def restore(config: Config, folder: SweepFolder) -> bool:
     place = sweep_in(config)
     if place is None:
         return False
+    folder.refuse_foreign()
     try:
         names = place.names()
         if folder.config.is_file():

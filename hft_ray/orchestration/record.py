@@ -71,7 +71,7 @@ class Recorder:
         self._tracker = Tracker(
             uri,
             config.tracking.experiment,
-            spool=folder.path / "spool",
+            spool=folder.spool,
             artifacts=artifact_location(uri, folder.root),
             on_outage=on_outage,
         )

@@ -233,6 +233,8 @@ class _Sweep:
 
     def _take(self, event: dict[str, Any]) -> None:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
+        if event["event"] == "told":
+            self._phase(event["text"])
         if event["trial"] == BASE or not event["trial"]:
             return
         if event["event"] == "report" and event["last"]:
@@ -264,6 +266,8 @@ class _Sweep:
 
     def _tracking_is_away(self, away: bool) -> None:
         self.journal.write("tracking_lost" if away else "tracking_regained")
+        waiting = str(self.folder.spooled)
+        self.watch({"event": "tracking", "trial": "", "away": away, "file": waiting}, self.view)
 
     def _mirror_is_behind(self, reason: str) -> None:
         log.warning(reason)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hft_ray.config import Config, ConfigError
 from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
 from hft_ray.evaluation.item_scores import BASE, SUFFIX
+from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.orchestration.board import Order
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.dispatcher import find
@@ -84,8 +87,9 @@ class _Worker:
     def _train(self, order: Order) -> dict[str, Any]:
         config = with_settings(self.config, order.settings)
         if order.kind == "base":
-            path = self.folder.scores / f"{BASE}{SUFFIX}"
-            return {"state": "complete", **run_base(config, self.workspace, path)}
+            items = self.folder.scores / f"{BASE}{SUFFIX}"
+            with _forwarded(self.dispatcher, order.trial, self.workspace.ranks.main):
+                return {"state": "complete", **run_base(config, self.workspace, items)}
 
         use = Use(self.workspace.device)
 
@@ -140,6 +144,29 @@ class _Worker:
         ray.get(
             self.dispatcher.finish.remote(self.incarnation, self.group, self.rank, trial, outcome)
         )
+
+
+@contextmanager
+def _forwarded(dispatcher: Any, trial: str, wanted: bool) -> Iterator[None]:
+    """Hand on to the driver what is logged for whoever waits, while the block runs."""
+    handler = _Forwarding(dispatcher, trial)
+    source = logging.getLogger(PROGRESS)
+    source.setLevel(logging.INFO)
+    if wanted:
+        source.addHandler(handler)
+    try:
+        yield
+    finally:
+        source.removeHandler(handler)
+
+
+class _Forwarding(logging.Handler):
+    def __init__(self, dispatcher: Any, trial: str) -> None:
+        super().__init__(logging.INFO)
+        self._dispatcher, self._trial = dispatcher, trial
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ray.get(self._dispatcher.tell.remote(self._trial, record.getMessage()))
 
 
 def _in_a_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ Importing this package does not import MLflow, which takes seconds.
 from hft_ray.tracking.comparison import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
 from hft_ray.tracking.names import COST, DRIVER, FAULT, JOB, SHOWN, error_metrics, run_key
+from hft_ray.tracking.probe import probe
 from hft_ray.tracking.reader import (
     PointRecord,
     SweepRecord,
@@ -39,6 +40,7 @@ __all__ = [
     "error_metrics",
     "log_comparison",
     "points_from_tracking",
+    "probe",
     "read_sweep",
     "run_key",
     "silence",

@@ -10,7 +10,8 @@ from typing import Any
 
 from filelock import FileLock
 
-SQLITE = "sqlite:///"
+from hft_ray.tracking.location import sqlite_path
+
 LONGEST_MAKING = 600.0
 """Seconds that making the tables may take a machine that has much else to do."""
 
@@ -36,8 +37,9 @@ def open_client(uri: str) -> Any:
     prepare_environment()
     from mlflow.tracking import MlflowClient
 
-    if not uri.startswith(SQLITE):
+    path = sqlite_path(uri)
+    if path is None:
         return MlflowClient(tracking_uri=uri)
     # MLflow makes its tables one after the other: whoever comes meanwhile waits for the last.
-    with FileLock(f"{uri.removeprefix(SQLITE)}.lock", timeout=LONGEST_MAKING):
+    with FileLock(f"{path}.lock", timeout=LONGEST_MAKING):
         return MlflowClient(tracking_uri=uri)

@@ -6,9 +6,10 @@ the event happens: with it, an event that is written twice is the same row of th
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
+
+from hft_ray.strict_json import dumps_exact, loads_exact
 
 
 def now() -> int:
@@ -83,7 +84,7 @@ _KINDS: dict[str, type[Event]] = {
 
 def to_line(event: Event) -> str:
     """Return the event as one line of JSON."""
-    return json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n"
+    return dumps_exact({"kind": type(event).__name__, **asdict(event)}) + "\n"
 
 
 def from_line(line: str) -> Event:
@@ -93,7 +94,7 @@ def from_line(line: str) -> Event:
         ValueError: The line is no event; a process that was killed can leave half a line.
     """
     try:
-        fields = json.loads(line)
+        fields = loads_exact(line)
         return _KINDS[fields.pop("kind")](**fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no event: {line[:80]!r}") from error

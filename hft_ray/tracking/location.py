@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.secrets import NOT_HERE, holds_secret
@@ -19,7 +19,7 @@ def tracking_uri(uri: str | None, root: Path) -> str:
         ConfigError: The URI is of no kind that MLflow can write, or it carries a password.
     """
     if uri is None:
-        return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+        return sqlite_uri(root.resolve() / "mlflow.db")
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
     if holds_secret(uri):
@@ -29,8 +29,26 @@ def tracking_uri(uri: str | None, root: Path) -> str:
         raise ConfigError(Problem("tracking.uri", f"must begin with one of {allowed}", uri))
     if scheme == "sqlite":
         # Ray changes the working directory of its processes.
-        return f"{parts.scheme}:///{Path(uri.split(':///', 1)[-1]).resolve()}"
+        query = f"?{parts.query}" if parts.query else ""
+        return sqlite_uri(_path_in(uri).resolve(), parts.scheme) + query
     return uri
+
+
+def sqlite_uri(path: Path, scheme: str = "sqlite") -> str:
+    """Return the address of a database file, whatever characters its path has.
+
+    SQLAlchemy decodes ``%XX`` in the path of an address, and takes what follows ``?`` for options.
+    """
+    return f"{scheme}:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database file of an address; None if it is not one of sqlite."""
+    return _path_in(uri) if urlsplit(uri).scheme.split("+")[0] == "sqlite" else None
+
+
+def _path_in(uri: str) -> Path:
+    return Path(unquote(uri.split(":///", 1)[-1].partition("?")[0]))
 
 
 def artifact_location(uri: str, root: Path) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from hft_ray.config import ConfigError, Problem, nearest
 from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.location import sqlite_path
 from hft_ray.tracking.store import RejectedError, UnavailableError, translated
 from hft_ray.tracking.values import decode_params
 
@@ -238,8 +239,8 @@ def _point(
 
 
 def _open(uri: str, experiment: str) -> tuple[Any, str]:
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not Path(uri[len(prefix) :]).exists():
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
         # MLflow would create an empty store.
         raise ConfigError(Problem("tracking.uri", "there is no tracking store here", uri))
     client = open_client(uri)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from hft_ray.tracking.events import Event, from_line, to_line
 
+NAME = "tracking.jsonl"
+"""The file's name in the spool's folder."""
+
 
 class Spool:
     """Events on disk, one per line; read from the front, written at the end.
@@ -18,7 +21,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "tracking.jsonl"
+        self.path = folder / NAME
         self._lock = threading.Lock()
         self._offset = 0
         self._count = self._mend()

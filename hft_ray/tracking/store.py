@@ -7,6 +7,7 @@ trial may repeat steps. All methods block: they belong on the writer's thread.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections import Counter
@@ -19,10 +20,11 @@ from typing import Any, TypeVar
 from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client, prepare_environment
 from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Settle, Tags
+from hft_ray.tracking.location import sqlite_path
 
 T = TypeVar("T")
 
-_REFUSALS = {
+REFUSALS = {
     "INVALID_PARAMETER_VALUE",
     "BAD_REQUEST",
     "RESOURCE_DOES_NOT_EXIST",
@@ -30,6 +32,7 @@ _REFUSALS = {
     "NOT_FOUND",
     "NOT_IMPLEMENTED",
 }
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 class UnavailableError(Exception):
@@ -111,8 +114,8 @@ class Store:
 
     def _connected(self) -> Any:
         if self._client is None:
-            if self._uri.startswith("sqlite:///"):
-                Path(self._uri[len("sqlite:///") :]).parent.mkdir(parents=True, exist_ok=True)
+            if (path := sqlite_path(self._uri)) is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
             self._client = open_client(self._uri)
         if not self._experiment_id:
             self._experiment_id = self._find_experiment()
@@ -125,11 +128,8 @@ class Store:
                 self._experiment, artifact_location=self._artifacts, tags=names.EXPERIMENT_TAGS
             )
             return str(created)
-        if found.lifecycle_stage != "active":
-            raise UnavailableError(
-                f"experiment {self._experiment!r} was deleted; restore it with "
-                f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
-            )
+        if (problem := deleted(found)) is not None:
+            raise UnavailableError(problem)
         return str(found.experiment_id)
 
     def _run(self, event: Event) -> str:
@@ -278,6 +278,16 @@ class Store:
         )
 
 
+def deleted(experiment: Any) -> str | None:
+    """Return what to do about an experiment that was deleted, None if it was not."""
+    if experiment.lifecycle_stage == "active":
+        return None
+    return (
+        f"experiment {experiment.name!r} was deleted; restore it with "
+        f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
+    )
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn what MLflow and its databases raise into the two cases that matter."""
@@ -287,9 +297,13 @@ def translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        kind = RejectedError if error.error_code in _REFUSALS else UnavailableError
+        kind = RejectedError if error.error_code in REFUSALS else UnavailableError
         raise kind(str(error)) from error
-    except (OSError, SQLAlchemyError) as error:
+    except OSError as error:
+        # An artifact that may not be written, as opposed to a disk that is full or away.
+        kind = RejectedError if error.errno in _FORBIDDEN else UnavailableError
+        raise kind(f"{type(error).__name__}: {error}") from error
+    except SQLAlchemyError as error:
         raise UnavailableError(f"{type(error).__name__}: {error}") from error
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ from hft_ray.config import Config
 from hft_ray.config.keys import settings
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.selection import Draw
+from hft_ray.strict_json import dumps_exact, loads_exact
 
 VERSION = 3
 RANDOM = "random/"
@@ -43,6 +45,10 @@ _FREE = (
     "training.zero_stage",
 )
 _MANIFEST = "manifest.json"
+CHECKPOINT_FILES = re.compile(
+    r"[^/]+/(step-\d{8}|\.partial-[^/]+)/(manifest\.json|state-\d{5}\.safetensors)"
+)
+"""The files of checkpoints, and of one half written, as paths that begin with their folder's."""
 _OTHERWISE = "give another --out folder, or delete the checkpoints to start afresh"
 _SHARD_BYTES = 1 << 30
 
@@ -121,7 +127,7 @@ def write(
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
     content = {**asdict(manifest), "files": write_tensors(partial, tensors)}
     with (partial / _MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({**content, "sha256": _digest(content)}, file)
+        file.write(dumps_exact({**content, "sha256": _digest(content)}))
         file.flush()
         os.fsync(file.fileno())
     shutil.rmtree(target, ignore_errors=True)
@@ -178,7 +184,7 @@ def read(path: Path) -> tuple[Manifest, list[Path]]:
         CheckpointError: A file is missing, cut short or changed.
     """
     try:
-        content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        content = loads_exact((path / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: {_MANIFEST} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):

@@ -50,10 +50,11 @@ def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
     state = whole_state(model, ranks)
     if ranks.main:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{folder.name}-*"):
+        prefix = f".hft-ray-{folder.name}-"
+        for left in folder.parent.glob(f"{prefix}*"):
             # Of a process that was killed while it wrote.
             shutil.rmtree(left, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
         try:
             model.save_pretrained(partial, state_dict=state)
             _end_generation(model.generation_config, tokenizer, partial)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.config.out_folder import check_new
 from hft_ray.ranks import Ranks
 from hft_ray.training.checkpoint import CheckpointError
 from hft_ray.training.export import save_model
@@ -41,8 +42,8 @@ def export(
     Raises:
         ConfigError: The weights are not there, or are of another base; ``out`` exists.
     """
-    if out.exists():
-        raise ConfigError(Problem("--out", "exists already; name a new directory", str(out)))
+    check_new(out, {"model.name": config.model.name, "NAME": kept})
+    out = out.resolve()
     workspace = Workspace(root, Ranks(), torch.device("cpu"))
     chosen = config.model
     base = find_directory(chosen.name, "model.name", workspace.cache, chosen.revision)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from hft_ray.config import ConfigError, Problem
+from hft_ray.config.out_folder import check_new
 from hft_ray.training.directory import INDEX, SINGLE
 from hft_ray.weights.checkpoint import Checkpoint, Entry, as_bytes
 
@@ -83,10 +83,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder beside ``out`` that takes its name when the block ends without an error.
 
     Raises:
-        ConfigError: There is something at ``out`` already.
+        ConfigError: There is something at ``out`` already, or it cannot be made.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(Problem("--out", "exists already; name a new directory", str(out)))
+    check_new(out, {})
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}-{uuid.uuid4().hex[:12]}")
     partial.mkdir()

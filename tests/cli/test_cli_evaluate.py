@@ -140,6 +140,36 @@ def test_what_is_wrong_is_named(tuned, tiny_models, file, home, tmp_path):
         invoke(tuned, file, "--storage", home, *bare)
 
 
+def test_a_file_needs_no_more_than_its_evaluations(tuned, tiny_models, file, home, tmp_path):
+    content = yaml.safe_load(file.read_text())
+    alone = tmp_path / "evaluation.yaml"
+    alone.write_text(yaml.safe_dump({"evaluation": content["evaluation"]}))
+    base = ["--base", tiny_models["untied"], "--json", "--storage", home]
+    precision = ["--set", "training.precision=fp32"]
+    told = json.loads(invoke(tuned, alone, *base, *precision))
+    assert told == json.loads(invoke(tuned, file, *base))
+    # Without a base there is nothing that was lost.
+    bare = json.loads(invoke(tuned, alone, "--json", "--storage", home, *precision))
+    assert "forgetting" not in bare
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"data": {"trainn": "x"}}, r"data\.trainn: unknown key"),
+        ({"data": 7}, "data: must be a mapping"),
+        ({"training": {"steps": 0}}, r"training\.steps"),
+        ({"evaluations": {}}, "evaluations: unknown key"),
+    ],
+)
+def test_what_else_a_file_says_is_checked_as_ever(content, said, file, home, tmp_path):
+    path = tmp_path / "run.yaml"
+    evaluation = yaml.safe_load(file.read_text())["evaluation"]
+    path.write_text(yaml.safe_dump({"evaluation": evaluation} | content))
+    with pytest.raises(ConfigError, match=said):
+        invoke("nowhere", path, "--storage", home)
+
+
 @pytest.mark.soak
 @pytest.mark.cluster
 def test_torchrun_gives_what_one_process_gives(tuned, file, home, tmp_path):

@@ -10,6 +10,8 @@ import yaml
 from matplotlib.image import imread
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hft_ray.config.out_folder import MARKER
+
 CHANGES = {
     "selection": {"ratio": 0.5, "reselect": 5},
     "cluster": {"cpus_per_worker": 1},
@@ -88,6 +90,10 @@ def test_torchrun_gives_the_same_result(alone, under_torchrun):
 def test_one_rank_alone_tells_how_it_goes(under_torchrun):
     folder, done = under_torchrun
     lines = done.stdout.splitlines()
+    scored = [line for line in lines if line.startswith("scoring the base model: evaluation ")]
+    assert lines[: len(scored)] == scored
+    assert scored[0].endswith(f"1 of {len(scored)}, answers")
+    lines = lines[len(scored) :]
     assert [line.split()[:2] for line in lines[:10]] == [["step", str(n + 1)] for n in range(10)]
     assert "forgetting/mean" in lines[9]
     assert len(lines) == 11
@@ -110,10 +116,38 @@ def test_a_diverged_run_fails_with_its_reason(tiny_file, tmp_path):
     # Of an earlier run: it must not pass for this one's.
     (tmp_path / "out" / "model").mkdir(parents=True)
     (tmp_path / "out" / "result.json").write_text("{}")
+    (tmp_path / "out" / MARKER).write_text('{"train": ["result.json"]}')
     done = start(tmp_path, tiny_file, [sys.executable], *options)
     assert done.returncode == 1
     assert "failed: the loss became nan" in done.stdout
     assert "try a lower learning rate" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "out" / "result.json").exists()
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_score_of_one_item_is_json_too(tiny_file, tmp_path):
+    """Its standard error is not known, which JSON has no number for."""
+    options = ["--json", "--set", "training.zero_stage=0", "--set", "evaluation.general=[]"]
+    options += ["--set", "evaluation.task.0.limit=1", "--set", "selection.reselect=never"]
+    done = start(tmp_path, tiny_file, [sys.executable], *options)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for text in (done.stdout, (tmp_path / "out" / "result.json").read_text()):
+        assert "stderr/task/answers" in json.loads(text, parse_constant=pytest.fail)["values"]
+    # The same command writes there again.
+    before = (tmp_path / "out" / "result.json").stat().st_mtime_ns
+    assert start(tmp_path, tiny_file, [sys.executable], *options).returncode == 0
+    assert (tmp_path / "out" / "result.json").stat().st_mtime_ns > before
+
+
+def test_a_full_disk_ends_with_a_sentence(tiny_file, tmp_path):
+    """A process that may write files of 64 KiB at most, as far as the error goes."""
+    limit = ["bash", "-c", 'ulimit -f 64; exec "$0" "$@"', sys.executable]
+    options = ["--set", "training.zero_stage=0", "--set", "evaluation={}"]
+    done = start(tmp_path, tiny_file, limit, *options)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "failed: the disk is full" in said
+    assert "start the command again" in said
+    assert "Traceback" not in said
     assert not (tmp_path / "out" / "model").exists()

@@ -92,7 +92,7 @@ def test_an_unknown_key_that_resembles_nothing_is_refused_without_a_guess():
         ("selection: {ratio: -0.5}", "selection.ratio", "greater than 0", "-0.5"),
         ("selection: {ratio: half}", "selection.ratio", "valid number", "'half'"),
         ("selection: {ratio: [0.5]}", "selection.ratio", "valid number", "[0.5]"),
-        ("selection: {ratio: .nan}", "selection.ratio", "less than or equal to 1", "nan"),
+        ("selection: {ratio: .nan}", "selection.ratio", "finite number", "nan"),
         ("selection: {granularity: block}", "selection.granularity", "'category'", "'block'"),
         ("selection: {reselect: 0}", "selection.reselect", "'never', 'task' or 'epoch'", "0"),
         ("selection: {reselect: daily}", "selection.reselect", "valid integer", "'daily'"),

@@ -9,6 +9,7 @@ from hft_ray.config import Cluster, ConfigError
 from hft_ray.orchestration.cluster import (
     ClusterError,
     check_fits,
+    check_sockets,
     connect,
     cores,
     problems_fitting,
@@ -99,3 +100,11 @@ def test_a_local_cluster_that_does_not_start_is_said_in_a_line(monkeypatch):
     with pytest.raises(ClusterError) as error:
         connect(None)
     assert str(error.value) == "The current node timed out during startup."
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_too_long_for_sockets_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"\${name}: is too long .* set RAY_TMPDIR"):
+        check_sockets({name: "/" + "x" * 40})
+    for environment in ({}, {name: "/tmp"}, {"TMPDIR": "/" + "x" * 99, "RAY_TMPDIR": "/tmp"}):
+        check_sockets(environment)

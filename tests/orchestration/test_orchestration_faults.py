@@ -15,6 +15,7 @@ from hft_ray.orchestration.board import Board, Group
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault, explained
 from hft_ray.training import TrainingError
+from hft_ray.training.audit import FrozenChangedError
 
 
 def caused(error, cause):
@@ -34,6 +35,8 @@ def real_out_of_memory():
     ("error", "fault"),
     [
         (TrainingError("the loss became nan by step 3"), "not_finite"),
+        (FrozenChangedError("2 frozen parameters changed"), "frozen_changed"),
+        (caused(RuntimeError("in a hook"), FrozenChangedError("w")), "frozen_changed"),
         (ConfigError(Problem("train.jsonl:3", "is no JSON")), "data"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out_of_memory"),
         (real_out_of_memory(), "out_of_memory"),
