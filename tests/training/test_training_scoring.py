@@ -19,12 +19,12 @@ def test_the_retention_of_what_the_base_guesses_is_refused(tiny_file):
     both = Scores({}, {"qa": GUESSING, "lm": LOSS})
     refuse_unable(config(tiny_file, "retention/mean"), both)
     refuse_unable(config(tiny_file, "retention/lm"), both)
-    with pytest.raises(ConfigError, match="objectives.retention/qa: is not defined: the base is"):
+    with pytest.raises(ConfigError, match=r"objectives\.retention/qa: is not defined: the base is"):
         refuse_unable(config(tiny_file, "retention/qa"), both)
     bound = {"constraints": ["retention/qa >= 0.9"]}
     with pytest.raises(ConfigError, match=r"search\.constraints\.0: is not defined"):
         refuse_unable(config(tiny_file, "retention/lm", **bound), both)
-    with pytest.raises(ConfigError, match="objectives.retention/mean: is not defined"):
+    with pytest.raises(ConfigError, match=r"objectives\.retention/mean: is not defined"):
         refuse_unable(config(tiny_file, "retention/mean"), Scores({}, {"qa": GUESSING}))
 
 
