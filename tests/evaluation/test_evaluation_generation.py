@@ -105,7 +105,9 @@ def asked(tokenizer, prompt):
 def ending(tokenizer, end):
     """Let the chat template write ``end`` after an assistant's turn."""
     written = f"{{{{ {end!r} if m['role'] == 'assistant' else '' }}}}"
-    tokenizer.chat_template = tokenizer.chat_template.replace("\n{% endfor", f"{written}\n{{% endfor")
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "\n{% endfor", f"{written}\n{{% endfor"
+    )
 
 
 TURNS = ({"role": "user", "content": "gold has"},)
