@@ -27,7 +27,7 @@ class Header:
 
 
 def check_directory(folder: Path) -> None:
-    """Refuse a directory that cannot be a whole model, by its files' names, kinds and headers.
+    """Refuse a directory that cannot be a whole model, by its files' names and kinds.
 
     Raises:
         ConfigError: It says what is wrong and what to do.
@@ -35,7 +35,6 @@ def check_directory(folder: Path) -> None:
     message = _problem(folder)
     if message is not None:
         raise ConfigError(Problem(PATH, message, str(folder)))
-    headers(folder)
 
 
 def headers(folder: Path) -> dict[str, Header]:

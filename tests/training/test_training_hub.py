@@ -31,20 +31,34 @@ print(load_tokenizer(model, source).vocab_size)
 print(sum(x.double().sum().item() for x in load_model(model, source, torch.float32).parameters()))
 """
 
-KNOW = """
-import json, sys, torch
+KNOW = f"""
+import json, os, sys, torch
 from pathlib import Path
+from urllib.request import urlopen
 from hft_ray.config import Config, ConfigError
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
 from hft_ray.training.hub import pinned
-config = Config.model_validate(json.loads(sys.argv[2]))
-workspace = Workspace(Path(sys.argv[1]), Ranks(), torch.device("cpu"))
-try:
-    found = workspace.weights_hash(config.model)
-except ConfigError as error:
-    found = str(error)
-print(json.dumps([pinned(config).model.revision, found]))
+
+def known(**model):
+    file = dict(name="x", model=model, data=dict(train="x.jsonl"))
+    config = Config.model_validate(file)
+    workspace = Workspace(Path(sys.argv[1]), Ranks(), torch.device("cpu"))
+    try:
+        found = workspace.weights_hash(config.model)
+    except ConfigError as error:
+        found = str(error)
+    return [pinned(config).model.revision, found]
+
+def tell(what):
+    urlopen(os.environ["HF_ENDPOINT"] + what).read()
+
+said = [known(name="somebody/else"), known(name="{NAME}")]
+tell("/move")
+said += [known(name="{NAME}", revision="main"), known(name="{NAME}", revision="{COMMIT}")]
+tell("/down")
+said += [known(name="{NAME}")]
+print(json.dumps(said))
 """
 
 
@@ -58,7 +72,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Answer)
         self.folder, self.fetched, self.lock = folder, Counter(), Lock()
-        self.commit = COMMIT
+        self.commit, self.down = COMMIT, False
         Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -70,8 +84,15 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body):
+        if self.path in ("/move", "/down"):
+            self.server.commit, self.server.down = LATER, self.path == "/down"
+            self.say(200, {})
+            return
+        if self.server.down:
+            self.say(503, {})
+            return
         if self.path.partition("?")[0].removesuffix("/revision/main") == f"/api/models/{NAME}":
-            self.describe()
+            self.say(200, {"id": NAME, "sha": self.server.commit, "siblings": []})
             return
         path = self.path.replace(self.server.commit, "main")
         place, _, name = path.partition("/resolve/main/")
@@ -93,9 +114,9 @@ class Answer(BaseHTTPRequestHandler):
                 self.server.fetched[name] += 1
             self.wfile.write(content)
 
-    def describe(self):
-        content = json.dumps({"id": NAME, "sha": self.server.commit, "siblings": []}).encode()
-        self.send_response(200)
+    def say(self, status, told):
+        content = json.dumps(told).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -142,18 +163,13 @@ def test_the_workers_of_a_node_fetch_a_model_once(hub, environment, tmp_path):
 def test_a_repository_that_moves_is_another_model(hub, environment, tmp_path):
     """Base scores, DPO's references and checkpoints lie under the hash; FILE's revision is told."""
 
-    def known(model, **settings):
-        file = {"name": "x", "model": model, "data": {"train": "x.jsonl"}}
-        command = [sys.executable, "-c", KNOW, str(tmp_path), json.dumps(file)]
-        said = subprocess.check_output(command, env=environment | settings, text=True, timeout=240)
-        return json.loads(said)
-
-    assert known(NAME, HF_HUB_OFFLINE="1")[0] is None
-    first = known(NAME)
-    hub.commit = LATER
-    moved = known({"name": NAME, "revision": "main"})
+    command = [sys.executable, "-c", KNOW, str(tmp_path)]
+    said = subprocess.check_output(command, env=environment, text=True, timeout=240)
+    unknown, first, moved, kept, away = json.loads(said.splitlines()[-1])
+    assert unknown[0] is None
+    assert "its commit on the hub cannot be found" in unknown[1]
     assert (first[0], moved[0]) == (COMMIT, LATER)
     assert first[1] != moved[1]
-    # A sweep that has begun goes on with its commit; without a network the last one known is taken.
-    assert known({"name": NAME, "revision": COMMIT}) == first
-    assert known(NAME, HF_HUB_OFFLINE="1") == moved
+    # A sweep that has begun goes on with its commit; without a hub the last one known is taken.
+    assert kept == first
+    assert away == moved
