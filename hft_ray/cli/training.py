@@ -17,18 +17,21 @@ from hft_ray.config.out_folder import OutFolder
 from hft_ray.data.location import locate
 from hft_ray.disk_errors import disk_problem
 from hft_ray.evaluation.check import files_of
+from hft_ray.evaluation.item_scores import BASE, SUFFIX
 from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.ranks import Ranks
 from hft_ray.strict_json import dumps
 from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
+from hft_ray.training.base import known_base
 from hft_ray.training.checkpoint import CHECKPOINT_FILES
 from hft_ray.training.hub import pinned
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+from hft_ray.training.scoring import base_items
 
 PARTIAL_RESULT = ".result.json"
 FILES = ("result.json", PARTIAL_RESULT, "selection.png", "tasks.csv", "tasks.png")
-FOLDERS = ("model", "checkpoints")
+FOLDERS = ("model", "checkpoints", "scores")
 
 
 def run_once(
@@ -90,10 +93,14 @@ def _train(
                 mirror.delete(name)
     ranks.barrier()
     report = _reporter(console)
-    outcome = run(config, workspace, report, out / "model", out / "checkpoints", mirror=mirror)
+    model, checkpoints, scores = (out / name for name in FOLDERS)
+    outcome = run(config, workspace, report, model, checkpoints, mirror=mirror, items=scores)
+    base = known_base(config, workspace)
     if not ranks.main:
         return None
-    folder.record("model")
+    if base is not None:
+        base_items(config, base).write(scores / f"{BASE}{SUFFIX}")
+    folder.record("model", "scores")
     result = outcome.to_json()
     partial = out / PARTIAL_RESULT
     partial.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -112,6 +112,7 @@ class _Worker:
             extras=self._extras(order.trial, config.arm),
             mirror=checkpoints_in(config, order.trial),
             saved=saved,
+            items=self.folder.scores / order.trial,
         )
         told = outcome.to_json()
         return {
@@ -127,12 +128,11 @@ class _Worker:
         search = self.config.search
         assert search is not None
         variants = arm_variants(arm, search.arms or {}, search.variants)
-        scores = self.folder.scores / trial
         if search.weights == "none":
-            return Extras(None, search.objectives, variants, scores=scores)
+            return Extras(None, search.objectives, variants)
         weights, most = self.folder.weights, search.disk_bytes
         budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
-        return Extras(weights / trial, search.objectives, variants, budget, scores)
+        return Extras(weights / trial, search.objectives, variants, budget)
 
     def _fail(self, trial: str, reason: str, fault: Fault) -> None:
         said = explained(reason, fault)

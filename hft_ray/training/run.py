@@ -62,6 +62,7 @@ def run(
     extras: Extras | None = None,
     mirror: Mirror | None = None,
     saved: Callable[[int], None] | None = None,
+    items: Path | None = None,
 ) -> Outcome:
     """Fine-tune the base model as ``config`` says (a collective over the workspace's ranks).
 
@@ -75,6 +76,8 @@ def run(
         extras: What to make beside the last model.
         mirror: Where the checkpoints are copied to, and fetched from when the folder lacks them.
         saved: Told the step of every checkpoint, on rank 0.
+        items: Folder for the scores of single items: a file for the trained model, and one for
+            each candidate and variant.
 
     Raises:
         TrainingError: The loss is no number any more.
@@ -86,7 +89,7 @@ def run(
     gc.collect()  # what an earlier run of this process left, its model above all
     with workspace.model(config, numerics) as model, only_new_garbage():
         one = _Run(config, workspace, model, numerics, report, extras, mirror)
-        one.saved = saved
+        one.saved, one.items = saved, items
         try:
             start = one.resume(checkpoints) if checkpoints is not None else 0
             outcome = one.train(start, checkpoints)
@@ -114,7 +117,7 @@ class _Run:
         mirror: Mirror | None,
     ) -> None:
         self.config, self.workspace, self.model = config, workspace, model
-        self.report, self.mirror, self.extras = report, mirror, extras
+        self.report, self.mirror = report, mirror
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         base = workspace.weights_hash(config.model)
@@ -128,6 +131,7 @@ class _Run:
         self.progress = Progress(workspace.device, self.ranks.size)
         self.scoring: Scoring | None = None
         self.saved: Callable[[int], None] | None = None
+        self.items: Path | None = None
         self._scored: dict[str, Any] | None = None
         self._latest: Scores | None = None
         if config.training.gradient_checkpointing:
@@ -360,6 +364,7 @@ class _Run:
                 self._keep_items(self.candidates.found[-1].variant)
         elif self.candidates and done == self.steps:
             self.candidates.take_last(values, touched)
+        if done == self.steps:
             self._keep_items(FINAL)
 
     def add_variants(self, outcome: Outcome, extras: Extras) -> None:
@@ -380,12 +385,11 @@ class _Run:
         return values
 
     def _keep_items(self, name: str) -> None:
-        """Write the item scores of the model that was scored last; part of a sweep's points."""
-        folder = self.extras.scores if self.extras else None
-        if folder is None or not self.workspace.ranks.main or self.scoring is None:
-            return
-        assert self._latest is not None
-        self.scoring.items(self._latest).write(folder / f"{name}{SUFFIX}")
+        """Write the item scores of the model that was scored last."""
+        if self.items is not None and self.workspace.ranks.main:
+            assert self.scoring is not None
+            assert self._latest is not None
+            self.scoring.items(self._latest).write(self.items / f"{name}{SUFFIX}")
 
     def _told_to_stop(self, done: int, values: dict[str, float], scored: bool) -> bool:
         last = done == self.steps

@@ -40,14 +40,12 @@ class Extras:
         objectives: Metric -> max or min: what is better.
         variants: Which variants to score after training.
         budget: What the weights of all trials may take; None for any.
-        scores: Where scores of single items are kept, a file for each point; None keeps none.
     """
 
     folder: Path | None
     objectives: Mapping[str, Literal["max", "min"]]
     variants: Variants = field(default_factory=Variants)
     budget: Budget | None = None
-    scores: Path | None = None
 
 
 def average_name(alpha: float) -> str:
