@@ -6,7 +6,7 @@ the 95 % interval of their difference, over items and seeds.
 
     python benchmarks/demo_forgetting.py [--seeds 3]
 
-Exits with 1 when the task scores are more than 2 points apart or the gain is not surely above 10 points.
+Exits with 1 when the task scores are more than 2 points apart, or the gain is not surely above 10.
 """
 
 from __future__ import annotations
