@@ -181,7 +181,13 @@ def test_mlflow_holds_what_users_rely_on(continued):
     assert parent.info.run_name == "stages"
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["hft_ray.state"] == "complete"
-    wanted = ["config.yaml", "front/front.html", "front/front.json", "front/front.png"]
+    wanted = [
+        "config.yaml",
+        "front/front.html",
+        "front/front.json",
+        "front/front.png",
+        "front/scores.safetensors",
+    ]
     assert runs.artifacts(parent) == wanted
     assert runs.kinds == {"trial"}
     assert sorted(runs.steps(parent, "front/hypervolume")) == [1, 2, 3, 4, 5]

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sweep_driver import read_front
@@ -28,6 +29,7 @@ from variants_sweep import (
 
 from hft_ray.config.load import load
 from hft_ray.evaluation import Suite, metric_values
+from hft_ray.evaluation.item_scores import read_all
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import size_of
 
@@ -115,6 +117,21 @@ def test_the_report_from_tracking_alone_is_the_same(sweep, monkeypatch, capsys):
     code, out, _ = command(monkeypatch, capsys, sweep.root, "report", NAME, "--json")
     assert code == 0
     assert json.loads(out) == sweep.front
+
+
+def test_the_scores_of_single_items_are_kept_of_every_point(sweep):
+    models = read_all(sweep.root / "sweeps" / NAME / "front" / "scores.safetensors")
+    found = {f"{t}+{v}" if v else t for t, v in points(sweep)}
+    assert models.keys() == found | {"base"}
+    weights = models["base"].weights["seen"]
+    for (trial, variant), point in points(sweep).items():
+        items = models[f"{trial}+{variant}" if variant else trial].items["seen"]
+        mean = np.average(items, weights=weights)
+        assert mean == pytest.approx(point["values"]["task/seen"], rel=1e-5)
+    for point in members(sweep):
+        assert 0 <= point["probability"] <= 1
+    low, high = sweep.front["hypervolume_interval"]
+    assert low < sweep.front["hypervolume_estimate"] < high
 
 
 def test_every_trial_has_a_picture_of_its_selection(sweep):
