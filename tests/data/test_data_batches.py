@@ -57,12 +57,12 @@ def test_collate_pads_on_the_right():
     assert all(tensor.dtype == torch.long for tensor in batch.values())
 
 
-def test_collate_makes_packed_padding_a_document_of_its_own():
+def test_collate_makes_each_token_of_packed_padding_a_document_of_its_own():
     batch = collate([item(2, packed=True), item(4, packed=True)], pad_id=1)
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[10, 11, 1, 1], [10, 11, 12, 13]],
         "labels": [[IGNORED, 11, IGNORED, IGNORED], [IGNORED, 11, 12, 13]],
-        "position_ids": [[0, 1, 0, 1], [0, 1, 0, 1]],
+        "position_ids": [[0, 1, 0, 0], [0, 1, 0, 1]],
     }
 
 
