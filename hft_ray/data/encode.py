@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.chat import Span, render
-from hft_ray.data.formats import Dialogue, Example, Text
+from hft_ray.data.examples import Dialogue, Example, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -22,20 +22,26 @@ import torch
 
 from hft_ray.config import ConfigError, Data, Problem
 from hft_ray.data.batches import Item, collate
-from hft_ray.data.cache import SETTING, describe_tokenizer, once, read_data
-from hft_ray.data.chat import common_prefix, render_turns, require_template
+from hft_ray.data.cache import (
+    SETTING,
+    SETTINGS,
+    describe_tokenizer,
+    once,
+    read_data,
+)
+from hft_ray.data.chat import common_prefix, render_answers, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import IGNORED, Encoded, encode_text
 from hft_ray.data.packing import pack
 from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
-from hft_ray.data.problems import Problems
+from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 1
+_VERSION = 2
 
 _log = logging.getLogger(__name__)
 
@@ -102,11 +108,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> list[list[int]]:
         end = tokenizer.eos_token_id
         ends = [ids if end is None or ids[-1:] == [end] else [*ids, end] for ids in wholes]
         return [alone, *ends]
-    require_template(tokenizer)
-    return [
-        encode_text(tokenizer, render_turns(tokenizer, (*pair.prompt, *answer), header=not answer))
-        for answer in ((), pair.chosen, pair.rejected)
-    ]
+    return [encode_text(tokenizer, text) for text in render_answers(tokenizer, pair)]
 
 
 def prepare_pairs(
@@ -127,7 +129,7 @@ def prepare_pairs(
     parts = {
         "version": ["preference", _VERSION],
         "content": fingerprint(data.train, path=path, split=data.split),
-        "settings": data.model_dump(include={"limit", "draw", "max_length"}),
+        "settings": data.model_dump(include=set(SETTINGS)),
         "tokenizer": describe_tokenizer(tokenizer),
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -190,8 +192,7 @@ def _encode_all(
         try:
             yield encode_answers(tokenizer, pair, max_length)
         except ConfigError as error:
-            where = records.where(index)
-            problems.add(Problem(where, f"{p.path}: {p.message}", p.given) for p in error.problems)
+            problems.add(placed(each, records.where(index)) for each in error.problems)
     problems.check()
 
 

@@ -38,7 +38,7 @@ class GenerationScorer:
         self._tokenizer = tokenizer
         self._items = prompts
         self._prompts = [
-            encode_prompt(tokenizer, show(prompt.prompt, shots, evaluation.chat), path)
+            encode_prompt(tokenizer, show(prompt.prompt, shots, evaluation.chat), prompt.where)
             for prompt in prompts
         ]
 

@@ -46,7 +46,7 @@ class MultipleChoiceScorer:
         self._requests: list[tuple[list[int], int]] = []
         for question in questions:
             shown = show(question.question, shots, evaluation.chat)
-            context = render_prompt(tokenizer, shown, path)
+            context = render_prompt(tokenizer, shown, question.where)
             self._requests += [
                 encode_pair(tokenizer, context, f"{gap(shown)}{choice}")
                 for choice in question.choices

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
-from hft_ray.config import ConfigError, Problem
+from hft_ray.config import ConfigError
 from hft_ray.data import encode_text
-from hft_ray.data.chat import require_template
+from hft_ray.data.chat import apply_template
+from hft_ray.data.problems import placed
 from hft_ray.evaluation.items import Shot, Text, Turns
 
 if TYPE_CHECKING:
@@ -50,20 +49,15 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str) -
     """Return a prompt as the text that is tokenised. See :func:`encode_prompt`."""
     if isinstance(prompt, str):
         return prompt
-    require_template(tokenizer)
     try:
-        text: str = tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True
-        )
-    except TemplateError as error:
-        message = f"the chat template refuses a prompt: {error}"
-        raise ConfigError(Problem(f"{path}.data", message, list(prompt))) from error
-    return text
+        return apply_template(tokenizer, prompt, header=True)
+    except ConfigError as error:
+        raise ConfigError(placed(each, path) for each in error.problems) from error
 
 
 def _turns(prompt: Text) -> Turns:
     return ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
 
 
-def _answer(answer: str) -> dict[str, str]:
+def _answer(answer: str) -> dict[str, Any]:
     return {"role": "assistant", "content": answer}
