@@ -64,7 +64,11 @@ def test_texts():
         ("messages", {"messages": ["Hi"]}, r"messages\[0\] must be an object"),
         ("messages", {"messages": [USER]}, "no assistant turn"),
         ("messages", {"messages": [USER, {"role": "assistant"}]}, r"messages\[1\].*'content'"),
-        ("messages", {"messages": [{"role": "bot", "content": ""}]}, "one of system, developer, us"),
+        (
+            "messages",
+            {"messages": [{"role": "bot", "content": ""}]},
+            "one of system, developer, us",
+        ),
         ("messages", {"messages": [{"role": [], "content": ""}]}, "one of system, developer, us"),
         ("sharegpt", {"conversations": [{"value": "a"}]}, r"conversations\[0\].*'from'"),
         ("sharegpt", {"conversations": [{"from": "gpt"}]}, r"conversations\[0\].*'value'"),
