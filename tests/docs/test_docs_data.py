@@ -46,7 +46,7 @@ def test_harmless_fields():
 
 
 def test_hints():
-    found = {first: said for first, said in rows("Refused with a hint")}
+    found = dict(rows("Refused with a hint"))
     assert found == {
         **{f"`{name}`": said for name, said in fields.REMEDIES.items()},
         **{f"`{name}` of a turn": said for name, said in fields.TURN_REMEDIES.items()},
