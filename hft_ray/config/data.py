@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.section import FieldName, PositiveInt, Section
 
 Format = Literal[
     "auto",
@@ -51,6 +51,9 @@ class Data(Section):
     """Split of a hub data set."""
     limit: PositiveInt | None = None
     """Use only so many records."""
+    ignore_fields: list[FieldName] = Field(default_factory=list)
+    """Fields of records, or of their turns, to leave out. A field that the format does not use, and
+    that is not known to be harmless, is refused unless it is named here."""
     draw: Annotated[int, Field(ge=0)] | None = None
     """Seed of which records `limit` leaves; none: the first ones. Search over several seeds to
     repeat a few-shot run."""
@@ -66,4 +69,9 @@ class Data(Section):
         """What is replayed, as a section of its own; None without."""
         if self.replay.train is None:
             return None
-        return Data(train=self.replay.train, max_length=self.max_length, packing=self.packing)
+        return Data(
+            train=self.replay.train,
+            max_length=self.max_length,
+            packing=self.packing,
+            ignore_fields=self.ignore_fields,
+        )

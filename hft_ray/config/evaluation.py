@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-from hft_ray.config.section import Name, PositiveInt, Section
+from hft_ray.config.section import FieldName, Name, PositiveInt, Section
 from hft_ray.config.suites import SuiteEntry, expand
 
 Count = Annotated[int, Field(ge=0)]
@@ -30,6 +30,8 @@ class _OnRecords(_Evaluation):
     """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH."""
     split: str = "test"
     """Split of a hub data set."""
+    ignore_fields: list[FieldName] = Field(default_factory=list)
+    """Fields of records, or of their turns, to leave out; written like data.ignore_fields."""
 
 
 class _Prompted(_OnRecords):

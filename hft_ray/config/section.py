@@ -11,6 +11,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NAMED = "names are letters, digits and . _ - (at most 100), a letter or digit first"
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+FieldName = Annotated[str, Field(min_length=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hft_ray.config.data import Data, Format
 from hft_ray.config.evaluation import Evaluation
-from hft_ray.config.section import Name, PositiveInt, Section
+from hft_ray.config.section import FieldName, Name, PositiveInt, Section
 
 
 class TaskData(Section):
@@ -23,6 +23,8 @@ class TaskData(Section):
     """Split of a hub data set."""
     limit: PositiveInt | None = None
     """Use only so many records."""
+    ignore_fields: list[FieldName] | None = None
+    """Fields of records, or of their turns, to leave out."""
     draw: Annotated[int, Field(ge=0)] | None = None
     """Seed of which records `limit` leaves; none: the first ones."""
 

@@ -9,7 +9,8 @@ from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode
-from hft_ray.data.formats import Dialogue, Example, Format, Message, Text, convert, detect
+from hft_ray.data.examples import Dialogue, Example, Message, TemplateArguments, Text
+from hft_ray.data.formats import Format, convert, convert_all, detect
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
 from hft_ray.data.packing import require_isolation
@@ -37,6 +38,7 @@ __all__ = [
     "PairSet",
     "Record",
     "Records",
+    "TemplateArguments",
     "Text",
     "TextPair",
     "TrainingSet",
@@ -46,6 +48,7 @@ __all__ = [
     "collate_pairs",
     "content_hash",
     "convert",
+    "convert_all",
     "convert_pair",
     "convert_pairs",
     "detect",

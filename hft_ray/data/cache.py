@@ -14,11 +14,12 @@ import numpy as np
 from filelock import FileLock
 
 from hft_ray.config import ConfigError, Data, Problem
-from hft_ray.data.chat import require_template
+from hft_ray.data.chat import RewrittenTurnsError, one_per_answer, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode
-from hft_ray.data.formats import Dialogue, Example, Format, convert_all, detect
-from hft_ray.data.problems import Problems
+from hft_ray.data.examples import Dialogue, Example
+from hft_ray.data.formats import Format, convert_all, detect
+from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint, read_records
 from hft_ray.data.turn import warn_of_endless
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
 _VERSION = 2
+
+SETTINGS = ("limit", "draw", "max_length", "ignore_fields")
+"""Settings that decide what is made of the records, of any format."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +80,7 @@ def _key(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> str:
     parts = {
         "version": _VERSION,
         "content": fingerprint(data.train, path=path, split=data.split),
-        "settings": data.model_dump(include={"format", "limit", "draw", "max_length", "packing"}),
+        "settings": data.model_dump(include={*SETTINGS, "format", "packing"}),
         "tokenizer": describe_tokenizer(tokenizer),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -98,7 +102,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> Training
     """Read and encode the data."""
     records = read_data(data, path)
     examples = convert_all(records, _format(data, records))
-    encoded = _encode_all(records, examples, tokenizer, data.max_length)
+    encoded = list(_encode_all(records, examples, tokenizer, data.max_length))
     made = assemble(encoded, data.max_length, data.packing)
     if made is None:
         message = (
@@ -110,7 +114,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> Training
         _log.warning(
             "%s: %d of %d examples are longer than data.max_length = %d tokens and were cut; "
             "%d of all have no trained token left and were dropped",
-            *(data.train, made.cut, len(records), data.max_length, made.dropped),
+            *(data.train, made.cut, len(encoded), data.max_length, made.dropped),
         )
     return made
 
@@ -126,12 +130,17 @@ def read_examples(data: Data, path: str = SETTING) -> list[Example]:
 
 
 def read_data(data: Data, path: str) -> Records:
-    """Read the records that are trained on: the first ones, or a random subset of all."""
-    if data.limit is None or data.draw is None:
-        return read_records(data.train, path=path, split=data.split, limit=data.limit)
-    records = read_records(data.train, path=path, split=data.split, limit=None)
-    order = np.random.Generator(np.random.PCG64(data.draw)).permutation(len(records))
-    return records.subset(sorted(int(place) for place in order[: data.limit]))
+    """Read the records that are trained on: the first ones, or a random subset of all.
+
+    They are without the fields that FILE lets be ignored.
+    """
+    drawn = data.limit is not None and data.draw is not None
+    limit = None if drawn else data.limit
+    records = read_records(data.train, path=path, split=data.split, limit=limit)
+    if drawn:
+        order = np.random.Generator(np.random.PCG64(data.draw)).permutation(len(records))
+        records = records.subset(sorted(int(place) for place in order[: data.limit]))
+    return records.without(data.ignore_fields)
 
 
 def _format(data: Data, records: Records) -> Format:
@@ -152,13 +161,28 @@ def _encode_all(
     if any(isinstance(example, Dialogue) for example in examples):
         require_template(tokenizer)
     problems = Problems(records.name)
+    split = 0
     for index, example in enumerate(examples):
         try:
-            yield encode(tokenizer, example, max_length)
+            found = _encode(tokenizer, example, max_length)
         except ConfigError as error:
-            problems.add(_placed(each, records.where(index)) for each in error.problems)
+            problems.add(placed(each, records.where(index)) for each in error.problems)
+        else:
+            split += len(found) > 1
+            yield from found
     problems.check()
+    if split:
+        _log.warning(
+            "%s: the chat template writes earlier turns otherwise once later ones follow; %d of "
+            "%d dialogues became one example for each answer, with the turns before it",
+            *(records.name, split, len(examples)),
+        )
 
 
-def _placed(problem: Problem, where: str) -> Problem:
-    return Problem(where, f"{problem.path}: {problem.message}", problem.given)
+def _encode(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int) -> list[Encoded]:
+    """Encode an example: as a whole, or one answer at a time where the template needs it."""
+    try:
+        return [encode(tokenizer, example, max_length)]
+    except RewrittenTurnsError:
+        assert isinstance(example, Dialogue), "texts have no turns"
+        return [encode(tokenizer, each, max_length) for each in one_per_answer(example)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.border import Span, missing_bos, split, tokenise
 from hft_ray.data.chat import render
-from hft_ray.data.formats import Example, Text
+from hft_ray.data.examples import Example, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

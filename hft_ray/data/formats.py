@@ -1,13 +1,16 @@
-"""The formats of training records, and the one form that all of them are turned into."""
+"""The formats of training records, and how each is turned into an example."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.data.problems import Problems
+from hft_ray.data.examples import Dialogue, Example, Message, Text
+from hft_ray.data.fields import convert_each
+from hft_ray.data.messages import read_turns
+from hft_ray.data.reader import ARGUMENTS, SYSTEM, Reader
 from hft_ray.data.records import Record, Records
 
 Format = Literal["messages", "prompt_completion", "prompt_answer", "alpaca", "sharegpt", "text"]
@@ -23,16 +26,6 @@ FIELDS: Mapping[Format, tuple[str, ...]] = {
     "text": ("text",),
 }
 
-ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
-_SHAREGPT_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "tool": "tool",
-}
-
 # Stanford Alpaca, train.py, PROMPT_DICT; the answer follows without a space or a new line.
 _ALPACA = (
     "Below is an instruction that describes a task. "
@@ -44,32 +37,7 @@ _ALPACA_INPUT = (
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
 )
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a dialogue; ``trained`` is whether the loss covers it."""
-
-    role: str
-    content: str
-    trained: bool
-
-
-@dataclass(frozen=True)
-class Dialogue:
-    """Turns that the tokenizer's chat template renders."""
-
-    messages: tuple[Message, ...]
-
-
-@dataclass(frozen=True)
-class Text:
-    """Segments of one text, each with whether the loss covers it."""
-
-    segments: tuple[tuple[str, bool], ...]
-
-
-Example = Dialogue | Text
+_IN_DIALOGUES = ("history", *SYSTEM, *ARGUMENTS)
 
 
 def detect(record: Record) -> Format:
@@ -78,9 +46,11 @@ def detect(record: Record) -> Format:
     Raises:
         ConfigError: It has no field of any format.
     """
-    for enough in (all, any):
+    # Arrow gives every record the fields of all others, as nulls.
+    given = [name for name, value in record.items() if value is not None]
+    for there, enough in ((given, all), (record, all), (record, any)):
         for name, fields in FIELDS.items():
-            if enough(field in record for field in fields):
+            if enough(field in there for field in fields):
                 return name
     known = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
     if "chosen" in record and "rejected" in record:
@@ -90,28 +60,29 @@ def detect(record: Record) -> Format:
     )
 
 
-def convert(record: Record, form: Format, where: str) -> Example:
+def convert(record: Record, form: Format, where: str, *, chat: bool = False) -> Example:
     """Turn a record of format ``form`` into an example.
 
     Args:
         record: The record.
         form: Its format.
         where: Where the record was read, for errors.
+        chat: Write alpaca records as dialogues, as those with a system text or a history are.
 
     Raises:
         ConfigError: It lacks a field that the format needs, or one is not what it should be.
     """
     reader = Reader(record, form, where)
     if form == "messages":
-        return reader.dialogue(reader.turns("messages", "role", "content", ROLES))
+        return _dialogue(reader, "messages")
     if form == "sharegpt":
-        return reader.dialogue(reader.turns("conversations", "from", "value", _SHAREGPT_ROLES))
+        return _dialogue(reader, "conversations")
     if form == "prompt_completion":
-        return reader.prompt_completion()
+        return _prompt_completion(reader)
     if form == "prompt_answer":
         return Text(((reader.string("prompt"), False), (reader.string("answer"), True)))
     if form == "alpaca":
-        return reader.alpaca()
+        return _alpaca_dialogue(reader) if chat or _in_dialogue(record) else _alpaca(reader)
     return Text(((reader.string("text"), True),))
 
 
@@ -119,87 +90,104 @@ def convert_all(records: Records, form: Format) -> list[Example]:
     """Turn every record into an example.
 
     Raises:
-        ConfigError: Some cannot be; the first ten are named.
+        ConfigError: Some cannot be, or have fields that the format does not use; the first ten
+            problems are named.
     """
-    examples: list[Example] = []
-    problems = Problems(records.name)
-    for index, record in enumerate(records):
-        try:
-            examples.append(convert(record, form, records.where(index)))
-        except ConfigError as error:
-            problems.add(error.problems)
-    problems.check()
-    return examples
+    # One set is written in one way.
+    chat = form == "alpaca" and any(map(_in_dialogue, records))
+    return convert_each(records, form, lambda each, where: convert(each, form, where, chat=chat))
 
 
-@dataclass(frozen=True)
-class Reader:
-    """Takes the fields of one record, and says what is wrong with them."""
+def system_first(reader: Reader, turns: list[Message]) -> list[Message]:
+    """Return the turns after the record's system text, if it has one beside them.
 
-    record: Record
-    form: str
-    where: str
+    Raises:
+        ConfigError: The turns begin with another system text.
+    """
+    beside = reader.system()
+    if not beside or not turns or turns[0].role not in ("system", "developer"):
+        return [*beside, *turns]
+    if turns[0].content != beside[0].content:
+        message = "has a system text beside the turns, and another one in them: keep one"
+        raise reader.error(message, beside[0].content)
+    return turns
 
-    def error(self, message: str, *given: Any) -> ConfigError:
-        return ConfigError(Problem(self.where, message, *given))
 
-    def field(self, name: str) -> Any:
-        # Parquet and Arrow write None where a field is absent.
-        value = self.record.get(name)
-        if value is None:
-            message = f"lacks the field {name!r} that format {self.form} needs; it has"
-            raise self.error(message, list(self.record))
-        return value
+def _dialogue(reader: Reader, name: str) -> Dialogue:
+    turns = read_turns(reader, name)
+    prompt = reader.record.get("prompt")
+    # UltraChat has the first user's text once more.
+    if prompt and not any(turn.content == prompt for turn in turns):
+        raise reader.error(f"field 'prompt' is not the text of one of the {name}", prompt)
+    return _trained(reader, system_first(reader, turns))
 
-    def string(self, name: str) -> str:
-        value = self.field(name)
-        if not isinstance(value, str):
-            raise self.error(f"field {name!r} must be a string", value)
-        return value
 
-    def turns(
-        self, name: str, role_key: str, content_key: str, roles: Mapping[str, str]
-    ) -> list[Message]:
-        """Read a list of turns; ``roles`` maps the allowed roles to chat-template roles."""
-        turns = self.field(name)
-        if not isinstance(turns, list) or not turns:
-            raise self.error(f"field {name!r} must be a list of at least one message", turns)
-        return [
-            self._turn(turn, f"{name}[{number}]", role_key, content_key, roles)
-            for number, turn in enumerate(turns)
-        ]
+def _trained(reader: Reader, turns: list[Message]) -> Dialogue:
+    if not any(turn.role == "assistant" for turn in turns):
+        raise reader.error("has no assistant turn, so there is nothing to train on")
+    return Dialogue(tuple(turns), reader.arguments())
 
-    def _turn(
-        self, turn: Any, name: str, role_key: str, content_key: str, roles: Mapping[str, str]
-    ) -> Message:
-        if not isinstance(turn, dict):
-            message = f"{name} must be an object with the fields {role_key!r} and {content_key!r}"
-            raise self.error(message, turn)
-        role, content = turn.get(role_key), turn.get(content_key)
-        if not isinstance(role, str) or role not in roles:
-            allowed = ", ".join(roles)
-            raise self.error(f"{name} needs a field {role_key!r} that is one of {allowed}", turn)
-        if not isinstance(content, str):
-            raise self.error(f"{name} needs a field {content_key!r} that is a string", turn)
-        return Message(roles[role], content, trained=roles[role] == "assistant")
 
-    def dialogue(self, turns: list[Message]) -> Dialogue:
-        if not any(turn.trained for turn in turns):
-            raise self.error("has no assistant turn, so there is nothing to train on")
-        return Dialogue(tuple(turns))
+def _prompt_completion(reader: Reader) -> Example:
+    """Strings, or lists of messages as in TRL, of which the completion's are trained."""
+    if not isinstance(reader.field("prompt"), list):
+        for name in (*SYSTEM, *ARGUMENTS):
+            if reader.has(name):
+                message = f"field {name!r} is for dialogues, and prompt is a string: "
+                raise reader.error(message + "write prompt and completion as lists of messages")
+        return Text(((reader.string("prompt"), False), (reader.string("completion"), True)))
+    completion = reader.field("completion")
+    if not isinstance(completion, list | dict):
+        raise reader.error("field 'completion' must be a list of messages, as prompt is")
+    prompt = [replace(turn, trained=False) for turn in read_turns(reader, "prompt")]
+    turns = read_turns(reader, "completion")
+    if not any(turn.role == "assistant" for turn in turns):
+        raise reader.error("has no assistant turn in completion, so there is nothing to train on")
+    return _trained(reader, [*system_first(reader, prompt), *turns])
 
-    def prompt_completion(self) -> Example:
-        """Strings, or lists of messages as in TRL, of which the completion's are trained."""
-        if not isinstance(self.field("prompt"), list):
-            return Text(((self.string("prompt"), False), (self.string("completion"), True)))
-        prompt = self.turns("prompt", "role", "content", ROLES)
-        completion = self.turns("completion", "role", "content", ROLES)
-        untrained = [Message(turn.role, turn.content, trained=False) for turn in prompt]
-        return self.dialogue([*untrained, *completion])
 
-    def alpaca(self) -> Text:
-        instruction, output = self.string("instruction"), self.string("output")
-        if not self.record.get("input"):
-            return Text(((_ALPACA.format(instruction=instruction), False), (output, True)))
-        prompt = _ALPACA_INPUT.format(instruction=instruction, input=self.string("input"))
-        return Text(((prompt, False), (output, True)))
+def _in_dialogue(record: Record) -> bool:
+    """Whether an alpaca record has what only a dialogue has a place for."""
+    return any(record.get(name) for name in _IN_DIALOGUES)
+
+
+def _alpaca(reader: Reader) -> Text:
+    instruction, output = reader.string("instruction"), reader.string("output")
+    further = reader.optional("input")
+    template = _ALPACA_INPUT if further else _ALPACA
+    prompt = template.format(instruction=instruction, input=further)
+    text = reader.optional("text")
+    # The published set has instruction and output once more, as one text.
+    if text and not (instruction.strip() in text and output.strip() in text):
+        raise reader.error("field 'text' is not the record's instruction and output", text)
+    return Text(((prompt, False), (output, True)))
+
+
+def _alpaca_dialogue(reader: Reader) -> Dialogue:
+    """A record with a system text or a history, as LLaMA-Factory has them: all answers learned."""
+    turns = [
+        *reader.system(),
+        *history(reader, trained=True),
+        Message("user", instructed(reader), trained=False),
+        Message("assistant", reader.string("output"), trained=True),
+    ]
+    return _trained(reader, turns)
+
+
+def instructed(reader: Reader) -> str:
+    """Return instruction and input as one user's text, as LLaMA-Factory does."""
+    parts = [reader.string("instruction"), reader.optional("input")]
+    return "\n".join(part for part in parts if part)
+
+
+def history(reader: Reader, *, trained: bool) -> list[Message]:
+    """Return the earlier turns of a record: a list of pairs, a user's text and its answer."""
+    turns: list[Message] = []
+    pairs = reader.record.get("history") or []
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        texts = pair if isinstance(pair, list) else []
+        if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+            message = "field 'history' must be a list of pairs: a user's text and its answer"
+            raise reader.error(message, pairs)
+        turns += [Message("user", texts[0], False), Message("assistant", texts[1], trained)]
+    return turns

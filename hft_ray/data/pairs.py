@@ -24,14 +24,20 @@ import torch
 
 from hft_ray.config import ConfigError, Data, Problem
 from hft_ray.data.batches import Item, collate
-from hft_ray.data.cache import SETTING, describe_tokenizer, once, read_data
-from hft_ray.data.chat import common_prefix, render_turns, require_template
+from hft_ray.data.cache import (
+    SETTING,
+    SETTINGS,
+    describe_tokenizer,
+    once,
+    read_data,
+)
+from hft_ray.data.chat import common_prefix, render_answers, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode, encode_turns
-from hft_ray.data.formats import Text
+from hft_ray.data.examples import Text
 from hft_ray.data.packing import pack
 from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
-from hft_ray.data.problems import Problems
+from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint
 from hft_ray.data.turn import warn_of_endless
 
@@ -87,10 +93,8 @@ def encode_answers(
             for answer in (pair.chosen, pair.rejected)
         )
         return first, second
-    require_template(tokenizer)
-    prompt = render_turns(tokenizer, pair.prompt, header=True)
+    prompt, *wholes = render_answers(tokenizer, pair)
     answers = (pair.chosen, pair.rejected)
-    wholes = [render_turns(tokenizer, (*pair.prompt, *answer)) for answer in answers]
     # Reasoning templates end the header with a mark that a plain answer lacks.
     border = min(common_prefix(prompt, whole) for whole in wholes)
     first, second = (
@@ -118,7 +122,7 @@ def prepare_pairs(
     parts = {
         "version": ["preference", _VERSION],
         "content": fingerprint(data.train, path=path, split=data.split),
-        "settings": data.model_dump(include={"limit", "draw", "max_length"}),
+        "settings": data.model_dump(include=set(SETTINGS)),
         "tokenizer": describe_tokenizer(tokenizer),
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -183,8 +187,7 @@ def _encode_all(
         try:
             yield encode_answers(tokenizer, pair, max_length)
         except ConfigError as error:
-            where = records.where(index)
-            problems.add(Problem(where, f"{p.path}: {p.message}", p.given) for p in error.problems)
+            problems.add(placed(each, records.where(index)) for each in error.problems)
     problems.check()
 
 

@@ -35,3 +35,10 @@ class Problems:
             return
         rest = [Problem(self._source, f"and {self._more} more like these")] if self._more else []
         raise ConfigError([*self._kept, *rest], source=self._source)
+
+
+def placed(problem: Problem, where: str) -> Problem:
+    """Return a problem of one turn as one of the record that was read at ``where``."""
+    if problem.path == "model.name":
+        return problem
+    return Problem(where, f"{problem.path}: {problem.message}", problem.given)

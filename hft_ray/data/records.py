@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.problems import Problems
+from hft_ray.data.values import DEEPEST, flaw, without_nulls
 
 Record = dict[str, Any]
+TURN_LISTS = frozenset(("messages", "conversations", "prompt", "completion", "chosen", "rejected"))
+"""Fields that may be turns: a list of them, or a single one."""
 
 
 class Records(list[Record]):
@@ -40,6 +43,13 @@ class Records(list[Record]):
         numbers = [self._numbers[index] for index in indices]
         return Records(self.name, (self[index] for index in indices), lines, numbers)
 
+    def without(self, names: Collection[str]) -> Records:
+        """Return the records without some fields, of the record itself and of its turns."""
+        if not names:
+            return self
+        items = (_without(record, names, inner=True) for record in self)
+        return Records(self.name, items, self._lines, self._numbers)
+
     def where(self, index: int) -> str:
         """Name record ``index`` (from 0): ``FILE:LINE``, or its number from 1 without lines."""
         if self._lines is None:
@@ -51,8 +61,8 @@ def read_records(name: str, *, path: str, split: str, limit: int | None) -> Reco
     """Read the records of a data set.
 
     Args:
-        name: A ``.jsonl``, ``.json`` (a list of objects) or ``.parquet`` file, ``package:``
-            included (see ``locate``), or a hub data set.
+        name: A ``.jsonl``, ``.json`` (one list of objects, or one object per line) or
+            ``.parquet`` file, ``package:`` included (see ``locate``), or a hub data set.
         path: The setting that holds the name, as a dotted path, for errors.
         split: Split of a hub data set.
         limit: Read only the first so many records.
@@ -65,7 +75,9 @@ def read_records(name: str, *, path: str, split: str, limit: int | None) -> Reco
     if file is None:
         dataset = _load_hub(name, path, split)
         count = len(dataset) if limit is None else min(limit, len(dataset))
-        records = Records(name, dataset.select(range(count)).to_list(), None)
+        records = _from_columns(
+            dataset.select(range(count)).to_list, dataset.__getitem__, name, count
+        )
     elif file.suffix == ".jsonl":
         records = _read_jsonl(file, name, limit)
     elif file.suffix == ".json":
@@ -127,35 +139,67 @@ def _parse(line: bytes, where: str, problems: Problems) -> Record | None:
         message = f"is not valid JSON: {error.msg} at column {error.colno}"
         problems.add([Problem(where, message, shown)])
         return None
+    except ValueError as error:
+        # Python reads integers of up to 4300 digits.
+        problems.add([Problem(where, f"cannot be read: {error}")])
+        return None
+    except RecursionError:
+        problems.add([_too_deep(where)])
+        return None
+    return _sound(item, where, problems, suspected=_suspected(line))
+
+
+def _suspected(content: bytes) -> bool:
+    """Whether JSON may hold what ``flaw`` finds; quicker than looking at every value."""
+    return b"\\u" in content or content.count(b"[") + content.count(b"{") > DEEPEST
+
+
+def _sound(item: Any, where: str, problems: Problems, *, suspected: bool) -> Record | None:
+    """Return a parsed record, or note what is wrong with it and return ``None``."""
     if not isinstance(item, dict):
-        problems.add([_no_object(where, item)])
+        problems.add(
+            [Problem(where, 'a record must be a JSON object such as {"text": "..."}', item)]
+        )
+        return None
+    message = flaw(item) if suspected else None
+    if message is not None:
+        problems.add([Problem(where, message)])
         return None
     return item
 
 
+def _too_deep(where: str) -> Problem:
+    return Problem(where, f"is nested more than {DEEPEST} levels deep")
+
+
 def _read_json(file: Path, name: str, limit: int | None) -> Records:
+    content = file.read_bytes()
     try:
-        items = json.loads(file.read_bytes().decode("utf-8-sig"))
+        items = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         message = f"is not valid UTF-8 at byte {error.start + 1} of the file"
         raise ConfigError(Problem(name, message)) from None
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            # One value after another: one object per line, as in .jsonl.
+            return _read_jsonl(file, name, limit)
         message = f"is not valid JSON: {error.msg} at column {error.colno}"
         raise ConfigError(Problem(f"{name}:{error.lineno}", message)) from None
+    except ValueError as error:
+        raise ConfigError(Problem(name, f"cannot be read: {error}")) from None
+    except RecursionError:
+        raise ConfigError(_too_deep(name)) from None
+    if isinstance(items, dict):
+        items = [items]
     if not isinstance(items, list):
-        message = "a .json file must hold one list of objects; one object per line is .jsonl"
+        message = "a .json file must hold one list of objects, or one object per line"
         raise ConfigError(Problem(name, message, items))
-    items = items[:limit]
     problems = Problems(name)
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, dict):
-            problems.add([_no_object(f"{name}, record {number}", item)])
+    suspected = _suspected(content)
+    for number, item in enumerate(items[:limit], start=1):
+        _sound(item, f"{name}, record {number}", problems, suspected=suspected)
     problems.check()
-    return Records(name, items, None)
-
-
-def _no_object(where: str, item: Any) -> Problem:
-    return Problem(where, 'a record must be a JSON object such as {"text": "..."}', item)
+    return Records(name, items[:limit], None)
 
 
 def _read_parquet(file: Path, name: str, limit: int | None) -> Records:
@@ -165,8 +209,46 @@ def _read_parquet(file: Path, name: str, limit: int | None) -> Records:
     try:
         table = parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ConfigError(Problem(name, f"is no readable Parquet file: {error}")) from error
-    return Records(name, table.slice(0, limit).to_pylist(), None)
+        raise ConfigError(Problem(name, f"is not a readable Parquet file: {error}")) from error
+    table = table.slice(0, limit)
+    return _from_columns(
+        table.to_pylist, lambda index: table.slice(index, 1).to_pylist()[0], name, len(table)
+    )
+
+
+def _from_columns(
+    whole: Callable[[], list[Record]], one: Callable[[int], Record], name: str, count: int
+) -> Records:
+    """Return the records of a table, of which ``whole`` gives all and ``one`` a single one."""
+    try:
+        found = whole()
+        items = ({key: without_nulls(item) for key, item in record.items()} for record in found)
+        return Records(name, items, None)
+    except UnicodeDecodeError:
+        problems = Problems(name)
+    for index in range(count):
+        try:
+            one(index)
+        except UnicodeDecodeError as error:
+            message = f"holds text that is not valid UTF-8: {error.object[:40]!r}"
+            problems.add([Problem(f"{name}, record {index + 1}", message)])
+    problems.check()
+    raise AssertionError("a table that can be read record by record can be read as a whole")
+
+
+def _without(record: Record, names: Collection[str], *, inner: bool) -> Record:
+    """Return a record without some fields; with ``inner``, those of its turns as well."""
+    kept = {key: value for key, value in record.items() if key not in names}
+    if inner:
+        for key in TURN_LISTS & kept.keys():
+            kept[key] = _inner(kept[key], names)
+    return kept
+
+
+def _inner(value: Any, names: Collection[str]) -> Any:
+    if isinstance(value, list):
+        return [_inner(item, names) for item in value]
+    return _without(value, names, inner=False) if isinstance(value, dict) else value
 
 
 def _load_hub(name: str, path: str, split: str) -> Any:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
+from hft_ray.config import ConfigError
+from hft_ray.data.chat import apply_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,8 +42,8 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
     if tokenizer.chat_template is None:
         return TurnEnd()
     try:
-        dialogue: str = tokenizer.apply_chat_template(list(_DIALOGUE), tokenize=False)
-    except TemplateError:
+        dialogue = apply_template(tokenizer, _DIALOGUE)
+    except ConfigError:
         # It wants other roles. Dialogues that it refuses are told where they stand.
         return TurnEnd()
     rest = dialogue.rpartition(_ANSWER)[2] if _ANSWER in dialogue else ""

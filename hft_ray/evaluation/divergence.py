@@ -92,7 +92,7 @@ class DivergenceScorer:
         path: str,
     ) -> None:
         self._evaluation, self._path = evaluation, path
-        self._spans = [_span(evaluation, passage, tokenizer, path) for passage in passages]
+        self._spans = [_span(evaluation, passage, tokenizer) for passage in passages]
         if not any(span.count for span in self._spans):
             message = "no record has a token to compare: none has one before it"
             raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
@@ -177,14 +177,12 @@ class DivergenceScorer:
         return torch.tensor(list(hashlib.sha256(content.encode()).digest()), dtype=torch.uint8)
 
 
-def _span(
-    evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokenizerBase, path: str
-) -> _Span:
+def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokenizerBase) -> _Span:
     if passage.prompt == "":
         tokens, answer = encode_text(tokenizer, passage.text), None
     else:
         shown = show(passage.prompt, (), evaluation.chat)
-        tokens, before = encode_answered(tokenizer, shown, passage.text, path)
+        tokens, before = encode_answered(tokenizer, shown, passage.text, passage.where)
         answer = len(tokens) - before
     # The last token is not fed, so a record may have one more.
     cut = max(0, len(tokens) - evaluation.max_length - 1)

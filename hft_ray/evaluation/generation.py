@@ -39,7 +39,10 @@ class GenerationScorer:
         self._tokenizer = tokenizer
         self._items = prompts
         shown = [show(prompt.prompt, shots, evaluation.chat) for prompt in prompts]
-        self._prompts = [encode_prompt(tokenizer, each, path) for each in shown]
+        self._prompts = [
+            encode_prompt(tokenizer, text, prompt.where)
+            for text, prompt in zip(shown, prompts, strict=True)
+        ]
         stops = [form for stop in evaluation.stop for form in spellings(stop)]
         if not all(isinstance(each, str) for each in shown):
             # A special token that ends the turn ends generation anyway.

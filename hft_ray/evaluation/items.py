@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hft_ray.config import (
     ConfigError,
@@ -16,13 +16,15 @@ from hft_ray.config import (
     Perplexity,
     Problem,
 )
-from hft_ray.data import Pair, convert_pair
+from hft_ray.data import Pair, convert_pairs
+from hft_ray.data.fields import convert_each
+from hft_ray.data.messages import read_turns
 from hft_ray.data.problems import Problems
+from hft_ray.data.reader import Reader
 from hft_ray.data.records import Record, Records, read_records
 from hft_ray.evaluation.comparison import extracted, last_number
 
-T = TypeVar("T")
-Turns = tuple[dict[str, str], ...]
+Turns = tuple[dict[str, Any], ...]
 Text = str | Turns
 """Plain text, or the turns ``{"role", "content"}`` of a dialogue so far."""
 Shot = tuple[Text, str]
@@ -31,11 +33,19 @@ Shot = tuple[Text, str]
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question; ``answer`` is the index of the right choice, from 0."""
+    """A multiple-choice question.
+
+    Attributes:
+        question: What is asked.
+        choices: What may be answered.
+        answer: The index of the right choice, from 0.
+        where: Where the record was read, for errors.
+    """
 
     question: Text
     choices: tuple[str, ...]
     answer: int
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,13 @@ class Prompt:
         prompt: What the model continues.
         answers: The right answers, one or more, without surrounding white space.
         source: The text that a simplification starts from, for ``sari``.
+        where: Where the record was read, for errors.
     """
 
     prompt: Text
     answers: tuple[str, ...]
     source: str | None = None
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Passage:
 
     prompt: Text
     text: str
+    where: str = field(default="", compare=False)
 
 
 Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage] | Sequence[Pair]
@@ -90,23 +103,23 @@ def load_items(evaluation: OnRecords, path: str) -> Items:
 
 def load_texts(evaluation: Perplexity, path: str) -> list[str]:
     """Read the texts of a perplexity evaluation. See :func:`load_items`."""
-    return _convert(_read(evaluation, path), _text)
+    return convert_each(_read(evaluation, path), evaluation.kind, _text)
 
 
 def load_passages(evaluation: Divergence, path: str) -> list[Passage]:
     """Read the texts of a KL evaluation. See :func:`load_items`."""
-    return _convert(_read(evaluation, path), _passage)
+    return convert_each(_read(evaluation, path), evaluation.kind, _passage)
 
 
 def load_pairs(evaluation: PairPreference, path: str) -> list[Pair]:
     """Read the pairs of a preference evaluation. See :func:`load_items`."""
-    return _convert(_read(evaluation, path), convert_pair)
+    return convert_pairs(_read(evaluation, path))
 
 
 def load_questions(evaluation: MultipleChoice, path: str) -> list[Question]:
     """Read the questions of a multiple-choice evaluation. See :func:`load_items`."""
     skipped = 0 if evaluation.shots_data is not None else evaluation.shots
-    return _convert(_read(evaluation, path, skipped), _question)[skipped:]
+    return convert_each(_read(evaluation, path, skipped), evaluation.kind, _question)[skipped:]
 
 
 def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
@@ -118,7 +131,7 @@ def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
         return prompt
 
     skipped = 0 if evaluation.shots_data is not None else evaluation.shots
-    return _convert(_read(evaluation, path, skipped), convert)[skipped:]
+    return convert_each(_read(evaluation, path, skipped), evaluation.kind, convert)[skipped:]
 
 
 def load_groups(evaluation: OnRecords, path: str) -> list[int] | None:
@@ -134,7 +147,8 @@ def load_groups(evaluation: OnRecords, path: str) -> list[int] | None:
     skipped = 0
     if isinstance(evaluation, MultipleChoice | Generation) and evaluation.shots_data is None:
         skipped = evaluation.shots
-    named = _convert(_read(evaluation, path, skipped), _group)[skipped:]
+    records = _read(evaluation, path, skipped)
+    named = [_group(record, records.where(n)) for n, record in enumerate(records)][skipped:]
     if all(name is None for name in named):
         return None
     numbers: dict[object, int] = {}
@@ -156,12 +170,14 @@ def load_shots(evaluation: MultipleChoice | Generation, path: str) -> list[Shot]
         path=f"{path}.{key}",
         split=evaluation.split,
         limit=evaluation.shots,
-    )
+    ).without(evaluation.ignore_fields)
     _enough(records, evaluation.shots, f"{path}.{key}")
     if isinstance(evaluation, MultipleChoice):
-        questions = _convert(records, _question)
+        questions = convert_each(records, evaluation.kind, _question)
         return [(each.question, each.choices[each.answer]) for each in questions]
-    return [(each.prompt, each.answers[0]) for each in _convert(records, _prompt)]
+    return [
+        (each.prompt, each.answers[0]) for each in convert_each(records, evaluation.kind, _prompt)
+    ]
 
 
 def _enough(records: Records, wanted: int, path: str) -> None:
@@ -176,21 +192,14 @@ def _read(evaluation: OnRecords, path: str, more: int = 0) -> Records:
     name, place = evaluation.data, f"{path}.data"
     records = read_records(name, path=place, split=evaluation.split, limit=limit)
     _enough(records, more + 1, place)
-    return records
-
-
-def _convert(records: Records, convert: Callable[[Record, str], T]) -> list[T]:
-    """Return ``convert(record, where)`` of each record; all its ConfigErrors are collected."""
     problems = Problems(records.name)
-    items: list[T] = []
     for index, record in enumerate(records):
         try:
             _group(record, records.where(index))
-            items.append(convert(record, records.where(index)))
         except ConfigError as error:
             problems.add(error.problems)
     problems.check()
-    return items
+    return records.without(evaluation.ignore_fields)
 
 
 def _group(record: Record, where: str) -> str | int | None:
@@ -207,11 +216,15 @@ def _text(record: Record, where: str) -> str:
 
 
 def _passage(record: Record, where: str) -> Passage:
-    if "text" in record:
-        return Passage("", _string(record, "text", where))
+    if record.get("text") is not None:
+        for name in ("prompt", "answer"):
+            if record.get(name):
+                message = f"has the field text, and the field {name} beside it: keep one"
+                raise ConfigError(Problem(where, message, record[name]))
+        return Passage("", _string(record, "text", where), where)
     prompt, answer = _prompt(record, where).prompt, record["answer"]
     # As it stands: white space around it is trained, too.
-    return Passage(prompt, answer if isinstance(answer, str) else answer[0])
+    return Passage(prompt, answer if isinstance(answer, str) else answer[0], where)
 
 
 def _question(record: Record, where: str) -> Question:
@@ -226,18 +239,18 @@ def _question(record: Record, where: str) -> Question:
     if type(answer) is not int or not 0 <= answer < len(choices):
         message = f"answer must be the index of a choice, from 0 to {len(choices) - 1}"
         raise ConfigError(Problem(where, message, answer))
-    return Question(question, tuple(choices), answer)
+    return Question(question, tuple(choices), answer, where)
 
 
 def _prompt(record: Record, where: str) -> Prompt:
     prompt = _field(record, "prompt", where)
     answers = _answers(record, where)
-    source = _string(record, "source", where) if "source" in record else None
+    source = None if record.get("source") is None else _string(record, "source", where)
     if isinstance(prompt, str) and prompt.strip():
-        return Prompt(prompt, answers, source)
-    if isinstance(prompt, list) and prompt and all(_is_turn(turn) for turn in prompt):
-        turns = tuple({"role": turn["role"], "content": turn["content"]} for turn in prompt)
-        return Prompt(turns, answers, source)
+        return Prompt(prompt, answers, source, where)
+    if isinstance(prompt, list) and prompt:
+        turns = read_turns(Reader(record, "generation", where), "prompt")
+        return Prompt(tuple(turn.as_turn() for turn in turns), answers, source, where)
     message = 'prompt must be a text that is not empty, or a list of {"role", "content"} texts'
     raise ConfigError(Problem(where, message, prompt))
 
@@ -278,12 +291,6 @@ def _fits(prompt: Prompt, evaluation: Generation, where: str) -> None:
         raise ConfigError(Problem(where, message))
 
 
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and all(
-        isinstance(turn.get(key), str) for key in ("role", "content")
-    )
-
-
 def _string(record: Record, key: str, where: str) -> str:
     value = _field(record, key, where)
     if not isinstance(value, str) or not value.strip():
@@ -295,4 +302,6 @@ def _field(record: Record, key: str, where: str) -> Any:
     if key not in record:
         keys = ", ".join(record) or "none"
         raise ConfigError(Problem(where, f"the record has no {key!r}; its keys are: {keys}"))
+    if record[key] is None:
+        raise ConfigError(Problem(where, f"field {key!r} is null"))
     return record[key]

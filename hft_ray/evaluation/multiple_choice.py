@@ -47,7 +47,7 @@ class MultipleChoiceScorer:
         for question in questions:
             shown = show(question.question, shots, evaluation.chat)
             for choice in question.choices:
-                tokens, before = encode_answered(tokenizer, shown, choice, path)
+                tokens, before = encode_answered(tokenizer, shown, choice, question.where)
                 self._requests.append((tokens, max(len(tokens) - before, 1)))
 
     def sequences(self) -> list[Sequence[int]]:

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hft_ray.config import ConfigError, PairPreference, Problem
-from hft_ray.data import Pair, encode_answers
+from hft_ray.data import Encoded, Pair, TextPair, encode_answers
+from hft_ray.data.problems import placed
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
 from hft_ray.evaluation.tokens import token_logprobs
@@ -54,9 +55,7 @@ class PreferenceScorer:
     ) -> None:
         self._evaluation, self._path = evaluation, path
         answers = [
-            answer
-            for pair in pairs
-            for answer in encode_answers(tokenizer, pair, evaluation.max_length)
+            answer for pair in pairs for answer in _encoded(tokenizer, pair, evaluation.max_length)
         ]
         self._sequences = [answer.input_ids for answer in answers]
         self._counts = [answer.answer_tokens for answer in answers]
@@ -101,6 +100,17 @@ class PreferenceScorer:
         # What is no number is wrong.
         right = np.where(chosen > rejected, 1.0, np.where(chosen == rejected, 0.5, 0.0))
         return Score.of(self._evaluation.metric, right.tolist(), worst=0.0, chance=0.5)
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int
+) -> tuple[Encoded, Encoded]:
+    """Tokenise a pair; what is wrong with a dialogue is told with where it was read."""
+    try:
+        return encode_answers(tokenizer, pair, max_length)
+    except ConfigError as error:
+        where = "" if isinstance(pair, TextPair) else pair.where
+        raise ConfigError(placed(each, where) for each in error.problems) from error
 
 
 class RewardScorer(PreferenceScorer):

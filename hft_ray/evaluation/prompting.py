@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
-from hft_ray.config import ConfigError, Problem
+from hft_ray.config import ConfigError
 from hft_ray.data import encode_text, join, split
-from hft_ray.data.chat import common_prefix, require_template
+from hft_ray.data.chat import apply_template, common_prefix
+from hft_ray.data.problems import placed
 from hft_ray.evaluation.items import Shot, Text, Turns
 
 if TYPE_CHECKING:
@@ -85,20 +84,15 @@ def render_prompt(
     """
     if isinstance(prompt, str):
         return prompt
-    require_template(tokenizer)
     try:
-        text: str = tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=header
-        )
-    except TemplateError as error:
-        message = f"the chat template refuses a prompt: {error}"
-        raise ConfigError(Problem(f"{path}.data", message, list(prompt))) from error
-    return text
+        return apply_template(tokenizer, prompt, header=header)
+    except ConfigError as error:
+        raise ConfigError(placed(each, path) for each in error.problems) from error
 
 
 def _turns(prompt: Text) -> Turns:
     return ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
 
 
-def _answer(answer: str) -> dict[str, str]:
+def _answer(answer: str) -> dict[str, Any]:
     return {"role": "assistant", "content": answer}

@@ -51,7 +51,7 @@ def test_texts():
     ("form", "record", "expected"),
     [
         ("text", {"txt": "a"}, r"lacks the field 'text' that format text needs.*\['txt'\]"),
-        ("text", {"text": None}, "lacks the field 'text'"),
+        ("text", {"text": None}, "field 'text' is null"),
         ("text", {"text": 3}, "field 'text' must be a string .given: 3"),
         ("prompt_completion", {"prompt": "a"}, "lacks the field 'completion'"),
         ("prompt_completion", {"completion": "a"}, "lacks the field 'prompt'"),
@@ -64,8 +64,12 @@ def test_texts():
         ("messages", {"messages": ["Hi"]}, r"messages\[0\] must be an object"),
         ("messages", {"messages": [USER]}, "no assistant turn"),
         ("messages", {"messages": [USER, {"role": "assistant"}]}, r"messages\[1\].*'content'"),
-        ("messages", {"messages": [{"role": "bot", "content": ""}]}, "one of system, user, ass"),
-        ("messages", {"messages": [{"role": [], "content": ""}]}, "one of system, user, ass"),
+        (
+            "messages",
+            {"messages": [{"role": "bot", "content": ""}]},
+            "one of system, developer, us",
+        ),
+        ("messages", {"messages": [{"role": [], "content": ""}]}, "one of system, developer, us"),
         ("sharegpt", {"conversations": [{"value": "a"}]}, r"conversations\[0\].*'from'"),
         ("sharegpt", {"conversations": [{"from": "gpt"}]}, r"conversations\[0\].*'value'"),
     ],

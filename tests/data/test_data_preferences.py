@@ -72,7 +72,7 @@ def test_dialogues(record):
     ("record", "message"),
     [
         ({"prompt": "a", "chosen": "b"}, "lacks the field 'rejected'"),
-        ({"prompt": "a", "chosen": "b", "rejected": None}, "lacks the field 'rejected'"),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, "field 'rejected' is null"),
         ({"prompt": "a", "chosen": "b", "rejected": [assistant("c")]}, "must both be strings"),
         ({"prompt": 3, "chosen": "b", "rejected": "c"}, "field 'prompt' must be a string"),
         ({"chosen": "b", "rejected": "c"}, "has no prompt, and chosen and rejected begin with"),
@@ -101,7 +101,7 @@ def test_bad_records_are_refused_with_their_place(record, message, tmp_path, cha
 def test_a_set_of_another_format_is_refused(tmp_path, chatml):
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
-    with pytest.raises(ConfigError, match="is no preference record"):
+    with pytest.raises(ConfigError, match="is not a preference record"):
         prepare_pairs(Data(train=str(file)), chatml, tmp_path)
 
 

@@ -107,10 +107,7 @@ def test_empty_parquet(tmp_path):
     ("content", "expected"),
     [
         (b'[\n{"text": "a"},\n{"text" "b"}]', ":3: is not valid JSON"),
-        (
-            b'{"text": "a"}',
-            ": a .json file must hold one list of objects; one object per line is .jsonl",
-        ),
+        (b'"text"', ": a .json file must hold one list of objects, or one object per line"),
         (b'[{"text": "a"}, 3]', ", record 2: a record must be a JSON object"),
         (b'["\xff"]', ": is not valid UTF-8 at byte 3"),
     ],
@@ -124,7 +121,7 @@ def test_malformed_json(tmp_path, content, expected):
 def test_malformed_parquet(tmp_path):
     path = tmp_path / "bad.parquet"
     path.write_text("no parquet")
-    assert f"{path}: is no readable Parquet file" in message(path)
+    assert f"{path}: is not a readable Parquet file" in message(path)
 
 
 def test_unknown_suffix_and_directory(tmp_path):

@@ -235,7 +235,7 @@ def test_a_refusing_template_is_a_users_problem(tmp_path):
     _, tokenizer = make_pair("llama")
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     section = evaluation(tmp_path, [[{"role": "user", "content": "hi"}]])
-    with pytest.raises(ConfigError, match=r"evaluation\.task\.0\.data.*roles must alternate"):
+    with pytest.raises(ConfigError, match=r"\.jsonl:1: messages: .*roles must alternate"):
         Suite(section, tokenizer)
 
 

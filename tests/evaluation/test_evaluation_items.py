@@ -42,7 +42,7 @@ BAD = [
     ("generation", {"prompt": "p", "answer": 4}, "answer must be a text"),
     ("generation", {"prompt": "", "answer": "a"}, "prompt must be a text"),
     ("generation", {"prompt": [], "answer": "a"}, "prompt must be a text"),
-    ("generation", {"prompt": [{"role": "user"}], "answer": "a"}, "prompt must be a text"),
+    ("generation", {"prompt": [{"role": "user"}], "answer": "a"}, r"prompt\[0\] needs"),
     ("generation", {"prompt": "p", "answer": "a\nb"}, r"holds the stop string '\\n'"),
     ("generation", {"prompt": "p", "answer": []}, "or a list of such texts"),
     ("generation", {"prompt": "p", "answer": ["a", ""]}, "or a list of such texts"),
