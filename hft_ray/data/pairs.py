@@ -2,11 +2,10 @@
 
 Each answer is tokenised after its prompt as for training (see ``encode`` and ``border``): the
 prompt's tokens are those that the model is asked with, the same for both answers; all after them is
-the answer. A text ends with the end-of-sequence token. TRL's DPOTrainer, too, makes the prompt's
-tokens apart, but of white space at its end and of its own accord it lets the two parts differ from
-what both are as one text. What is longer than ``max_length`` tokens is cut at the end, so that a
-long prompt takes the room of its answers; a pair of which an answer has no token left, or whose two
-answers are then the same, is left out.
+the answer. TRL's DPOTrainer gives the same tokens, except where the prompt ends with white space or
+a token would cross its end. A text ends with the end-of-sequence token. What is longer than
+``max_length`` tokens is cut at the end, so that a long prompt takes the room of its answers; a pair
+of which an answer has no token left, or whose two answers are then the same, is left out.
 """
 
 from __future__ import annotations

@@ -131,3 +131,13 @@ def test_a_suite_names_the_problems_of_all_its_evaluations(tmp_path):
         Suite(section, make_tokenizer(bos=True))
     paths = [problem.path for problem in caught.value.problems]
     assert paths == [f"{bad}:1", "evaluation.general.0.data"]
+
+
+@pytest.mark.parametrize("answer", [" a\n", [" a\n", "b"]])
+def test_kl_compares_an_answer_as_it_stands(answer, tmp_path):
+    """White space around it is trained, too; what is matched with an output has none."""
+    path = write(tmp_path / "p.jsonl", {"prompt": "p", "answer": answer})
+    (passage,) = load_items(entry("kl", path), "x")
+    assert passage.text == " a\n"
+    (prompt,) = load_items(entry("generation", path), "x")
+    assert prompt.answers[0] == "a"
