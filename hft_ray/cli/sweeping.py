@@ -54,9 +54,11 @@ def run(
     check_all(
         lambda: check(config, Workspace(root, Ranks(), torch.device("cpu")), source),
         lambda: check_cluster(config, address),
-        tracking.check,
+        tracking.look,
         source=source,
     )
+    # Now that all else is right, it may be written.
+    tracking.try_out()
     tracking.say_away()
     try:
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
@@ -95,10 +97,18 @@ class _Tracking:
         self._away: str | None = None
         self._uri = ""
 
-    def check(self) -> None:
-        """Refuse a store that can never be written."""
+    def look(self) -> None:
+        """Refuse a store that can never be written, as far as reading tells."""
         self._uri = tracking_uri(self._config.uri, self._folder.root)
-        self._away = probe(self._uri, self._config.experiment, self._folder.root)
+        self._away = self._probe(write=False)
+
+    def try_out(self) -> None:
+        """Refuse a store that does not take a tag, unless it is known to be away."""
+        if self._away is None:
+            self._away = self._probe(write=True)
+
+    def _probe(self, write: bool) -> str | None:
+        return probe(self._uri, self._config.experiment, self._folder.root, write)
 
     def say_away(self) -> None:
         """Tell, at once, that the store does not answer now."""

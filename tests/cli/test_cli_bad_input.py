@@ -170,7 +170,7 @@ def test_everything_is_told_at_once(hft_ray, home, sweep_file, tmp_path):
     file = write(tmp_path, sweep_file)
     code, message = hft_ray("tune", file)
     expected = ["training.batch_size", "model.name", "data.train", "evaluation.task.0.data"]
-    assert_refused(code, message, home, [*expected, f"4 problems in {file}"])
+    assert_refused(code, message, home, [*expected, f"problems in {file}"])
 
 
 @pytest.mark.parametrize("arguments", [["tune"], ["tune", "x", "--nonsense"], ["dance"]])

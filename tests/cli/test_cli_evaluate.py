@@ -108,6 +108,13 @@ def test_a_table(tuned, file, home, capfd):
     assert "mean" in text
 
 
+def test_what_is_scored_is_told_as_its_turn_comes(tuned, file, tmp_path, capfd):
+    invoke(tuned, file, "--storage", tmp_path, "--set", "evaluation.general=[]")
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "scoring the base model: evaluation 1 of 1, answers"
+    assert lines[1] == "scoring the model: evaluation 1 of 1, answers"
+
+
 def test_equal_weights_are_scored_once(tuned, file, home, tmp_path, monkeypatch):
     first = invoke(tuned, file, "--json", "--storage", home)
     other = tmp_path / "elsewhere"
