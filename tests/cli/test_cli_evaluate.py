@@ -136,7 +136,7 @@ def test_batch_size_and_overrides(tuned, file, home):
 
 
 def test_what_is_wrong_is_named(tuned, tiny_models, file, home, tmp_path):
-    with pytest.raises(ConfigError, match="MODEL: is no model directory"):
+    with pytest.raises(ConfigError, match="MODEL: is not a model directory"):
         invoke(tmp_path, file, "--storage", home)
     with pytest.raises(ConfigError, match="BASE: no such file"):
         invoke(tuned, file, "--base", tmp_path / "none.gguf", "--storage", home)
