@@ -118,6 +118,70 @@ def test_malformed_json(tmp_path, content, expected):
     assert f"{path}{expected}" in message(path)
 
 
+HALVES = [
+    (r'{"text": "smile \ud83d"}', r"field 'text' holds half of a surrogate pair, \ud83d"),
+    (r'{"messages": [{"content": "\ude00"}]}', r"field 'messages[0].content' holds half"),
+    (r'{"a\ud83d": 1}', "the name of a field holds half of a surrogate pair"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), HALVES)
+def test_half_of_a_surrogate_pair(tmp_path, line, expected):
+    whole = r'{"text": "smile \ud83d\ude00"}'
+    (tmp_path / "a.jsonl").write_text(f"{whole}\n{line}\n")
+    assert f"a.jsonl:2: {expected}" in message(tmp_path / "a.jsonl")
+    (tmp_path / "a.json").write_text(f"[{whole}, {line}]")
+    assert f"a.json, record 2: {expected}" in message(tmp_path / "a.json")
+    assert read(tmp_path / "a.jsonl", limit=1) == [{"text": "smile \U0001f600"}]
+
+
+@pytest.mark.parametrize("depth", [101, 100_000])
+def test_deeply_nested_json(tmp_path, depth):
+    nested = '{"text": ' + "[" * depth + "]" * depth + "}"
+    for name, place in (("a.jsonl", ":1"), ("a.json", "")):
+        (tmp_path / name).write_text(nested)
+        text = message(tmp_path / name)
+        assert f"{name}{place}" in text
+        assert "is nested more than 100 levels deep" in text
+
+
+def test_a_number_of_too_many_digits(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": ' + "1" * 5000 + "}")
+    assert "a.jsonl:1: cannot be read: Exceeds the limit" in message(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("content", ['{"text": "a"}\n\n{"text": "b"}\n', '{"text": "a"}'])
+def test_json_with_one_object_per_line(tmp_path, content):
+    path = tmp_path / "lines.json"
+    path.write_text(content)
+    assert read(path) == [json.loads(line) for line in content.splitlines() if line]
+    path.write_text('{"text": "a"}\n{oops\n')
+    assert f"{path}:2: is not valid JSON" in message(path)
+
+
+def test_nulls_that_parquet_puts_into_nested_objects(tmp_path):
+    calls = [{"arguments": {"city": "Oslo"}}, {"arguments": {"day": 3}}]
+    path = tmp_path / "calls.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([{"calls": [each]} for each in calls]), path)
+    assert read(path) == [{"calls": [each]} for each in calls]
+
+
+def test_parquet_text_that_is_not_utf8(tmp_path):
+    raw = pyarrow.array([b"fine", b"\xff"], pyarrow.binary()).view(pyarrow.string())
+    path = tmp_path / "raw.parquet"
+    parquet.write_table(pyarrow.table({"text": raw}), path)
+    assert f"{path}, record 2: holds text that is not valid UTF-8" in message(path)
+
+
+def test_fields_can_be_left_out(tmp_path):
+    path = tmp_path / "turns.jsonl"
+    turn = {"role": "user", "content": "a"}
+    path.write_text(json.dumps({"messages": [{**turn, "weight": 0}], "weight": 1, "id": 2}))
+    left = read(path).without(["weight"])
+    assert left == [{"messages": [turn], "id": 2}]
+    assert left.where(0) == f"{path}:1"
+
+
 def test_malformed_parquet(tmp_path):
     path = tmp_path / "bad.parquet"
     path.write_text("no parquet")

@@ -141,3 +141,38 @@ def test_kl_compares_an_answer_as_it_stands(answer, tmp_path):
     assert passage.text == " a\n"
     (prompt,) = load_items(entry("generation", path), "x")
     assert prompt.answers[0] == "a"
+
+
+EXTRA = [
+    ("perplexity", {"summary": "s"}, "summary"),
+    ("multiple_choice", {"passage": "p"}, "passage"),
+    ("generation", {"tools": [{"name": "f"}]}, "tools"),
+    ("kl", {"system": "Be brief."}, "system"),
+    ("preference", {"margin": 2}, "margin"),
+]
+
+
+@pytest.mark.parametrize(("kind", "extra", "name"), EXTRA)
+def test_other_fields_are_refused_by_name_and_may_be_ignored(kind, extra, name, tmp_path):
+    good = GOOD.get(kind, {"prompt": "p", "chosen": "a", "rejected": "b"})
+    path = write(tmp_path / "items.jsonl", good | {"id": 3}, good | extra, good | extra)
+    with pytest.raises(ConfigError, match=f"2 of 3 records have the field '{name}'") as caught:
+        load_items(entry(kind, path), "evaluation.task.0")
+    assert [problem.path for problem in caught.value.problems] == [f"{path}:2"]
+    assert len(load_items(entry(kind, path, ignore_fields=[name]), "x")) == 3
+
+
+@pytest.mark.parametrize("kind", [*GOOD, "preference"])
+def test_half_of_a_surrogate_pair_is_refused(kind, tmp_path):
+    good = GOOD.get(kind, {"prompt": "p", "chosen": "a", "rejected": "b"})
+    bad = {key: f"{text}\ud83d" if isinstance(text, str) else text for key, text in good.items()}
+    path = write(tmp_path / "items.jsonl", good, bad)
+    with pytest.raises(ConfigError, match="half of a surrogate pair") as caught:
+        load_items(entry(kind, path), "evaluation.task.0")
+    assert [problem.path for problem in caught.value.problems] == [f"{path}:2"]
+
+
+def test_a_null_is_named(tmp_path):
+    path = write(tmp_path / "items.jsonl", {"prompt": "p", "answer": None})
+    with pytest.raises(ConfigError, match=r"items\.jsonl:1: field 'answer' is null"):
+        load_items(entry("generation", path), "x")
