@@ -3,9 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from hft_ray.config import EvaluationSection
+from hft_ray.config import STDERR, EvaluationSection
 from hft_ray.evaluation import (
-    STDERR,
     Score,
     Scores,
     forgetting,
