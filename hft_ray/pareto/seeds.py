@@ -53,7 +53,7 @@ def _configurations(front: Front, sure: Certainty | None) -> list[dict[str, Any]
 
 def _chances(point: Point, sure: Certainty | None) -> dict[str, float | None]:
     return {
-        **_chances(point, sure),
+        "probability": None if sure is None else sure.probabilities.get(point.label),
         "knee_probability": None if sure is None else sure.knees.get(point.label),
     }
 
