@@ -174,6 +174,7 @@ def hypervolume_estimate(costs: Array, noise: Noise, reference: Array, seed: int
 def far_behind(costs: Array, errors: Array) -> NDArray[np.bool_]:
     """Return which points no draw can bring back: another is far better in every objective."""
     worst, best = costs + _FAR * errors, costs - _FAR * errors
+    worst = np.unique(worst[nondominated(worst)], axis=0)
     behind = [((worst <= row).all(axis=1) & (worst < row).any(axis=1)).any() for row in best]
     return np.array(behind, dtype=bool)
 
