@@ -40,9 +40,8 @@ class Certainty:
     knees: dict[str, float]
 
 
-def certainty(front: Front) -> Certainty | None:
-    """Return how sure the front (of means over seeds) is; None without any standard error."""
-    front = front.averaged
+def certainty_of(front: Front) -> Certainty | None:
+    """Return how sure a front of means over seeds is (``Front.certainty``)."""
     points = contenders(front.points, front.objectives)
     costs, noise = measured(points, front.objectives, front.points)
     if not noise.errors.any():

@@ -37,7 +37,7 @@ answer the same items: s_i^2 is the mean over the seeds, and nothing of it is ta
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,8 @@ from hft_ray.pareto.points import Direction, Point
 Array = NDArray[np.float64]
 _ROUNDING = 1e-12
 """Squared distances this small beside the squared lengths are rounding errors of zero."""
+_AT_ONCE = 100
+"""Draws in memory at a time."""
 Index = NDArray[np.int64] | NDArray[np.bool_] | Sequence[int] | slice
 
 
@@ -85,6 +87,8 @@ class Noise:
     def take(self, rows: Index) -> Noise:
         """Return the noise of some of the points."""
         chosen = np.arange(len(self.own))[rows]
+        if len(chosen) == len(self.own) and (np.diff(chosen) > 0).all():
+            return self
         return Noise(
             self.own[chosen],
             self.effects[chosen],
@@ -122,6 +126,11 @@ class Noise:
             shared = u[:, [places[key] for key in self.configurations]]
             drawn += np.einsum("nij,bnj->bni", self.seeds, shared)
         return drawn
+
+    def each_draw(self, rng: np.random.Generator, count: int) -> Iterator[Array]:
+        """Yield ``count`` draws (n, m), of which few are in memory at a time."""
+        for start in range(0, count, _AT_ONCE):
+            yield from self.draw(rng, min(_AT_ONCE, count - start))
 
 
 def joined(parts: Sequence[tuple[str, Noise]]) -> Noise:
