@@ -32,6 +32,9 @@ all configurations that have several seeds, since two or three seeds of one say 
 What is a point's own comes from the items, too: what an honest error adds where every item is
 right, or all of it where the answers are not known. More seeds do not make it smaller, since they
 answer the same items: s_i^2 is the mean over the seeds, and nothing of it is taken away from S.
+Where the answers are known it stands for items that nobody has seen, which are hard for all points
+alike: half of its variance is common to all of them. That is the correlation that a prior of half
+an item in each cell of the table of pairs has near 0 and 1 (Agresti and Min, Stat. Med. 24, 2005).
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ from hft_ray.pareto.points import Direction, Point
 Array = NDArray[np.float64]
 _ROUNDING = 1e-12
 """Squared distances this small beside the squared lengths are rounding errors of zero."""
+_UNSEEN = 0.5
+"""Correlation of what points with known answers have beyond them."""
 _AT_ONCE = 100
 """Draws in memory at a time."""
 Index = NDArray[np.int64] | NDArray[np.bool_] | Sequence[int] | slice
@@ -164,8 +169,8 @@ def noise_of(
 ) -> Noise:
     """Return the noise of points of one sweep in their minimised objectives.
 
-    What the items do not explain of a point's standard error counts as its own: all of it where
-    the answers are not known, and what an honest error adds where every item is right.
+    What the items do not explain of a point's standard error counts as its own where the answers
+    are not known; of what an honest error adds to known ones, half is shared (see the module).
 
     Args:
         points: The points, measured in every objective.
@@ -177,16 +182,21 @@ def noise_of(
     n, m = len(points), len(objectives)
     root = _root(covariance) if covariance is not None else np.zeros((m, m))
     items = next((x.items for p in points for x in [_first(p).answers] if x is not None), ())
-    effects, own, counts = np.zeros((n, m, len(items))), np.zeros((n, m)), np.ones(n)
+    # A column for each item, and one for what each objective's unseen items do to all points.
+    effects = np.zeros((n, m, len(items) + (m if items else 0)))
+    own, counts = np.zeros((n, m)), np.ones(n)
     for place, point in enumerate(points):
         part = _parts(point, objectives)
         own[place], counts[place] = part.own.mean(axis=0), len(part.values)
         if part.influences.shape[-1]:
-            effects[place] = part.influences.mean(axis=0)
+            effects[place, :, : len(items)] = part.influences.mean(axis=0)
+            unseen = np.where(part.known, _UNSEEN, 0.0)
+            np.fill_diagonal(effects[place, :, len(items) :], np.sqrt(unseen * own[place]))
+            own[place] *= 1 - unseen
     return Noise(
         own=np.sqrt(own),
         effects=effects,
-        items=tuple(items),
+        items=(*items, *((name, items) for name in objectives if items)),
         seeds=root / np.sqrt(counts)[:, None, None],
         configurations=tuple(point.configuration or point.trial for point in points),
     )
@@ -250,11 +260,13 @@ class _Parts:
         values: (k, m).
         influences: Of the items, (k, m, K).
         own: Variance of what items do not explain, (k, m).
+        known: Whether the influences of an objective are, of all seeds, (m,).
     """
 
     values: Array
     influences: Array
     own: Array
+    known: NDArray[np.bool_]
 
 
 def _parts(point: Point, objectives: Mapping[str, Direction]) -> _Parts:
@@ -264,13 +276,16 @@ def _parts(point: Point, objectives: Mapping[str, Direction]) -> _Parts:
     errors = np.array([[_error(seed, name) for name in objectives] for seed in seeds])
     size = max((len(seed.answers.items) for seed in seeds if seed.answers), default=0)
     influences = np.zeros((len(seeds), len(objectives), size))
+    known = np.ones(len(objectives), dtype=bool)
     for k, seed in enumerate(seeds):
         for j, (name, sign) in enumerate(zip(objectives, signs, strict=True)):
             found = seed.answers.influence(name) if seed.answers else None
-            if found is not None:
+            if found is None:
+                known[j] = False
+            else:
                 influences[k, j] = sign * found
     own = np.maximum(0.0, errors**2 - (influences**2).sum(axis=2))
-    return _Parts(values, influences, own)
+    return _Parts(values, influences, own, known)
 
 
 def _root(covariance: Array) -> Array:

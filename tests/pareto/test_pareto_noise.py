@@ -39,8 +39,10 @@ def test_an_error_that_items_explain_is_shared_and_the_rest_is_a_points_own():
     answers = ItemAnswers(task_score=[0.03, 0.04], forgetting_mean=[0.0, -0.02])
     noise = noise_of([point("a", (0.9, 0.1), (0.13, 0.02), answers)], OBJECTIVES)
     # A maximised objective changes sign: what makes its items better lowers the cost.
-    assert noise.effects[0].tolist() == [[-0.03, -0.04], [0.0, -0.02]]
-    assert noise.own[0] == pytest.approx([0.12, 0.0])
+    assert noise.effects[0, :, :2].tolist() == [[-0.03, -0.04], [0.0, -0.02]]
+    # What is left, 0.12^2, is half a point's own and half that of items which nobody has seen.
+    assert noise.own[0] ** 2 == pytest.approx([0.0072, 0.0])
+    assert noise.effects[0, :, 2:] ** 2 == pytest.approx(np.diag([0.0072, 0.0]))
     assert noise.errors[0] == pytest.approx([0.13, 0.02])
 
 
@@ -48,6 +50,12 @@ def test_without_answers_errors_are_independent():
     noise = noise_of([point("a", (0.9, 0.1), (0.1, 0.2)), point("b", (0.8, 0.1))], OBJECTIVES)
     assert noise.errors.tolist() == [[0.1, 0.2], [0.0, 0.0]]
     assert noise.difference(0, 1) == pytest.approx([0.1, 0.2])
+
+
+def test_two_points_with_all_items_right_are_not_surely_equal():
+    right = [point(name, (1.0,), (0.002,), ItemAnswers(task_score=[0.0, 0.0])) for name in "ab"]
+    # Jeffreys's error of each, correlated by one half.
+    assert noise_of(right, ONE).difference(0, 1) == pytest.approx([0.002])
 
 
 def test_items_that_two_points_answer_alike_cancel_in_the_difference():
@@ -103,7 +111,7 @@ def test_the_variance_between_seeds_is_what_items_do_not_explain():
     points = merged(seeds_of("c", (0.4, 0.6), ([0.06, 0.1], [-0.06, 0.1])))
     assert seed_covariance(points, ONE) == pytest.approx(np.array([[0.02 - 0.0072]]))
     noise = noise_of(points, ONE)
-    assert noise.effects[0, 0] == pytest.approx([0.0, 0.1])
+    assert noise.effects[0, 0] == pytest.approx([0.0, 0.1, 0.0])
     assert noise.seeds[0, 0, 0] ** 2 == pytest.approx((0.02 - 0.0072) / 2)
     # Both sources stand in the error that is shown.
     shown = points[0].errors["task/score"]
