@@ -73,12 +73,12 @@ def _chosen(front: Front, rule: str) -> Point:
 
 def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> None:
     from hft_ray.cli.tables import arm_tables, front_table
-    from hft_ray.pareto import certainty, estimate_text, format_setting, format_value
+    from hft_ray.pareto import estimate_text, format_setting, format_value
 
     console = Console(highlight=False)
     for table in (front_table(front), *arm_tables(front)):
         console.print(table)
-    sure = certainty(front)
+    sure = front.certainty
     noise = f", without noise {estimate_text(sure.hypervolume)} (95 %)" if sure else ""
     console.print(f"hypervolume {front.hypervolume:.4g}{noise}", markup=False)
     if chosen is not None:

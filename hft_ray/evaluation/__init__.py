@@ -28,6 +28,7 @@ from hft_ray.evaluation.score import Estimate, Score, Scores
 from hft_ray.evaluation.sequence import (
     TaskSequence,
     measure_names,
+    task_errors,
     task_means,
     untrained_measures,
     worst_measures,
@@ -67,6 +68,7 @@ __all__ = [
     "retained",
     "retention",
     "share_left",
+    "task_errors",
     "task_means",
     "unable",
     "unit",

@@ -99,28 +99,59 @@ class Sample:
             for number in range(int(places.max()) + 1)
         )
 
-    def influence(self, model: ItemScores, metric: str) -> Array | None:
+    @cached_property
+    def _places(self) -> list[slice]:
+        """Where the clusters of each evaluation are among all."""
+        ends = np.cumsum([int(places.max()) + 1 for places in self._clusters.values()]).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    @cached_property
+    def _base(self) -> Array | None:
+        return self.centred(self.base)
+
+    def centred(self, model: ItemScores) -> Array | None:
+        """Return what clusters contribute to the error of the evaluations themselves, (K,).
+
+        The sum of an evaluation's squares is the squared standard error of its score. None when
+        the model was scored on other items than the base.
+        """
+        if list(model.items) != list(self.base.items):
+            return None
+        parts = []
+        for name, clusters in self._clusters.items():
+            x = model.items[name].astype(float)
+            if len(x) != len(clusters):
+                return None
+            w = np.asarray(self.base.weights.get(name, np.ones(len(x))), dtype=float)
+            w = w / w.sum()
+            count = int(clusters.max()) + 1
+            scale = np.sqrt(count / (count - 1)) if count > 1 else 0.0
+            parts.append(scale * np.bincount(clusters, w * (x - w @ x), count))
+        return np.concatenate(parts)
+
+    def influence(
+        self, model: ItemScores, metric: str, centred: Array | None = None
+    ) -> Array | None:
         """Return A of a metric of ``model``, (K,); None where items do not make up the metric.
 
         A metric is not made up of items when it is none of the model's, or when the model was
         scored on other items than the base.
+
+        Args:
+            model: The model.
+            metric: The metric.
+            centred: Of the model, where it is known.
         """
-        if metric not in model.metrics or list(model.items) != list(self.base.items):
+        own = self.centred(model) if centred is None else centred
+        if metric not in model.metrics or own is None or self._base is None:
             return None
-        row, half = model.gradient[model.metrics.index(metric)], len(model.items)
-        parts = []
-        for place, (name, clusters) in enumerate(self._clusters.items()):
-            x, b = model.items[name].astype(float), self.base.items[name].astype(float)
-            if len(x) != len(b):
-                return None
-            w = np.asarray(self.base.weights.get(name, np.ones(len(x))), dtype=float)
-            w = w / w.sum()
-            own = row[place] * (x - w @ x) if row[place] else 0.0
-            compared = row[half + place] * (b - w @ b) if row[half + place] else 0.0
-            count = int(clusters.max()) + 1
-            scale = np.sqrt(count / (count - 1)) if count > 1 else 0.0
-            parts.append(scale * np.bincount(clusters, w * (own + compared), count))
-        found = np.concatenate(parts)
+        row, half = model.gradient[model.metrics.index(metric)].astype(float), len(model.items)
+        found = np.zeros(len(own))
+        for slopes, each in ((row[:half], own), (row[half:], self._base)):
+            # A score that is not a number says nothing of metrics that do not hold it.
+            for evaluation in np.flatnonzero(slopes):
+                place = self._places[evaluation]
+                found[place] += slopes[evaluation] * each[place]
         return found if np.isfinite(found).all() else None
 
 
@@ -136,9 +167,15 @@ class Answers:
         """The clusters of items that all models of the sweep answer, (K,)."""
         return self.sample.clusters
 
+    @cached_property
+    def _centred(self) -> Array | None:
+        return self.sample.centred(self.model)
+
     def influence(self, metric: str) -> Array | None:
         """Return what each cluster contributes to the error of a metric, (K,); see Sample."""
-        return self.sample.influence(self.model, metric)
+        if self._centred is None:
+            return None
+        return self.sample.influence(self.model, metric, self._centred)
 
 
 def write_all(path: Path, models: Mapping[str, ItemScores]) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hft_ray.config import EvaluationSection
+from hft_ray.config import STDERR, EvaluationSection
 from hft_ray.evaluation.continual import continual, general_ability_delta
-from hft_ray.evaluation.score import Score, Scores
+from hft_ray.evaluation.score import Estimate, Score, Scores, mean_of
 from hft_ray.evaluation.units import averageable, one_unit
 
 Tasks = Mapping[str, Sequence[str]]
@@ -141,7 +141,20 @@ def task_means(tasks: Tasks, scores: Scores) -> dict[str, float]:
 
     Where each task has one evaluation, the metrics of the evaluations are those of the tasks.
     """
-    means = dict(zip(tasks, Row.of(0, tasks, scores).tasks, strict=True))
+    return {name: each.value for name, each in _task_estimates(tasks, scores).items()}
+
+
+def task_errors(tasks: Tasks, scores: Scores) -> dict[str, float]:
+    """Return the standard errors of ``task_means``, each name with the prefix ``STDERR``."""
+    found = _task_estimates(tasks, scores)
+    return {f"{STDERR}{name}": each.stderr for name, each in found.items()}
+
+
+def _task_estimates(tasks: Tasks, scores: Scores) -> dict[str, Estimate]:
+    means = {
+        name: mean_of([Estimate(scores.task[x].goodness, scores.task[x].stderr) for x in names])
+        for name, names in tasks.items()
+    }
     several = {name: names for name, names in tasks.items() if len(names) > 1}
     found = {
         f"task/{name}": means[name]
@@ -149,7 +162,7 @@ def task_means(tasks: Tasks, scores: Scores) -> dict[str, float]:
         if one_unit(scores.task[each].metric for each in names)
     }
     if several and one_unit(score.metric for score in scores.task.values()):
-        found["task/score"] = _mean(list(means.values()))
+        found["task/score"] = mean_of(list(means.values()))
     return found
 
 

@@ -1,7 +1,7 @@
 """Pareto fronts of a sweep: non-dominated set, hypervolume, knee, and their pictures."""
 
 from hft_ray.pareto.arms import arm_rows, arm_table, with_error
-from hft_ray.pareto.certainty import Certainty, certainty
+from hft_ray.pareto.certainty import Certainty
 from hft_ray.pareto.choice import ChoiceError, choose
 from hft_ray.pareto.comparison import Comparison, compare
 from hft_ray.pareto.comparison_html import render_comparison_html
@@ -40,7 +40,6 @@ __all__ = [
     "arm_rows",
     "arm_table",
     "build_front",
-    "certainty",
     "choose",
     "compare",
     "difference_rows",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from hft_ray.pareto.front import Front, build_front
+from hft_ray.pareto.front import Array, Front, build_front
 from hft_ray.pareto.matching import Match, matches, thinned
 from hft_ray.pareto.noise import noise_of, seed_covariance
 from hft_ray.pareto.points import Direction, Point
@@ -81,12 +82,20 @@ class ArmTable:
         if here is None or there is None or arm == self.baseline:
             return None
         read: dict[str, Direction] = {match.objective: "min"}
-        known = [point for point in self.points if point.measured(read)]
-        noise = noise_of([here, there], read, seed_covariance(known, read))
+        noise = noise_of([here, there], read, self._between_seeds[match.objective])
         if not noise.errors.any():
             return None
         apart = here.values[match.objective] - there.values[match.objective]
         return Estimate(apart, float(noise.difference(0, 1)[0]))
+
+    @cached_property
+    def _between_seeds(self) -> dict[str, Array | None]:
+        """What each matched objective differs by between seeds."""
+        found = {}
+        for name in (match.objective for match in self.matches):
+            known = [point for point in self.points if point.measured([name])]
+            found[name] = seed_covariance(known, {name: "min"})
+        return found
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return what front.json holds of each arm."""

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from hft_ray.pareto.attainment import DIMENSIONS, attained
-from hft_ray.pareto.certainty import certainty, contenders, measured
+from hft_ray.pareto.certainty import contenders, measured
 from hft_ray.pareto.front import Array, Front, build_front, minimised
 from hft_ray.pareto.indicators import epsilon, igd_plus
 from hft_ray.pareto.matching import Match, matches
@@ -110,7 +110,10 @@ def compare(fronts: Sequence[Front], notes: Sequence[str] = ()) -> Comparison:
         raise ValueError("the sweeps have different objectives")
     reference = _common_reference(fronts)
     wholes = [
-        build_front(front.sweep, objectives, merged(front.points), front.base, reference)
+        build_front(
+            *(front.sweep, objectives, merged(front.points), front.base, reference),
+            *(front.limits, front.preferred),
+        )
         for front in fronts
     ]
     volumes = _volumes(wholes)
@@ -158,7 +161,7 @@ def _volumes(fronts: Sequence[Front]) -> Volumes | None:
 
 
 def _side(front: Front, whole: Front, hypervolume: Estimate | None) -> Side:
-    sure = certainty(whole)
+    sure = whole.certainty
     return Side(
         front=whole,
         hypervolume=hypervolume,

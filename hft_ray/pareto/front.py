@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import moocore
 import numpy as np
@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 from hft_ray.pareto.points import Direction, Point
 from hft_ray.pareto.replicates import averaged
 from hft_ray.pareto.rules import Array, Limit, Preferred, judged, knee
+
+if TYPE_CHECKING:
+    from hft_ray.pareto.certainty import Certainty
 
 _WRITTEN = (
     *("trial", "variant", "run_id", "state", "step", "params", "values", "errors"),
@@ -81,6 +84,13 @@ class Front:
         """The front of the means over seeds, itself where there are none: what is shown."""
         points = averaged(self.points)
         return self if len(points) == len(self.points) else self._with(points)
+
+    @cached_property
+    def certainty(self) -> Certainty | None:
+        """How sure the front (of means over seeds) is; None without any standard error."""
+        from hft_ray.pareto.certainty import certainty_of  # it is made of fronts
+
+        return certainty_of(self.averaged)
 
     def _with(self, points: Sequence[Point]) -> Front:
         rules = (self.base, self.reference_point, self.limits, self.preferred)

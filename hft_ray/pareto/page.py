@@ -8,7 +8,7 @@ from html import escape
 
 from hft_ray.pareto import picture
 from hft_ray.pareto.arms import ArmTable, arm_rows, arm_table, with_interval
-from hft_ray.pareto.certainty import Certainty, certainty
+from hft_ray.pareto.certainty import Certainty
 from hft_ray.pareto.document import cell, document, row, table, text_table
 from hft_ray.pareto.front import Front
 from hft_ray.pareto.points import Point
@@ -29,7 +29,7 @@ def page(
     ``analysis`` holds further cards, HTML too.
     """
     facts = " · ".join(f"{escape(label)}: {escape(text)}" for label, text in extra.items())
-    sure = certainty(front)
+    sure = front.certainty
     lines = [
         f"{escape(picture.how_to_read(front))} Hover over a symbol for configuration and run.",
         escape(picture.summary(front)),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hft_ray.pareto.noise import noise_of
+from hft_ray.pareto.noise import errors_with_seeds
 from hft_ray.pareto.points import Point
 
 
@@ -41,10 +41,10 @@ def merged(points: Sequence[Point]) -> list[Point]:
     known = {name for point in several for name in point.values if _shared(point.seeds, name)}
     for name in sorted(known):
         places = [i for i, point in enumerate(means) if _shared(point.seeds, name)]
-        errors = noise_of([means[place] for place in places], {name: "min"}).errors[:, 0]
+        errors = errors_with_seeds([means[place] for place in places], name)
         for place, error in zip(places, errors, strict=True):
             point = means[place]
-            means[place] = replace(point, errors={**point.errors, name: float(error)})
+            means[place] = replace(point, errors={**point.errors, name: error})
     return means
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from statistics import NormalDist
 from typing import Any
 
-from hft_ray.pareto.certainty import Certainty, certainty
+from hft_ray.pareto.certainty import Certainty
 from hft_ray.pareto.front import Front
 from hft_ray.pareto.points import Point
 
@@ -26,7 +26,7 @@ def front_json(front: Front) -> str:
     seeds together), and whether they are on the front.
     """
     content = json.loads(front.to_json())
-    sure = certainty(front)
+    sure = front.certainty
     content["hypervolume_estimate"] = None if sure is None else sure.hypervolume.value
     content["hypervolume_interval"] = None if sure is None else sure.hypervolume.interval(LEVEL)
     shown = front.averaged
@@ -53,7 +53,7 @@ def _configurations(front: Front, sure: Certainty | None) -> list[dict[str, Any]
 
 def _chances(point: Point, sure: Certainty | None) -> dict[str, float | None]:
     return {
-        **_chances(point, sure),
+        "probability": None if sure is None else sure.probabilities.get(point.label),
         "knee_probability": None if sure is None else sure.knees.get(point.label),
     }
 

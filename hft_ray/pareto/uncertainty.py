@@ -100,7 +100,7 @@ def front_probability(costs: Array, noise: Noise, draws: int = 1000, seed: int =
     count = np.zeros(len(costs))
     keep = ~far_behind(costs, noise.errors)
     costs, noise = costs[keep], noise.take(keep)
-    for drawn in noise.draw(np.random.default_rng(seed), draws if len(costs) else 0):
+    for drawn in noise.each_draw(np.random.default_rng(seed), draws if len(costs) else 0):
         count[keep] += nondominated(costs + drawn)
     return count / draws
 
@@ -118,7 +118,7 @@ def knee_probability(
         seed: Seed of the draws.
     """
     count = np.zeros(len(costs))
-    for drawn in noise.draw(np.random.default_rng(seed), draws if len(costs) else 0):
+    for drawn in noise.each_draw(np.random.default_rng(seed), draws if len(costs) else 0):
         values = costs + drawn
         front = np.flatnonzero(nondominated(values))
         count[front[knee(values[front])]] += 1
@@ -160,7 +160,7 @@ def hypervolume_estimates(
     inner = _signed(noise.draw(rng, _INNER_DRAWS))
     replicates = [
         weights @ _inflated(values + drawn, volumes_of, inner)
-        for drawn in noise.draw(rng, _OUTER_DRAWS)
+        for drawn in noise.each_draw(rng, _OUTER_DRAWS)
     ]
     covariance = np.atleast_2d(np.cov(np.array(replicates), rowvar=False))
     return Volumes(weights @ centre, covariance)
@@ -174,6 +174,7 @@ def hypervolume_estimate(costs: Array, noise: Noise, reference: Array, seed: int
 def far_behind(costs: Array, errors: Array) -> NDArray[np.bool_]:
     """Return which points no draw can bring back: another is far better in every objective."""
     worst, best = costs + _FAR * errors, costs - _FAR * errors
+    worst = np.unique(worst[nondominated(worst)], axis=0)
     behind = [((worst <= row).all(axis=1) & (worst < row).any(axis=1)).any() for row in best]
     return np.array(behind, dtype=bool)
 

@@ -16,7 +16,6 @@ Symbols: n configurations, m objectives, all minimised.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,16 +40,8 @@ def contenders(points: Sequence[Point], objectives: Mapping[str, Direction]) -> 
         return np.zeros(0, dtype=bool)
     signs = np.array([-1.0 if direction == "max" else 1.0 for direction in objectives.values()])
     means = np.array([[point.values[name] for name in objectives] for point in points]) * signs
-    covariance = seed_covariance(points, objectives)
-    # Errors as if they were independent leave in all that paired ones do, or more, and cost little.
-    alone = noise_of([_without_answers(point) for point in points], objectives, covariance)
-    errors = np.sqrt(alone.errors[:, None] ** 2 + alone.errors**2)
-    racing = _not_behind(means, errors)
-    left = np.flatnonzero(racing).tolist()
-    noise = noise_of([points[place] for place in left], objectives, covariance)
-    pairs = [[noise.difference(i, j) for j in range(len(left))] for i in range(len(left))]
-    racing[left] = _not_behind(means[left], np.array(pairs))
-    return racing
+    noise = noise_of(points, objectives, seed_covariance(points, objectives))
+    return _not_behind(means, noise.differences(slice(None), slice(None)))
 
 
 def _not_behind(means: Floats, errors: Floats) -> NDArray[np.bool_]:
@@ -122,8 +113,3 @@ def _point(trial: FrozenTrial, search: Search, answers: Callable[[str], Answers 
         configuration=trial_id(configuration_of(trial)),
         answers=answers(name),
     )
-
-
-def _without_answers(point: Point) -> Point:
-    seeds = tuple(replace(seed, answers=None) for seed in point.seeds)
-    return replace(point, answers=None, seeds=seeds)

@@ -17,6 +17,7 @@ from hft_ray.evaluation import (
     metric_values,
     mixed_units,
     mixture,
+    task_errors,
     task_means,
     unable,
     untrained_measures,
@@ -58,7 +59,10 @@ class Scoring:
 
     def values(self, scores: Scores) -> dict[str, float]:
         """Return the metrics of ``scores`` and their errors."""
-        return self._metrics(scores, self.base) | metric_errors(scores, self.base)
+        errors = metric_errors(scores, self.base)
+        if self._config.tasks:
+            errors |= task_errors(tasks_of(self._config), scores)
+        return self._metrics(scores, self.base) | errors
 
     def items(self, scores: Scores) -> ItemScores:
         """Return what ``scores`` say of every item."""

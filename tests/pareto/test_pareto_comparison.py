@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hft_ray.pareto import (
+    Limit,
     Point,
     build_front,
     compare,
@@ -210,3 +211,22 @@ def test_the_picture_is_drawn(tmp_path):
         image = matplotlib.image.imread(tmp_path / f"{name}.png")
         assert image.shape[1] == 1680
         assert image.std() > 0.01
+
+
+def test_limits_hold_for_the_means_over_seeds():
+    """The first seed keeps the limit, their mean does not."""
+    seeds = [
+        Point(f"t{k}", None, None, "complete", 9, {"training.seed": k}, values, {}, True, "t0")
+        for k, values in enumerate(
+            [
+                {"task/score": 0.9, "forgetting/mean": 0.1},
+                {"task/score": 0.9, "forgetting/mean": 0.5},
+            ]
+        )
+    ]
+    limit = Limit("forgetting/mean", "<=", 0.2)
+    reference = {"task/score": 0.0, "forgetting/mean": 1.0}
+    limited = build_front("a", TWO, seeds, {}, reference, [limit])
+    found = compare([limited, front("b", [point("t7", 0.8, 0.3)])])
+    assert found.sides[0].front.members == []
+    assert found.sides[0].front.hypervolume == limited.hypervolume == 0

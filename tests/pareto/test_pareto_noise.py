@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hft_ray.pareto import Point, merged, noise_of, seed_covariance
+from hft_ray.pareto.certainty import contenders
 from hft_ray.pareto.noise import Noise, joined
 
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
@@ -38,8 +39,10 @@ def test_an_error_that_items_explain_is_shared_and_the_rest_is_a_points_own():
     answers = ItemAnswers(task_score=[0.03, 0.04], forgetting_mean=[0.0, -0.02])
     noise = noise_of([point("a", (0.9, 0.1), (0.13, 0.02), answers)], OBJECTIVES)
     # A maximised objective changes sign: what makes its items better lowers the cost.
-    assert noise.effects[0].tolist() == [[-0.03, -0.04], [0.0, -0.02]]
-    assert noise.own[0] == pytest.approx([0.12, 0.0])
+    assert noise.effects[0, :, :2].tolist() == [[-0.03, -0.04], [0.0, -0.02]]
+    # What is left, 0.12^2, is half a point's own and half that of items which nobody has seen.
+    assert noise.own[0] ** 2 == pytest.approx([0.0072, 0.0])
+    assert noise.effects[0, :, 2:] ** 2 == pytest.approx(np.diag([0.0072, 0.0]))
     assert noise.errors[0] == pytest.approx([0.13, 0.02])
 
 
@@ -47,6 +50,12 @@ def test_without_answers_errors_are_independent():
     noise = noise_of([point("a", (0.9, 0.1), (0.1, 0.2)), point("b", (0.8, 0.1))], OBJECTIVES)
     assert noise.errors.tolist() == [[0.1, 0.2], [0.0, 0.0]]
     assert noise.difference(0, 1) == pytest.approx([0.1, 0.2])
+
+
+def test_two_points_with_all_items_right_are_not_surely_equal():
+    right = [point(name, (1.0,), (0.002,), ItemAnswers(task_score=[0.0, 0.0])) for name in "ab"]
+    # Jeffreys's error of each, correlated by one half.
+    assert noise_of(right, ONE).difference(0, 1) == pytest.approx([0.002])
 
 
 def test_items_that_two_points_answer_alike_cancel_in_the_difference():
@@ -102,7 +111,7 @@ def test_the_variance_between_seeds_is_what_items_do_not_explain():
     points = merged(seeds_of("c", (0.4, 0.6), ([0.06, 0.1], [-0.06, 0.1])))
     assert seed_covariance(points, ONE) == pytest.approx(np.array([[0.02 - 0.0072]]))
     noise = noise_of(points, ONE)
-    assert noise.effects[0, 0] == pytest.approx([0.0, 0.1])
+    assert noise.effects[0, 0] == pytest.approx([0.0, 0.1, 0.0])
     assert noise.seeds[0, 0, 0] ** 2 == pytest.approx((0.02 - 0.0072) / 2)
     # Both sources stand in the error that is shown.
     shown = points[0].errors["task/score"]
@@ -113,6 +122,48 @@ def test_seeds_that_differ_by_no_more_than_items_have_no_variance_of_their_own()
     points = merged(seeds_of("c", (0.49, 0.51), ([0.06, 0.1], [-0.06, 0.1])))
     assert noise_of(points, ONE).seeds[0, 0, 0] == 0
     assert points[0].errors["task/score"] == pytest.approx(0.1)
+
+
+def test_more_seeds_do_not_narrow_what_they_share_with_their_items():
+    """Three seeds that answer the same 300 items all right know no more than one of them."""
+    seeds = [point(f"c{k}", (1.0,), (0.0023,), ItemAnswers(task_score=[0.0]), "c") for k in "012"]
+    assert merged(seeds)[0].errors["task/score"] == pytest.approx(0.0023)
+    # Nor without answers: 0.6 and 0.4 are the seeds' variance 0.02, beside the items' 0.1^2.
+    seeds = [point(f"c{k}", (x,), (0.1,), None, "c") for k, x in enumerate((0.4, 0.6))]
+    assert merged(seeds)[0].errors["task/score"] ** 2 == pytest.approx(0.01 + 0.02 / 2)
+    noise = noise_of(merged(seeds), ONE)
+    assert noise.errors[0, 0] == pytest.approx(merged(seeds)[0].errors["task/score"])
+
+
+def test_errors_of_all_differences_are_those_of_each_pair():
+    rng = np.random.default_rng(3)
+    effects = rng.normal(0, 1, (4, 2, 5))
+    effects[1] = effects[0]
+    noise = Noise(
+        own=np.array([[0.0, 0.0]] * 2 + [[0.3, 0.1]] * 2),
+        effects=effects,
+        items=tuple(range(5)),
+        seeds=np.array([np.diag([0.2, 0.4])] * 4),
+        configurations=("c", "c", "d", "e"),
+    )
+    found = noise.differences(slice(None), [0, 2])
+    assert found.shape == (4, 2, 2)
+    # Equal answers of one configuration: exactly nothing, not a rounding error.
+    assert found[:2, 0].tolist() == [[0.0, 0.0]] * 2
+    squares = ((effects[3] - effects[2]) ** 2).sum(axis=1)
+    expected = np.sqrt(squares + 2 * np.square([0.3, 0.1]) + 2 * np.square([0.2, 0.4]))
+    assert found[3, 1] == pytest.approx(expected)
+    assert noise.difference(3, 2) == pytest.approx(expected)
+
+
+def test_contenders_are_told_by_paired_errors_also_where_none_is_reported():
+    """Items move all alike by 0.1: 0.05 behind in both is far behind; else it is not."""
+    alike, other = ItemAnswers(task_score=[0.1, 0.0]), ItemAnswers(task_score=[0.0, 0.1])
+    best = point("best", (0.5,), None, alike)
+    behind = [point("same", (0.55,), None, alike), point("apart", (0.55,), None, other)]
+    assert [p.trial for p in contenders([best, *behind], ONE)] == ["best", "apart"]
+    assert [p.trial for p in contenders([point("a", (0.5,)), point("b", (0.6,))], ONE)] == ["a"]
+    assert contenders([], ONE) == []
 
 
 def test_a_model_and_what_is_made_of_it_share_the_noise_of_their_seed():

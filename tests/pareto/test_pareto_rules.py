@@ -13,7 +13,6 @@ from hft_ray.pareto import (
     Point,
     Preferred,
     build_front,
-    certainty,
     choose,
     front_rows,
     render_html,
@@ -49,7 +48,7 @@ def test_a_point_outside_the_limits_never_wins():
     assert [point.trial for point in front.members] == ["b", "c"]
     assert [point.feasible for point in front.points] == [False, True, True, True]
     assert front.hypervolume == pytest.approx(0.1 * 0.5 + 0.8 * 0.8)
-    assert set(certainty(front).probabilities) == {"b", "c"}
+    assert set(front.certainty.probabilities) == {"b", "c"}
     assert choose(front, "best:task/score").trial == "b"
     assert choose(front, "task/score>=0.6").trial == "b"
     # Asked for by its name it is given.
