@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from filelock import FileLock, Timeout
 
@@ -37,6 +38,7 @@ def check_new(out: Path, inputs: Mapping[str, str | Path]) -> None:
     Raises:
         ConfigError: There is something at ``out``, it cannot be made, or it lies inside an input.
     """
+    _check_name(out)
     if os.path.lexists(out) and not _is_empty_folder(out):
         raise ConfigError(Problem(_OPTION, "exists already; name a new directory", str(out)))
     if problems := _place_problems(out, inputs):
@@ -74,6 +76,7 @@ class OutFolder:
         Raises:
             ConfigError: Something is in the way, or ``--out`` and an input lie in one another.
         """
+        _check_name(self.path)
         problems = _place_problems(self.path, inputs)
         for what, read in _existing(inputs):
             if name := next((n for n in self._names if _within(read, self.path / n)), None):
@@ -130,9 +133,11 @@ class OutFolder:
         return (*self._folders, *self._files)
 
     def _in_the_way(self) -> list[str]:
-        lists = self._lists()
+        lists, lock = self._lists(), self.path / _LOCK
         if lists is None:
             return [MARKER]
+        if _lies(lock) and (lock.is_symlink() or not lock.is_file()):
+            return [_LOCK]
         own = set(self._own())
         return [
             path
@@ -163,14 +168,25 @@ class OutFolder:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        right = isinstance(content, dict) and all(isinstance(x, list) for x in content.values())
+        right = isinstance(content, dict) and all(map(_is_list, content.values()))
         return content if right and not path.is_symlink() else None
 
     def _write(self, paths: Iterable[str]) -> None:
         content = (self._lists() or {}) | {self._command: sorted(set(paths))}
-        partial = self.path / f"{MARKER}.tmp"
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path / MARKER)
+        with NamedTemporaryFile("w", encoding="utf-8", dir=self.path, delete=False) as partial:
+            partial.write(json.dumps(content, indent=1) + "\n")
+        Path(partial.name).replace(self.path / MARKER)
+
+
+def _check_name(out: Path) -> None:
+    """Refuse a name that the file system does not take: a long one, links in a circle."""
+    try:
+        os.lstat(out)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        problem = f"cannot be a directory: {error.strerror}"
+        raise ConfigError(Problem(_OPTION, problem, str(out))) from error
 
 
 def _place_problems(out: Path, inputs: Mapping[str, str | Path]) -> list[Problem]:
@@ -202,6 +218,10 @@ def _within(path: Path, folder: Path) -> bool:
 def _lies(path: Path) -> bool:
     """Whether there is anything at ``path``, a broken link included."""
     return os.path.lexists(path)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -43,8 +43,8 @@ def read_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deeply") from error
-    except ValueError as error:
-        # A date that does not exist, a character that has no meaning.
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # A date that does not exist, a character that has no meaning, a tag that does not fit.
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -133,9 +135,12 @@ class SweepFolder:
         Raises:
             ConfigError: The folder is not one of a sweep.
         """
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            problem = f"{self.path} is not a directory; take another name, or move it away"
+            raise ConfigError(Problem("name", problem, self.path.name))
         found = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
         # A sweep of a version without the marker has both of these.
-        ours = self._marker.is_file() or (self.config.is_file() and self.study.is_file())
+        ours = self._is_marked or (self.config.is_file() and self.study.is_file())
         foreign = [] if ours else [name for name in found if name not in _BEFORE_THE_MARKER]
         if foreign:
             problem = (
@@ -152,8 +157,17 @@ class SweepFolder:
         """
         self.refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self._marker.is_file():
+        if not self._is_marked:
             self._marker.write_text(dumps({"sweep": self.path.name}) + "\n", encoding="utf-8")
+
+    @property
+    def _is_marked(self) -> bool:
+        """Whether the marker is a sweep's: other commands have one of that name."""
+        try:
+            content = json.loads(self._marker.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(content, dict) and "sweep" in content
 
     @property
     def _marker(self) -> Path:

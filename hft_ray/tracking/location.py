@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,14 +21,23 @@ def tracking_uri(uri: str | None, root: Path) -> str:
     """
     if uri is None:
         return sqlite_uri(root.resolve() / "mlflow.db")
-    parts = urlsplit(uri)
-    scheme = parts.scheme.split("+")[0]
     if holds_secret(uri):
         raise ConfigError(Problem("tracking.uri", NOT_HERE))
+    try:
+        parts = urlsplit(uri)
+        port, host = parts.port, parts.hostname
+    except ValueError as error:
+        raise ConfigError(Problem("tracking.uri", f"is not an address: {error}")) from error
+    scheme = parts.scheme.split("+")[0]
     if uri != "databricks" and scheme not in (*_SERVERS, *_DATABASES):
         allowed = ", ".join(f"{each}://" for each in (*_SERVERS, *_DATABASES))
         raise ConfigError(Problem("tracking.uri", f"must begin with one of {allowed}", uri))
+    if scheme in ("http", "https") and not (host and port != 0 and re.fullmatch(r"\S+", uri)):
+        raise ConfigError(Problem("tracking.uri", f"must look like {scheme}://HOST:PORT", uri))
     if scheme == "sqlite":
+        if not re.search(r":///.", uri):
+            message = "must be sqlite:///FILE or, of an absolute path, sqlite:////FOLDER/FILE"
+            raise ConfigError(Problem("tracking.uri", message, uri))
         # Ray changes the working directory of its processes.
         query = f"?{parts.query}" if parts.query else ""
         return sqlite_uri(_path_in(uri).resolve(), parts.scheme) + query

@@ -51,6 +51,8 @@ def probe(uri: str, experiment: str, root: Path, write: bool = True) -> str | No
             _ask_server(uri)
         path = sqlite_path(uri)
         if path is not None:
+            if path.exists() and not path.is_file():
+                raise _never(_URI, "is not a file, as a database of sqlite is", uri)
             _look_at_folder(_URI, path.parent, write)
         if path is None or write or path.exists():
             place = _look_at_experiment(uri, experiment, place, write)

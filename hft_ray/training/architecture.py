@@ -41,12 +41,13 @@ def load_config(model: Model, source: str) -> Any:
         shape = dict(model.shape)
         try:
             config: Any = AutoConfig.for_model(shape.pop("model_type", ""), **shape)
-        except (ValueError, TypeError) as error:
+        except Exception as error:
             raise ConfigError(Problem("model.shape", first_line(error), model.shape)) from error
     else:
         try:
             config = AutoConfig.from_pretrained(source, **arguments(model, source))
-        except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        # Each class of configuration checks in its own way, and not all of them check.
+        except Exception as error:
             problem = f"the model's configuration cannot be loaded: {_explained(error)}"
             raise ConfigError(Problem(PATH, problem, model.name)) from error
     message = _refusal(config)
@@ -69,7 +70,8 @@ def load_shape(model: Model, source: str) -> nn.Module:
             shaped: nn.Module = AutoModelForCausalLM.from_config(
                 config, trust_remote_code=model.trust_remote_code
             )
-    except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+    # What a wrong setting raises is up to each model's code.
+    except Exception as error:
         problem = f"no model can be built from its configuration: {_explained(error)}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
     own: Any = shaped.config
@@ -121,9 +123,14 @@ def _explained(error: Exception) -> str:
         )
     if "does not recognize this architecture" in str(error) or "model_type" in line:
         return f"{line}; check model_type in config.json, or update transformers"
+    if "Padding_idx" in line:
+        return f"{line}; pad_token_id in config.json lies beyond vocab_size: take another, or null"
     return line
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of what an error says, and the next one if it only leads there."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, (LookupError, ArithmeticError)):
+        return f"{type(error).__name__}: {first}"
+    return f"{first} {rest[0].strip()}" if rest and first.endswith(":") else first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hft_ray.config import ConfigError, Problem
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _POINTER = b"version https://git-lfs"
-_POINTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
+_POINTED = ("*.json", "*.model", "*.jinja", "vocab.txt", "merges.txt")
 PATH = "model.name"
 
 
@@ -59,6 +60,12 @@ def headers(folder: Path) -> dict[str, Header]:
 
 def _problem(folder: Path) -> str | None:
     if (folder / "adapter_config.json").is_file():
+        if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
+            return (
+                "holds a model and an adapter (adapter_config.json), and does not say whether the "
+                "adapter is merged; move the adapter's files away to take the model as it is, or "
+                "merge it: PEFT's merge_and_unload(), then save_pretrained() to a new directory"
+            )
         return (
             "holds an adapter, not a whole model (adapter_config.json); merge it into its base "
             "first: PEFT's merge_and_unload(), then save_pretrained() to a new directory"
@@ -69,13 +76,25 @@ def _problem(folder: Path) -> str | None:
             "is not a model directory: it has no config.json; give a Hugging Face directory, "
             f"a GGUF file or a hub name{inside}"
         )
-    pointers = sorted({path.name for kind in _POINTED for path in folder.glob(kind) if _lfs(path)})
+    read = [path for kind in _POINTED for path in folder.glob(kind)]
+    return (
+        _absent_problem(read)
+        or _config_problem(folder / "config.json")
+        or _weights_problem(folder)
+        # Other weights may lie beside, and need not have been fetched.
+        or _absent_problem(_weight_files(folder))
+    )
+
+
+def _absent_problem(paths: Iterable[Path]) -> str | None:
+    """Say which files only stand for others that are not here."""
+    pointers = sorted({path.name for path in paths if _lfs(path)})
     if pointers:
         return (
             f"holds Git LFS pointers in the place of files ({', '.join(pointers[:3])}); run "
             "`git lfs pull` in the directory"
         )
-    return _config_problem(folder / "config.json") or _weights_problem(folder)
+    return None
 
 
 def _config_problem(path: Path) -> str | None:
@@ -91,6 +110,10 @@ def _config_problem(path: Path) -> str | None:
 def _weights_problem(folder: Path) -> str | None:
     if (folder / SINGLE).is_file():
         return None
+    links = sorted(path for path in folder.glob("*.safetensors*") if not path.is_file())
+    if links:
+        kind = "a link to a file that is not there" if links[0].is_symlink() else "not a file"
+        return f"{links[0].name} is {kind}; copy or download the model again"
     if (folder / INDEX).is_file():
         shards = _shards(folder)
         missing = [name for name in shards if not (folder / name).is_file()]
@@ -121,7 +144,10 @@ def _weight_files(folder: Path) -> list[Path]:
 def _shards(folder: Path) -> list[str]:
     try:
         content: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return sorted(set(content["weight_map"].values()))
+        names = sorted(set(content["weight_map"].values()))
+        if outside := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{outside[0]!r} is not the name of a file in the directory")
+        return names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{INDEX} cannot be read ({error!r}); copy or download it again"
         raise ConfigError(Problem(PATH, message, str(folder))) from error

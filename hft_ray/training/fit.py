@@ -27,6 +27,16 @@ _PREFIXES = {
     "model.model.": "a wrapper whose attribute is `model`; save that attribute",
     "model.": "a wrapper whose attribute is `model`; save that attribute",
 }
+_FORMER = (
+    ".attn.bias",
+    ".masked_bias",
+    ".causal_mask",
+    ".attn_mask",
+    ".inv_freq",
+    ".position_ids",
+    "embed_positions.weights",
+)
+"""Ends of the names of buffers that transformers stored once, and has no more."""
 _MOST = 4
 
 
@@ -65,21 +75,22 @@ def check_weights(shape: nn.Module, found: Mapping[str, Header], name: str) -> N
         except (RuntimeError, ValueError) as error:
             message = f"its weights do not fit its config.json: {str(error).splitlines()[0]}"
             raise ConfigError(Problem(PATH, message, name)) from error
-    require_loaded(info, config, name)
+    require_loaded(info, shape, name)
 
 
-def require_loaded(info: Mapping[str, Any], config: Any, name: str) -> None:
+def require_loaded(info: Mapping[str, Any], model: Any, name: str) -> None:
     """Refuse what ``from_pretrained`` reports of a load that left weights at random or out.
 
     Args:
         info: Its ``output_loading_info``.
-        config: The model's configuration.
+        model: The model, with weights or on the meta device.
         name: What the user calls the model.
 
     Raises:
         ConfigError: It names what is missing, left over or of another shape.
     """
-    missing, left = set(info["missing_keys"]), set(info["unexpected_keys"])
+    config, missing = model.config, set(info["missing_keys"])
+    left = {key for key in info["unexpected_keys"] if not _is_made(key, model)}
     shapes = [(key, list(here), list(there)) for key, here, there in info["mismatched_keys"]]
     said = []
     if missing:
@@ -93,6 +104,26 @@ def require_loaded(info: Mapping[str, Any], config: Any, name: str) -> None:
         kind = (getattr(config, "architectures", None) or [config.model_type])[0]
         remedy = _remedy(missing, left, kind, bool(shapes))
         message = f"its weights are not those of config.json: {'; '.join(said)}; {remedy}"
+        raise ConfigError(Problem(PATH, message, name))
+
+
+def require_tied(model: Any, name: str) -> None:
+    """Refuse a loaded model whose head config.json ties to the embedding, and whose file does not.
+
+    transformers keeps both weights then; whatever goes by config.json takes them for one.
+
+    Raises:
+        ConfigError: It says which setting is wrong.
+    """
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    if not getattr(config, "tie_word_embeddings", False) or head is None:
+        return
+    declared = getattr(model, "_tied_weights_keys", None)
+    if declared and head.weight is not model.get_input_embeddings().weight:
+        message = (
+            "config.json ties head and embedding (tie_word_embeddings), but their weights differ; "
+            "set tie_word_embeddings to false there, or save the model with one weight for both"
+        )
         raise ConfigError(Problem(PATH, message, name))
 
 
@@ -121,7 +152,7 @@ def _finite(parameter: torch.Tensor) -> bool:
 def _remedy(missing: set[str], left: set[str], kind: str, shapes: bool) -> str:
     for prefix, meaning in _PREFIXES.items():
         bare = {key.removeprefix(prefix) for key in left if key.startswith(prefix)}
-        if bare and (bare & missing or bare >= missing):
+        if bare & missing:
             return f"the names begin with `{prefix}`, {meaning}, or rename the weights"
     if kind.endswith(("Classification", "Answering", "RewardModel", "ForMaskedLM")):
         return f"it was saved as {kind}, which is not a causal language model; take one with a head"
@@ -135,6 +166,16 @@ def listed(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - _MOST} more" if len(ordered) > _MOST else ""
     return ", ".join(ordered[:_MOST]) + more
+
+
+def _is_made(key: str, model: nn.Module) -> bool:
+    """Tell whether a stored tensor is one that the model makes itself, now or formerly.
+
+    Masks and frequencies were stored by earlier versions of transformers. The prefix of the base
+    model may be left out.
+    """
+    made = (name for name, _ in model.named_buffers())
+    return key.endswith(_FORMER) or any(f".{name}".endswith(f".{key}") for name in made)
 
 
 def _is_weight(key: str) -> bool:

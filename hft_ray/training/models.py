@@ -26,7 +26,7 @@ from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
 from hft_ray.training.architecture import arguments, first_line, load_config
 from hft_ray.training.directory import PATH, check_directory
-from hft_ray.training.fit import quiet, require_finite, require_loaded
+from hft_ray.training.fit import quiet, require_finite, require_loaded, require_tied
 
 _TOKENIZER = "save the model's own tokenizer (tokenizer.json, tokenizer_config.json) beside it"
 _PROBE = "The quick brown fox, 0123456789."
@@ -96,9 +96,11 @@ def load_tokenizer(model: Model, source: str) -> PreTrainedTokenizerFast:
     Raises:
         ConfigError: There is no tokenizer, or none that reports character offsets.
     """
+    rows = getattr(load_config(model, source).get_text_config(), "vocab_size", None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments(model, source))
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+    # A damaged file is found by whatever is done with it first.
+    except Exception as error:
         problem = f"the tokenizer cannot be loaded: {first_line(error)}; {_TOKENIZER}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -108,7 +110,6 @@ def load_tokenizer(model: Model, source: str) -> PreTrainedTokenizerFast:
         # Of a directory without tokenizer files some classes make a tokenizer that knows nothing.
         problem = "has no tokenizer files, or they hold no vocabulary"
         raise ConfigError(Problem(PATH, f"{problem}; {_TOKENIZER}", model.name))
-    rows = getattr(load_config(model, source).get_text_config(), "vocab_size", None)
     _choose_padding(tokenizer, rows, model.name)
     return tokenizer
 
@@ -149,7 +150,8 @@ def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         problem = f"the model cannot be loaded: {first_line(error)}"
         raise ConfigError(Problem(PATH, problem, model.name)) from error
-    require_loaded(info, loaded.config, model.name)
+    require_loaded(info, loaded, model.name)
+    require_tied(loaded, model.name)
     require_finite(loaded, model.name)
     trained: nn.Module = loaded.train()
     return trained

@@ -77,6 +77,35 @@ def test_what_is_in_the_way_is_named_and_stays(tmp_path, name):
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "circle"])
+def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path, name):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    out = tmp_path / name / "in"
+    with pytest.raises(ConfigError, match="cannot be a directory"):
+        train_folder(out).check({})
+    with pytest.raises(ConfigError, match="cannot be a directory"):
+        check_new(out, {})
+
+
+@pytest.mark.parametrize("text", ["[]", '{"train": [1, null]}', '{"sweep": "s"}'])
+def test_a_list_of_another_kind_is_in_the_way(tmp_path, text):
+    write(tmp_path / MARKER, text)
+    with pytest.raises(ConfigError, match=re.escape(MARKER)):
+        train_folder(tmp_path).check({})
+
+
+def test_a_lock_that_is_no_file_is_in_the_way(tmp_path):
+    (tmp_path / ".hft-ray.lock").mkdir()
+    with pytest.raises(ConfigError, match=re.escape(".hft-ray.lock")):
+        train_folder(tmp_path).check({})
+
+
+def test_the_list_is_written_over_nothing(tmp_path):
+    write(tmp_path / f"{MARKER}.tmp")
+    with train_folder(tmp_path).held({}):
+        assert (tmp_path / f"{MARKER}.tmp").read_text() == "x"
+
+
 @pytest.mark.parametrize("link", ["model", "checkpoints", "result.json", "model/config.json"])
 def test_a_link_is_never_followed(tmp_path, link):
     target = tmp_path / "elsewhere"
@@ -263,6 +292,22 @@ def test_a_folder_that_is_no_sweeps_is_not_taken_for_one(tmp_path, name):
     with pytest.raises(ConfigError), folder.held():
         raise AssertionError("it began")
     assert content(tmp_path) == before
+
+
+def test_the_folder_of_another_command_is_not_taken_for_a_sweeps(tmp_path):
+    folder = SweepFolder(tmp_path, "s")
+    a_run(folder.path)
+    before = content(tmp_path)
+    with pytest.raises(ConfigError, match="not the folder of a sweep: it has"):
+        folder.mark()
+    assert content(tmp_path) == before
+
+
+def test_a_file_in_the_place_of_a_sweeps_folder_is_told(tmp_path):
+    folder = SweepFolder(tmp_path, "s")
+    write(folder.path)
+    with pytest.raises(ConfigError, match="is not a directory"):
+        folder.mark()
 
 
 def test_a_sweeps_folder_is_known_again(tmp_path):

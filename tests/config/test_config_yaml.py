@@ -22,6 +22,8 @@ BASE = "name: run\nmodel: some/model\ndata: {train: t.jsonl}\n"
         ("d:\n  x: 1\n  y: 2\n  x: 1", "d.x is given twice, in lines 2 and 4"),
         ("d: {x: 1, x: 2}", "d.x is given twice, in lines 1 and 1"),
         ("l:\n- {a: 1}\n- a: 1\n  'a': 2", "l.1.a is given twice, in lines 3 and 4"),
+        ("a: !!bool abc", "abc"),
+        ("a: !!timestamp abc", "groupdict"),
         ("a: 1\na: 2\na: 3", "a is given 3 times, in lines 1, 2 and 3"),
         ('{"a": {"b": 1,\n "b": 2}}', "a.b is given twice, in lines 1 and 2"),
         ("a: &x {k: 1}\nb: {<<: *x, j: 1,\n j: 2}", "b.j is given twice, in lines 2 and 3"),

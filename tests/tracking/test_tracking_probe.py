@@ -186,3 +186,27 @@ def test_the_file_of_an_address(uri, path, tmp_path):
     found = sqlite_path(uri)
     assert (None if found is None else str(found)) == path
     assert tracking_uri(uri, tmp_path) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://[::1", "is not an address: Invalid IPv6 URL"),
+        ("http://h:99999", "is not an address: Port out of range"),
+        ("http://h:abc", "is not an address: Port could not"),
+        ("http://", "must look like http://HOST:PORT"),
+        ("https://a b", "must look like https://HOST:PORT"),
+        ("sqlite://", "must be sqlite:///FILE"),
+        ("sqlite://x.db", "must be sqlite:///FILE"),
+    ],
+)
+def test_what_is_no_address_is_told_at_once(uri, said, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        tracking_uri(uri, tmp_path)
+    assert said in str(caught.value)
+
+
+def test_a_folder_is_no_database(tmp_path):
+    """SQLAlchemy would try for minutes to open it."""
+    said = refused(tracking_uri(f"sqlite:///{tmp_path}", tmp_path), tmp_path)
+    assert "is not a file, as a database of sqlite is" in said

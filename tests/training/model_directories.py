@@ -157,6 +157,27 @@ def bare_names(folder: Path) -> None:
     save_file(found | {"h.0.attn.bias": mask}, path, metadata={"format": "pt"})
 
 
+def link_broken(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to(folder / "blobs" / "0")
+
+
+def links(folder: Path) -> None:
+    """As the hub's cache has it: every file is a link to a file elsewhere."""
+    blobs = folder.with_name("blobs")
+    blobs.mkdir()
+    for path in list(folder.iterdir()):
+        shutil.move(path, blobs / path.name)
+        path.symlink_to(blobs / path.name)
+
+
+def masked(kind: str, *names: str, **settings: Any) -> Change:
+    """Store masks, as transformers did before they were made anew."""
+    mask = torch.ones(1, 1, 96, 96).tril().bool()
+    stored = {name: mask.clone() for name in names}
+    return both(family(kind, **settings), weights(lambda found: found | stored))
+
+
 TIED = config(tie_word_embeddings=True)
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -195,6 +216,35 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
     "quantised in silence": (
         both(without(LAYER), also(LAYER, torch.zeros(45, 32).to(torch.float8_e4m3fn))),
         ["quantised weights (F8_E4M3", "take the unquantised model"],
+    ),
+    "scale of a quantised weight": (
+        also(f"{LAYER}_scale_inv", torch.ones(1)),
+        [f"no place for ({LAYER}_scale_inv)", "save the whole model"],
+    ),
+    "setting of the wrong type": (config(hidden_size="32"), ["hidden_size", "expected int"]),
+    "setting of no meaning": (config(hidden_act="none"), ["no model can be built", "KeyError"]),
+    "heads that do not divide": (config(num_attention_heads=5), ["not a multiple"]),
+    "no heads": (config(num_attention_heads=0), ["ZeroDivisionError"]),
+    "padding of config.json beyond the embedding": (
+        config(pad_token_id=320),
+        ["pad_token_id in config.json lies beyond vocab_size"],
+    ),
+    "link to nothing": (link_broken, [f"{WEIGHTS} is a link to a file that is not there"]),
+    "index that leads elsewhere": (
+        both(sharded, written(INDEX, '{"weight_map": {"a": "../base/model.safetensors"}}')),
+        ["is not the name of a file in the directory"],
+    ),
+    "index of numbers": (
+        both(sharded, written(INDEX, '{"weight_map": {"a": 1}}')),
+        [f"{INDEX} cannot be read"],
+    ),
+    "adapter beside a model": (
+        written("adapter_config.json", "{}"),
+        ["holds a model and an adapter", "move the adapter's files away"],
+    ),
+    "tokenizer's settings are no mapping": (
+        written("tokenizer_config.json", "[1]"),
+        ["the tokenizer cannot be loaded"],
     ),
     "encoder": (described("bert", **SMALL), ["bert is an encoder", "take a decoder"]),
     "encoder-decoder": (described("t5", vocab_size=320), ["t5 is an encoder-decoder"]),
@@ -265,5 +315,15 @@ ACCEPTED: dict[str, Change] = {
     "experts one by one": family("mixtral", **EXPERTS),
     "tokens that nothing uses": with_token("<unused>"),
     "padding beyond the embedding": with_token("[PAD]", pads=True),
+    "links of the hub's cache": links,
+    "masks of GPT-2": masked("gpt2", "transformer.h.0.attn.masked_bias", n_inner=48),
+    "masks of GPT-J": masked(
+        "gptj",
+        "transformer.h.0.attn.bias",
+        "transformer.h.0.attn.masked_bias",
+        n_inner=48,
+        rotary_dim=4,
+    ),
+    "pointers to weights that are not read": written("consolidated.safetensors", POINTER),
     "pickles beside": lambda folder: (folder / "pytorch_model.bin").write_bytes(b"x"),
 }

@@ -93,6 +93,14 @@ def test_weights_that_are_no_numbers_are_refused_by_name(folder, workspace):
     assert LAYER in str(caught.value)
 
 
+def test_a_head_that_is_tied_and_stored_with_other_values_is_refused(folder, workspace):
+    described = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(described))
+    config = Config.model_validate(file_of(folder))
+    with pytest.raises(ConfigError, match="their weights differ; set tie_word_embeddings to false"):
+        load_model(config.model, workspace.source(config.model), torch.float32)
+
+
 def test_what_a_load_leaves_at_random_is_refused(folder, workspace):
     """A hub model is not looked at before it is loaded."""
     REFUSED["weight missing"][0](folder)
@@ -140,9 +148,11 @@ def test_a_searched_length_is_looked_at(folder, workspace):
 def test_what_evaluations_read_and_write_lies_within_the_model(folder, workspace):
     with_token("<call>")(folder)
     path = folder.parent / "eval.jsonl"
-    path.write_text(json.dumps({"prompt": "x <call>", "answer": "y", "text": "<call> z"}))
+    path.write_text(json.dumps({"prompt": "x <call>", "answer": "y"}))
+    texts = folder.parent / "texts.jsonl"
+    texts.write_text(json.dumps({"text": "<call> z"}))
     item = {"name": "a", "kind": "generation", "data": str(path)}
-    kl = {"name": "b", "kind": "perplexity", "data": str(path)}
+    kl = {"name": "b", "kind": "perplexity", "data": str(texts)}
     evaluation = {"task": [item | {"max_new_tokens": 96}], "general": [kl]}
     problems = problems_of(workspace, file_of(folder, evaluation=evaluation))
     assert [each.split(":")[0] for each in problems] == [
