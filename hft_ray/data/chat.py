@@ -10,14 +10,26 @@ from jinja2 import TemplateError
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.border import Span
 from hft_ray.data.examples import TURNS_ALONE, Dialogue, Message, TemplateArguments
-from hft_ray.data.rendered import OTHER_TEMPLATE, answer_in, require_answer, require_context
+from hft_ray.data.rendered import (
+    MARK,
+    OTHER_TEMPLATE,
+    answer_in,
+    is_short,
+    left_out,
+    require_answer,
+    require_context,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
     from hft_ray.data.preference import DialoguePair
+
+
+PLAIN_ANSWERS = ("a", "b")
+"""Two answers that begin with different letters."""
 
 
 class RewrittenTurnsError(ConfigError):
@@ -62,7 +74,7 @@ def render(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> tuple[str,
     messages, arguments = dialogue.messages, dialogue.arguments
     text = render_turns(tokenizer, messages, arguments)
     _require_tools(tokenizer, messages, arguments, text)
-    require_context(text, messages)
+    _require_context(tokenizer, messages, arguments, text)
     spans = [
         _span(tokenizer, dialogue, index, text)
         for index, message in enumerate(messages)
@@ -81,11 +93,13 @@ def one_per_answer(dialogue: Dialogue) -> list[Dialogue]:
     ]
 
 
-def render_answers(tokenizer: PreTrainedTokenizerBase, pair: DialoguePair) -> tuple[str, str, str]:
+def render_answers(
+    tokenizer: PreTrainedTokenizerBase, pair: DialoguePair
+) -> tuple[int, tuple[str, str]]:
     """Render a pair.
 
     Returns:
-        The prompt with the assistant's header at its end, and the prompt with each answer.
+        Where the answers begin, in characters, and the prompt with each answer.
 
     Raises:
         ConfigError: As ``render``.
@@ -93,7 +107,7 @@ def render_answers(tokenizer: PreTrainedTokenizerBase, pair: DialoguePair) -> tu
     require_template(tokenizer)
     before = render_turns(tokenizer, pair.prompt, pair.arguments)
     _require_tools(tokenizer, pair.prompt, pair.arguments, before)
-    require_context(before, pair.prompt)
+    _require_context(tokenizer, pair.prompt, pair.arguments, before)
     header = render_turns(tokenizer, pair.prompt, pair.arguments, header=True)
     texts = []
     for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
@@ -103,7 +117,8 @@ def render_answers(tokenizer: PreTrainedTokenizerBase, pair: DialoguePair) -> tu
         for index, message in enumerate(answer):
             require_answer(text[len(before) :], message, f"{name}[{index}]")
         texts.append(text)
-    return header, texts[0], texts[1]
+    start = answer_start(header, texts, lambda: _bare(tokenizer, pair.prompt, pair.arguments))
+    return start, (texts[0], texts[1])
 
 
 def _span(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, index: int, text: str) -> Span:
@@ -116,7 +131,7 @@ def _span(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, index: int, te
             raise _rewrites(place)
         end = len(upto)
     header = _header(tokenizer, messages[:index], arguments)
-    start = common_prefix(header, text)
+    start = answer_start(header, [text], lambda: _bare(tokenizer, messages[:index], arguments))
     before = start
     if start < len(header) or not answer_in(text[start:end], messages[index]):
         # Reasoning templates end the header with a mark (<think>) that a plain answer lacks, and
@@ -126,6 +141,34 @@ def _span(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, index: int, te
             raise _rewrites(place)
     require_answer(text[before:end], messages[index], place)
     return start, end
+
+
+def _require_context(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    arguments: TemplateArguments,
+    text: str,
+) -> None:
+    """Refuse a template that leaves out a turn (see ``rendered``).
+
+    A few letters may stand in the text by chance. So such turns are looked for once more with other
+    words: users' are not, which no template leaves out.
+    """
+    require_context(text, messages)
+    short = [each.role not in ("user", "assistant") and is_short(each) for each in messages]
+    if not any(short):
+        return
+    other = [
+        replace(message, content=f"{MARK}{index}{MARK}") if small else message
+        for index, (message, small) in enumerate(zip(messages, short, strict=True))
+    ]
+    try:
+        marked = render_turns(tokenizer, other, arguments)
+    except ConfigError:
+        return
+    for index, (message, small) in enumerate(zip(other, short, strict=True)):
+        if small and message.content not in marked:
+            raise left_out(messages[index], index)
 
 
 def _require_tools(
@@ -159,11 +202,37 @@ def _header(
     try:
         return render_turns(tokenizer, messages, arguments, header=True)
     except ConfigError:
-        # Many templates cannot render a dialogue before its first user's turn: the header is
-        # what two different answers have in common.
-        answers = (Message("assistant", content, trained=True) for content in ("a", "b"))
-        one, other = (render_turns(tokenizer, [*messages, answer], arguments) for answer in answers)
-        return one[: common_prefix(one, other)]
+        # Many templates cannot render a dialogue before its first user's turn.
+        return _bare(tokenizer, messages, arguments)
+
+
+def _bare(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    arguments: TemplateArguments,
+) -> str:
+    """Return the text before a plain answer: what two that share no letter have in common."""
+    answers = (Message("assistant", content, trained=True) for content in PLAIN_ANSWERS)
+    one, other = (render_turns(tokenizer, [*messages, answer], arguments) for answer in answers)
+    return one[: common_prefix(one, other)]
+
+
+def answer_start(header: str, texts: Sequence[str], bare: Callable[[], str]) -> int:
+    """Return the number of characters before the answers in dialogues that end with them.
+
+    Where the header ends with a mark that a plain answer lacks (``<think>``), the answer begins
+    before it, and not after what its own first letters share with the mark (``<b>``).
+
+    Args:
+        header: The text that the model is asked with.
+        texts: The dialogues with their answers.
+        bare: Gives the text before a plain answer.
+    """
+    start = min(common_prefix(header, text) for text in texts)
+    if start < len(header):
+        plain = bare()
+        start = min([start, *(common_prefix(plain, text) for text in texts)])
+    return start
 
 
 def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
@@ -233,7 +302,11 @@ def apply_template(
         if not isinstance(error, TemplateError):
             said = f"it fails with {type(error).__name__}: {said}"
         roles = [turn["role"] for turn in turns]
-        problem = Problem("messages", f"the chat template refuses these roles: {said}", roles)
+        message = (
+            f"the chat template refuses these roles: {said}; write the turns as it wants them (a "
+            f"system text into the first user's turn), or {OTHER_TEMPLATE}"
+        )
+        problem = Problem("messages", message, roles)
         raise ConfigError(problem) from error
     return text
 

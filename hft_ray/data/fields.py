@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ HARMLESS: Mapping[str, tuple[str, ...]] = {
         *("meta", "metadata", "attributes", "title", "language", "lang", "langdetect", "domain"),
         *("category", "categories", "subcategory", "subject", "topic", "topics", "tag", "tags"),
         *("task", "task_type", "task_name", "type", "level", "redacted", "openai_moderation"),
-        *("custom_instruction", "skip_prompt_formatting"),
+        *("custom_instruction", "skip_prompt_formatting", "parallel_tool_calls"),
     ),
     "scores and counts": (
         *("score", "scores", "quality", "quality_score", "difficulty", "rating", "ratings"),
@@ -88,8 +89,8 @@ HARMLESS_IN_TURN = ("id", "uuid", "index", "timestamp", "finish_reason", "model"
 
 _MEDIA = "only text is trained"
 _KTO = (
-    "the verdicts of KTO are not supported; make pairs for method dpo (chosen, rejected), or keep "
-    "the records with a good answer"
+    "verdicts (KTO) and classes are not supported; make pairs for method dpo (chosen, rejected), "
+    "or keep the records with a good answer"
 )
 _PAIRS = "preference records are for method: dpo (data.format: preference)"
 _IN_PROMPT = "write it into the prompt, or the whole record as messages"
@@ -115,7 +116,7 @@ REMEDIES: Mapping[str, str] = {
     "system_prompt": _IN_PROMPT,
     "history": _IN_PROMPT,
     "input": _IN_PROMPT,
-    "context": _IN_PROMPT,
+    "context": f"{_IN_PROMPT}; in alpaca the field is input",
     "documents": _IN_PROMPT,
     "tools": _TOOLS,
     "functions": _TOOLS,
@@ -168,9 +169,10 @@ def convert_each(records: Records, form: str, convert: Callable[[Record, str], T
 
 
 def _unused(records: Records, form: str, indices: Iterable[int]) -> list[Problem]:
-    """Return one problem for each field that is neither used by ``form`` nor harmless.
+    """Return the problems of fields that are neither used by ``form`` nor harmless.
 
-    A field that is null or empty says nothing, and is not counted.
+    A field that is null or empty says nothing, and is not counted. Of those without a remedy, all
+    that one record is the first to have are one problem.
     """
     found: dict[str, tuple[int, int]] = {}
     known = _EVERYWHERE.union(USED[form])
@@ -182,9 +184,13 @@ def _unused(records: Records, form: str, indices: Iterable[int]) -> list[Problem
         for name in names:
             first, count = found.get(name, (index, 0))
             found[name] = (first, count + 1)
+    groups: dict[tuple[int, str], dict[str, int]] = {}
+    for name, (first, count) in found.items():
+        remedy = _remedy(name)
+        groups.setdefault((first, remedy and f"{name}: {remedy}"), {})[name] = count
     return [
-        Problem(records.where(first), _message(name, form, count, first, records))
-        for name, (first, count) in found.items()
+        Problem(records.where(first), _message(counts, form, len(records)))
+        for (first, _), counts in groups.items()
     ]
 
 
@@ -206,9 +212,28 @@ def _says(value: Any) -> bool:
     return value is not None and value not in ("", [], {})
 
 
-def _message(name: str, form: str, count: int, first: int, records: Records) -> str:
-    bare = name.rpartition("[].")[2]
-    remedy = REMEDIES.get(bare) if bare == name else TURN_REMEDIES.get(bare)
-    of = f"{count} of {len(records)} records have the field {name!r}, this one first; "
+def _remedy(name: str) -> str:
+    bare = _bare(name)
+    return (REMEDIES if bare == name else TURN_REMEDIES).get(bare, "")
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("[].")[2]
+
+
+def _message(counts: Mapping[str, int], form: str, total: int) -> str:
+    """Say which fields are refused: one, or several without a remedy."""
+    most = max(counts.values())
+    upto = "" if most == min(counts.values()) else "up to "
+    names = [*counts]
+    bare = [_bare(name) for name in names]
+    shown = ", ".join(map(repr, names))
+    of = (
+        f"{upto}{most} of {total} records have the field{'s' * (len(names) > 1)} {shown}, this one "
+    )
+    if len(names) > 1:
+        ignored = json.dumps([*dict.fromkeys(bare)], ensure_ascii=False)
+        return f"{of}first; {form} does not know them; to leave them out: ignore_fields: {ignored}"
+    remedy = _remedy(names[0])
     what = f"{form} does not use it: {remedy}" if remedy else f"it is not known to {form}"
-    return f"{of}{what}; to leave it out, add {bare!r} to ignore_fields"
+    return f"{of}first; {what}; to leave it out, add {bare[0]!r} to ignore_fields"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -10,6 +10,7 @@ from hft_ray.config import ConfigError, Problem
 from hft_ray.data.examples import Dialogue, Example, Message, Text
 from hft_ray.data.fields import convert_each
 from hft_ray.data.messages import read_turns
+from hft_ray.data.naming import renames_to_any
 from hft_ray.data.reader import ARGUMENTS, SYSTEM, Reader
 from hft_ray.data.records import Record, Records
 
@@ -55,9 +56,8 @@ def detect(record: Record) -> Format:
     known = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
     if "chosen" in record and "rejected" in record:
         known += "; preference records, chosen and rejected, are for method: dpo"
-    raise ConfigError(
-        Problem("format", f"no known format has these fields (known: {known})", list(record))
-    )
+    message = f"no known format has these fields (known: {known}){renames_to_any(record)}"
+    raise ConfigError(Problem("format", message, list(record)))
 
 
 def convert(record: Record, form: Format, where: str, *, chat: bool = False) -> Example:
@@ -116,10 +116,16 @@ def system_first(reader: Reader, turns: list[Message]) -> list[Message]:
 def _dialogue(reader: Reader, name: str) -> Dialogue:
     turns = read_turns(reader, name)
     prompt = reader.record.get("prompt")
-    # UltraChat has the first user's text once more.
-    if prompt and not any(turn.content == prompt for turn in turns):
+    # UltraChat has the first user's text once more, No Robots that and the system's.
+    if prompt and not repeats(prompt, turns):
         raise reader.error(f"field 'prompt' is not the text of one of the {name}", prompt)
     return _trained(reader, system_first(reader, turns))
+
+
+def repeats(prompt: object, turns: Sequence[Message]) -> bool:
+    """Whether a prompt is text of ``turns`` once more, but for white space."""
+    text = "".join("".join(turn.content for turn in turns).split())
+    return isinstance(prompt, str) and "".join(prompt.split()) in text
 
 
 def _trained(reader: Reader, turns: list[Message]) -> Dialogue:

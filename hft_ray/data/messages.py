@@ -66,7 +66,10 @@ def _turn(reader: Reader, turn: Any, place: str) -> Message:
             f"{place} has tool calls or reasoning, which only an assistant has", turn
         )
     if content is None and not calls and not reasoning:
-        raise reader.error(f"{place} needs a field 'content' (or 'value') that is a string", turn)
+        message = f"{place} needs a field 'content' (or 'value') that is a string"
+        if turn.get("refusal"):
+            message += "; write there what the assistant says in refusal"
+        raise reader.error(message, turn)
     return Message(
         role,
         _text(reader, content, f"{place}.content"),

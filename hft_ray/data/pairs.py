@@ -30,7 +30,7 @@ from hft_ray.data.cache import (
     once,
     read_data,
 )
-from hft_ray.data.chat import common_prefix, render_answers, require_template
+from hft_ray.data.chat import render_answers, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode, encode_turns
 from hft_ray.data.examples import Text
@@ -92,10 +92,8 @@ def encode_answers(
             for answer in (pair.chosen, pair.rejected)
         )
         return first, second
-    prompt, *wholes = render_answers(tokenizer, pair)
+    border, wholes = render_answers(tokenizer, pair)
     answers = (pair.chosen, pair.rejected)
-    # Reasoning templates end the header with a mark that a plain answer lacks.
-    border = min(common_prefix(prompt, whole) for whole in wholes)
     first, second = (
         encode_turns(tokenizer, whole, [(border, len(whole))], [answer[-1].content], max_length)
         for whole, answer in zip(wholes, answers, strict=True)

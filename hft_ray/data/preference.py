@@ -23,7 +23,7 @@ from hft_ray.config import ConfigError, Problem
 from hft_ray.data.chat import common_prefix
 from hft_ray.data.examples import TURNS_ALONE, Message, TemplateArguments
 from hft_ray.data.fields import convert_each
-from hft_ray.data.formats import history, instructed, system_first
+from hft_ray.data.formats import history, instructed, repeats, system_first
 from hft_ray.data.messages import read_turns
 from hft_ray.data.reader import ARGUMENTS, SYSTEM, Reader
 from hft_ray.data.records import Record, Records
@@ -103,8 +103,9 @@ def convert_pairs(records: Records) -> list[Pair]:
 
 
 def _in_dialogue(record: Record) -> bool:
-    """Whether a record of strings has what only a dialogue has a place for."""
-    return any(record.get(name) for name in _IN_DIALOGUES)
+    """Whether a record whose answers are strings has what only a dialogue has a place for."""
+    in_turns = isinstance(record.get("prompt"), list | dict)
+    return in_turns or any(record.get(name) for name in _IN_DIALOGUES)
 
 
 def _texts(reader: Reader) -> TextPair:
@@ -165,7 +166,7 @@ def _dialogues(reader: Reader) -> DialoguePair:
     shared = chosen[: common_prefix(chosen[:-1], rejected[:-1])]
     if before and isinstance(reader.record.get("prompt"), str) and shared:
         # Beside whole dialogues a prompt of text repeats what they begin with (UltraFeedback).
-        if not any(turn.content == before[-1].content for turn in shared):
+        if not repeats(before[-1].content, shared):
             raise reader.error("field 'prompt' is not in the turns that both answers begin with")
         before = []
     if before:

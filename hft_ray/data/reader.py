@@ -8,7 +8,9 @@ from typing import Any
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.examples import TURNS_ALONE, Message, TemplateArguments
+from hft_ray.data.naming import renames
 from hft_ray.data.records import Record
+from hft_ray.data.values import object_of
 
 # Parameters of apply_chat_template that a record cannot set.
 _RESERVED = frozenset(
@@ -45,8 +47,9 @@ class Reader:
     def field(self, name: str) -> Any:
         """Return a field that the format needs."""
         if name not in self.record:
-            message = f"lacks the field {name!r} that format {self.form} needs; it has"
-            raise self.error(message, list(self.record))
+            message = f"lacks the field {name!r} that format {self.form} needs"
+            hint = renames(self.record, self.form, name)
+            raise self.error(f"{message}{hint}; it has", list(self.record))
         if self.record[name] is None:
             raise self.error(f"field {name!r} is null; format {self.form} needs it")
         return self.record[name]
@@ -67,7 +70,7 @@ class Reader:
         if not isinstance(value, str):
             return value
         try:
-            return json.loads(value) if value.strip() else None
+            return json.loads(value, object_pairs_hook=object_of) if value.strip() else None
         except (ValueError, RecursionError) as error:
             raise self.error(f"{name} is a string that is not valid JSON: {error}", value) from None
 
@@ -94,7 +97,8 @@ class Reader:
         tools: list[dict[str, Any]] = []
         for name in ("tools", "functions"):
             given = self.parsed(self.record.get(name), f"field {name!r}") or []
-            for tool in given if isinstance(given, list) else [given]:
+            for each in given if isinstance(given, list) else [given]:
+                tool = self.parsed(each, f"field {name!r}")
                 function = tool.get("function", tool) if isinstance(tool, dict) else None
                 if not isinstance(function, dict) or not isinstance(function.get("name"), str):
                     message = (

@@ -11,7 +11,7 @@ from typing import Any
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.problems import Problems
-from hft_ray.data.values import DEEPEST, flaw, without_nulls
+from hft_ray.data.values import DEEPEST, flaw, object_of, without_nulls
 
 Record = dict[str, Any]
 TURN_LISTS = frozenset(("messages", "conversations", "prompt", "completion", "chosen", "rejected"))
@@ -130,7 +130,7 @@ def _parse(line: bytes, where: str, problems: Problems) -> Record | None:
     """Parse one line into a record, or note its problem and return ``None``."""
     try:
         # utf-8-sig: editors on Windows put a byte order mark before the first line.
-        item = json.loads(line.decode("utf-8-sig"))
+        item = json.loads(line.decode("utf-8-sig"), object_pairs_hook=object_of)
     except UnicodeDecodeError as error:
         problems.add([Problem(where, f"is not valid UTF-8 at byte {error.start + 1} of the line")])
         return None
@@ -175,7 +175,7 @@ def _too_deep(where: str) -> Problem:
 def _read_json(file: Path, name: str, limit: int | None) -> Records:
     content = file.read_bytes()
     try:
-        items = json.loads(content.decode("utf-8-sig"))
+        items = json.loads(content.decode("utf-8-sig"), object_pairs_hook=object_of)
     except UnicodeDecodeError as error:
         message = f"is not valid UTF-8 at byte {error.start + 1} of the file"
         raise ConfigError(Problem(name, message)) from None

@@ -14,6 +14,9 @@ from hft_ray.config import ConfigError, Problem
 from hft_ray.data.examples import Message
 
 _SHOWN = 60
+_SHORT = 12
+MARK = "xqzx"
+"""Letters that no template writes."""
 OTHER_TEMPLATE = (
     "take a model whose template renders it, or save such a chat_template.jinja beside the "
     "tokenizer"
@@ -34,12 +37,21 @@ def require_context(text: str, messages: Sequence[Message]) -> None:
     """
     found = _dense(text)
     for index, message in enumerate(messages):
-        place = f"messages[{index}]"
         if message.role == "assistant":
-            _require_calls(found, message, place)
+            _require_calls(found, message, f"messages[{index}]")
         elif not _there(message.content, found):
-            said = f"the chat template leaves out this turn of role {message.role}"
-            raise _dropped(place, f"{said}; {OTHER_TEMPLATE}", message.content)
+            raise left_out(message, index)
+
+
+def left_out(message: Message, index: int) -> ConfigError:
+    """Return the error of turn ``index``, from 0, that the template leaves out."""
+    said = f"the chat template leaves out this turn of role {message.role}, or writes another text"
+    return _dropped(f"messages[{index}]", f"{said}; {OTHER_TEMPLATE}", message.content)
+
+
+def is_short(message: Message) -> bool:
+    """Whether a turn has so few letters that a text may hold them by chance."""
+    return 0 < len(_dense(message.content)) < _SHORT
 
 
 def answer_in(text: str, message: Message) -> bool:
@@ -71,8 +83,9 @@ def require_answer(text: str, message: Message, place: str) -> None:
         raise _dropped(place, said, message.reasoning)
     if not _there(message.content, found):
         said = (
-            "the chat template drops a part of this text (some drop what is before </think>), "
-            f"which would not be trained; {OTHER_TEMPLATE}, or write the text without that part"
+            "the chat template drops a part of this text (some drop what is before </think>) or "
+            f"writes it otherwise, so it would not be trained; {OTHER_TEMPLATE}, or write the text "
+            "as the template does"
         )
         raise _dropped(place, said, message.content)
     _require_calls(found, message, place)

@@ -34,6 +34,20 @@ def flaw(record: Any) -> str | None:
     return None
 
 
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a parsed JSON object: the ``object_pairs_hook`` that takes no key twice.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object: keep one")
+    return found
+
+
 def _half(place: str, half: str) -> str:
     return (
         f"{place} holds half of a surrogate pair, \\u{ord(half):04x}, which is not valid text: "

@@ -19,6 +19,7 @@ from hft_ray.config import (
 from hft_ray.data import Pair, convert_pairs
 from hft_ray.data.fields import convert_each
 from hft_ray.data.messages import read_turns
+from hft_ray.data.naming import renames
 from hft_ray.data.problems import Problems
 from hft_ray.data.reader import Reader
 from hft_ray.data.records import Record, Records, read_records
@@ -301,7 +302,8 @@ def _string(record: Record, key: str, where: str) -> str:
 def _field(record: Record, key: str, where: str) -> Any:
     if key not in record:
         keys = ", ".join(record) or "none"
-        raise ConfigError(Problem(where, f"the record has no {key!r}; its keys are: {keys}"))
+        message = f"the record has no {key!r}{renames(record, '', key)}; its keys are: {keys}"
+        raise ConfigError(Problem(where, message))
     if record[key] is None:
         raise ConfigError(Problem(where, f"field {key!r} is null"))
     return record[key]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hft_ray.config import ConfigError
 from hft_ray.data import encode_text, join, split
-from hft_ray.data.chat import apply_template, common_prefix
+from hft_ray.data.chat import PLAIN_ANSWERS, answer_start, apply_template, common_prefix
 from hft_ray.data.problems import placed
 from hft_ray.evaluation.items import Shot, Text, Turns
 
@@ -66,12 +66,21 @@ def encode_answered(
         return join(tokenizer, *split(prompt, f"{gap(prompt, answer)}{answer}"))
     header = render_prompt(tokenizer, prompt, path)
     whole = render_prompt(tokenizer, (*prompt, _answer(answer)), path, header=False)
-    start = common_prefix(header, whole)
+    start = answer_start(header, [whole], lambda: _bare(tokenizer, prompt, path))
     content = answer.strip()
     place = whole.find(content, start)
     # A template that writes the answer otherwise: all that it writes, its end included.
     end = place + len(content) if place >= 0 else len(whole)
     return join(tokenizer, whole[:start], whole[start:end])
+
+
+def _bare(tokenizer: PreTrainedTokenizerBase, prompt: Turns, path: str) -> str:
+    """Return the text before a plain answer."""
+    one, other = (
+        render_prompt(tokenizer, (*prompt, _answer(answer)), path, header=False)
+        for answer in PLAIN_ANSWERS
+    )
+    return one[: common_prefix(one, other)]
 
 
 def render_prompt(

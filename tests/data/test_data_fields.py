@@ -15,6 +15,7 @@ from hft_ray.data import (
     detect,
     prepare,
     prepare_pairs,
+    read_examples,
 )
 
 USER = {"role": "user", "content": "Hi"}
@@ -254,3 +255,31 @@ def test_wrong_pairs(record, message, chatml, write_jsonl, tmp_path):
     file = write_jsonl([record])
     with pytest.raises(ConfigError, match=rf"train\.jsonl:1: .*{message}"):
         prepare_pairs(Data(train=file), chatml, tmp_path)
+
+
+def test_unknown_fields_are_told_at_once(write_jsonl):
+    records = [{"text": "a", "topic": "t"}, {"text": "b", "x": 1, "y": 2}, {"text": "c", "x": 3}]
+    many = {f"field{number}": number for number in range(20)}
+    with pytest.raises(ConfigError) as caught:
+        read_examples(Data(train=write_jsonl([*records, {"text": "d", **many}])))
+    first, second = caught.value.problems
+    assert first.path.endswith(":2")
+    assert "up to 2 of 4 records have the fields 'x', 'y'" in first.message
+    assert 'ignore_fields: ["x", "y"]' in first.message
+    assert all(f'"{name}"' in second.message for name in many)
+
+
+def test_a_prompt_may_repeat_system_and_user(write_jsonl):
+    """As in No Robots."""
+    turns = [{"role": "system", "content": "Be kind."}, USER, ANSWER]
+    record = {"messages": turns, "prompt": f"Be kind.\n{USER['content']} "}
+    assert len(read_examples(Data(train=write_jsonl([record])))) == 1
+
+
+def test_fine_tuning_records_of_openai(write_jsonl):
+    turns = [{**USER, "name": None}, {**ANSWER, "refusal": None, "annotations": [], "weight": 1}]
+    record = {"messages": turns, "parallel_tool_calls": False}
+    assert len(read_examples(Data(train=write_jsonl([record])))) == 1
+    refused = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    with pytest.raises(ConfigError, match="write there what the assistant says in refusal"):
+        read_examples(Data(train=write_jsonl([{"messages": [USER, refused]}])))

@@ -157,3 +157,17 @@ def test_a_packed_batch_tells_whose_token_is_whose(tmp_path, llama3):
             mine = (batch["documents"] == index) & (batch["labels"] != IGNORED)
             expected = [label for label in sequence["labels"].tolist() if label != IGNORED]
             assert batch["labels"][mine].tolist() == expected
+
+
+def test_a_prompt_of_turns_before_answers_of_text():
+    record = {"prompt": [user("a"), assistant("b"), user("c")], "chosen": "d", "rejected": "e"}
+    assert contents(convert_pair(record, "here")) == [["a", "b", "c"], ["d"], ["e"]]
+
+
+def test_a_prompt_that_repeats_may_have_other_white_space():
+    record = {
+        "prompt": "a b\n",
+        "chosen": [user(" a  b"), assistant("c")],
+        "rejected": [user(" a  b"), assistant("d")],
+    }
+    assert contents(convert_pair(record, "here")) == [[" a  b"], ["c"], ["d"]]

@@ -245,3 +245,13 @@ def test_hub_that_is_not_reachable(tmp_path):
     text = message("nobody/nothing")
     assert f"there is no file {tmp_path}/nobody/nothing" in text
     assert "is not reachable" in text
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
+@pytest.mark.parametrize(
+    "record", ['{"text": "a", "text": "b"}', '{"m": [{"text": 1, "text": 1}]}']
+)
+def test_a_key_that_is_there_twice(name, record, tmp_path):
+    path = tmp_path / name
+    path.write_text(f'{{"text": "x"}}\n{record}\n' if name.endswith("l") else f"[{record}]")
+    assert "the key 'text' is there twice in one object: keep one" in message(path)

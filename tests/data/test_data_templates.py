@@ -1,5 +1,7 @@
 """What chat templates make of dialogues, and what is said where they drop or refuse something."""
 
+import json
+
 import pytest
 from chat_templates import LLAMA3, QWEN3, QWEN25, R1_DISTILL
 
@@ -159,3 +161,35 @@ def test_pairs_are_checked_too(chatml):
     record = {**record, "tools": [TOOL], "system": "Count!"}
     chosen, _ = encode_answers(chatml, convert_pair(record, "here"), 4096)
     assert '"name": "count"' in chatml.decode(chosen.input_ids)
+
+
+@pytest.mark.parametrize("said", ["<b>Ten</b> apples.", "<thin>", "<", ""])
+def test_an_answer_may_begin_as_the_mark_that_the_header_ends_with(said, trained, chatml):
+    """The header of R1_DISTILL ends with <think>, which no answer has."""
+    ((_, parts),) = trained(R1_DISTILL, {"messages": [USER, {**ANSWER, "content": said}]})
+    assert parts == [f"{said}<|im_end|>"]
+    record = {"question": "How many?", "chosen": said, "rejected": "<two>"}
+    for encoded, answer in zip(
+        encode_answers(chatml, convert_pair(record, "here"), 512), (said, "<two>"), strict=True
+    ):
+        labels = [label for label in encoded.labels if label != IGNORED]
+        assert chatml.decode(labels) == f"{answer}<|im_end|>"
+
+
+@pytest.mark.parametrize("system", ["be", "s", "in"])
+def test_a_short_turn_that_is_dropped_is_told(system, trained):
+    with pytest.raises(ConfigError, match="leaves out this turn of role system"):
+        trained(NO_SYSTEM, {"messages": [USER, ANSWER], "system": system})
+    ((text, _),) = trained(CHATML, {"messages": [USER, ANSWER], "system": system})
+    assert text.startswith(f"<|im_start|>system\n{system}<|im_end|>")
+
+
+def test_what_to_do_is_told_where_a_template_refuses(trained):
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    with pytest.raises(ConfigError, match=r"no system; .*into the first user's turn"):
+        trained(refusing + CHATML, {"messages": [USER, ANSWER], "system": "Count!"})
+
+
+def test_tools_may_be_json_each(trained):
+    ((text, _),) = trained(QWEN25, {"messages": [USER, ANSWER], "tools": [json.dumps(TOOL)]})
+    assert json.dumps(TOOL) in text

@@ -5,7 +5,7 @@ from evaluation_models import greedy, make_pair, make_tokenizer, write_jsonl
 
 from hft_ray.config import ConfigError, EvaluationSection
 from hft_ray.evaluation import Suite
-from hft_ray.evaluation.prompting import render_prompt, show
+from hft_ray.evaluation.prompting import encode_answered, render_prompt, show
 
 SHOTS = [("What is 1?", "one"), ("Say two:\n", "two")]
 
@@ -78,3 +78,17 @@ def test_a_missing_chat_template_is_told(tmp_path):
     tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="no chat template"):
         Suite(section(tmp_path, chat=True), tokenizer)
+
+
+@pytest.mark.parametrize("choice", ["<b>", "<thin>", "Au"])
+def test_an_answer_may_begin_as_the_mark_that_the_header_ends_with(choice):
+    tokenizer = make_tokenizer(bos=True)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] <think>{% endif %}"
+    )
+    turns = ({"role": "user", "content": "gold"},)
+    tokens, before = encode_answered(tokenizer, turns, choice, "x")
+    prompt, _ = encode_answered(tokenizer, turns, "zinc", "x")
+    assert tokens[:before] == prompt[:before]
+    assert tokenizer.decode(tokens[before:]) == choice
