@@ -15,8 +15,11 @@ exactly these, and the rest are the answer's:
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,8 +70,17 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, text: str, borders: Sequence[in
     cut = start = 0  # characters and tokens before what is taken as one
     counts: list[int] = []
     for border in borders:
-        piece = text[cut:border]
-        before, places = _continued(tokenizer, piece) if cut else _tokens(tokenizer, piece)
+        near = _last_special(tokenizer, text, ids, offsets, start, border)
+        if near is not None:
+            # What comes before a special token has no part in the tokens after it.
+            again = offsets[near][0]
+            before, places = _tokens(tokenizer, text[again:border])
+            before = ids[start:near] + before
+            places = _moved(offsets[start:near], -cut) + _moved(places, again - cut)
+        elif cut:
+            before, places = _continued(tokenizer, text[cut:border])
+        else:
+            before, places = _tokens(tokenizer, text[:border])
         count = start + len(before)
         crossed = any(last > border for _, last in offsets[start:count])
         if ids[start:count] != before or crossed:
@@ -107,9 +119,35 @@ def missing_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]
 
 def leading_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return [BOS] for a tokenizer that puts one before plain text, else []."""
-    bos = tokenizer.bos_token_id
+    if tokenizer.bos_token_id is None:
+        return []
     first: list[int] = tokenizer("")["input_ids"][:1]
-    return first if bos is not None and first == [bos] else []
+    return first if first == [tokenizer.bos_token_id] else []
+
+
+def _last_special(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    ids: list[int],
+    offsets: list[Span],
+    start: int,
+    border: int,
+) -> int | None:
+    """Return the last special token from ``start`` on that ends before ``border`` or there."""
+    special = _special(tokenizer)
+    end = bisect_right(offsets, border, lo=start, key=itemgetter(1))
+    for place in range(end - 1, start - 1, -1):
+        first, last = offsets[place]
+        if ids[place] in special and text[first:last] == special[ids[place]]:
+            return place
+    return None
+
+
+@lru_cache(maxsize=4)
+def _special(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return the tokens that split a text before anything else looks at it."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {place: token.content for place, token in added if not token.normalized}
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[Span]]:

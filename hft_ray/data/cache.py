@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 2
+_VERSION = 3
 
 SETTINGS = ("limit", "draw", "max_length", "ignore_fields")
 """Settings that decide what is made of the records, of any format."""

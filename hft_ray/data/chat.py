@@ -132,13 +132,13 @@ def _span(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, index: int, te
         end = len(upto)
     header = _header(tokenizer, messages[:index], arguments)
     start = answer_start(header, [text], lambda: _bare(tokenizer, messages[:index], arguments))
-    before = start
-    if start < len(header) or not answer_in(text[start:end], messages[index]):
-        # Reasoning templates end the header with a mark (<think>) that a plain answer lacks, and
-        # that one with reasoning begins with.
-        before = len(render_turns(tokenizer, messages[:index], arguments)) if index else 0
-        if start < before:
-            raise _rewrites(place)
+    if start == len(header) and answer_in(text[start:end], messages[index]):
+        return start, end
+    # Reasoning templates end the header with a mark (<think>) that a plain answer lacks, and that
+    # one with reasoning begins with.
+    before = len(render_turns(tokenizer, messages[:index], arguments)) if index else 0
+    if start < before:
+        raise _rewrites(place)
     require_answer(text[before:end], messages[index], place)
     return start, end
 
@@ -237,6 +237,8 @@ def answer_start(header: str, texts: Sequence[str], bare: Callable[[], str]) -> 
 
 def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
     """Return the number of items (characters, tokens, turns) that both begin with alike."""
+    if a == b[: len(a)]:
+        return len(a)
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,10 +121,23 @@ def _calls(reader: Reader, given: Any, place: str) -> list[dict[str, Any]]:
         if not isinstance(arguments, dict):
             message = f"{place}: the arguments of a tool call must be an object, or JSON of one"
             raise reader.error(message, arguments)
+        if not _is_json(arguments):
+            message = (
+                f"{place}: the arguments of a tool call hold NaN or Infinity, which JSON lacks"
+            )
+            raise reader.error(message, arguments)
         labels = {"id": call["id"]} if _named(call, "id") else {}
         called = {"name": function["name"], "arguments": arguments}
         calls.append({**labels, "type": "function", "function": called})
     return calls
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False, default=str)
+    except ValueError:
+        return False
+    return True
 
 
 def _reasoning(reader: Reader, turn: dict[str, Any], place: str) -> str:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 2
+_VERSION = 3
 
 _log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from hft_ray.data import (
     encode_text,
     split,
 )
+from hft_ray.data.border import tokenise
 from hft_ray.data.chat import render_turns
 from hft_ray.evaluation.divergence import DivergenceScorer
 from hft_ray.evaluation.generation import GenerationScorer
@@ -252,3 +253,19 @@ def test_a_turn_without_a_token_leaves_later_turns_theirs(request, name, empty, 
     assert "Lo lo." in text
     assert "sing" not in text
     assert not one.ended
+
+
+pieces = st.lists(st.sampled_from([*known, "<|im_start|>", "<|im_end|>", "</s>"]), max_size=10)
+
+
+@every
+@given(before=pieces.map("".join), after=texts)
+@checked
+def test_before_a_border_stand_the_tokens_of_the_text_before_it(request, name, before, after):
+    """Special tokens included, after which alone is tokenised again."""
+    tokenizer = request.getfixturevalue(name)
+    made = tokenise(tokenizer, before + after, [len(before)])
+    alone = tokenizer(before, add_special_tokens=False, return_offsets_mapping=True)
+    count = made.borders[0]
+    assert made.ids[:count] == alone["input_ids"]
+    assert made.offsets[:count] == alone["offset_mapping"]

@@ -193,3 +193,11 @@ def test_what_to_do_is_told_where_a_template_refuses(trained):
 def test_tools_may_be_json_each(trained):
     ((text, _),) = trained(QWEN25, {"messages": [USER, ANSWER], "tools": [json.dumps(TOOL)]})
     assert json.dumps(TOOL) in text
+
+
+@pytest.mark.parametrize("arguments", [{"n": float("nan")}, '{"n": [-Infinity]}'])
+def test_a_model_does_not_learn_json_that_is_none(arguments, trained):
+    call = {"function": {"name": "count", "arguments": arguments}}
+    turn = {"role": "assistant", "content": None, "tool_calls": [call]}
+    with pytest.raises(ConfigError, match=r"messages\[1\]: .*NaN or Infinity"):
+        trained(QWEN25, {"messages": [USER, turn]})
