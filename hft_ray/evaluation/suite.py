@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROGRESS = "hft_ray.progress"
-"""Logger of what takes long, for whoever waits."""
+"""Logger of steps that take long, shown to the user."""
 _progress = logging.getLogger(PROGRESS)
 
 

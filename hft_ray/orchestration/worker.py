@@ -148,7 +148,7 @@ class _Worker:
 
 @contextmanager
 def _forwarded(dispatcher: Any, trial: str, wanted: bool) -> Iterator[None]:
-    """Hand on to the driver what is logged for whoever waits, while the block runs."""
+    """Forward to the driver what is logged for the user while the block runs."""
     handler = _Forwarding(dispatcher, trial)
     source = logging.getLogger(PROGRESS)
     source.setLevel(logging.INFO)

@@ -100,7 +100,7 @@ def evaluation_problems(
         if limit is not None and new >= limit:
             message = f"leaves no room for a prompt: the model has {limit} positions"
             yield Problem(f"{path}.max_new_tokens", message, new)
-        # What is cut to the positions when it is scored is no concern here.
+        # Scorers that cut to the positions need no check.
         most = getattr(item, "max_length", None) if item.kind in ("kl", "preference") else None
         long = most is not None and limit is not None and most > limit
         if not long and not _knows_more(tokenizer, rows):

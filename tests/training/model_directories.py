@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
         written("adapter_config.json", "{}"),
         ["holds a model and an adapter", "move the adapter's files away"],
     ),
-    "tokenizer's settings are no mapping": (
+    "tokenizer's settings are not a mapping": (
         written("tokenizer_config.json", "[1]"),
         ["the tokenizer cannot be loaded"],
     ),
