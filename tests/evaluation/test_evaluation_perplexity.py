@@ -51,7 +51,8 @@ def test_windows_end_where_the_models_positions_do(tmp_path):
     model, tokenizer = make_pair("gpt2")
     data = write_jsonl(tmp_path / "t.jsonl", [{"text": sentence(random.Random(2), 150, 150)}])
     longest = Suite(section(data, max_length=500), tokenizer).score(model)
-    assert longest == Suite(section(data, max_length=96), tokenizer).score(model)
+    shorter = Suite(section(data, max_length=96), tokenizer).score(model)
+    assert longest.to_json() == shorter.to_json()
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 5, 8, 9, 10, 16, 17, 18, 33])

@@ -309,6 +309,7 @@ def test_what_cannot_be_exported_is_refused_with_its_reason(sweep, run_command, 
     assert "must be knee" in refused(run_command, NAME, "--select", "the best", *rest)
     assert not out.exists()
     out.mkdir()
+    (out / "mine.txt").write_text("precious")
     error = refused(run_command, NAME, "--select", "knee", *rest)
     assert "--out: exists already" in error
 

@@ -98,9 +98,15 @@ def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
 
 
 def engines() -> int:
-    """Count the engines of DeepSpeed that are alive, with their parts and the models."""
-    kinds = (DeepSpeedEngine, DeepSpeedOptimizer, PartitionedParameterCoordinator, PreTrainedModel)
-    return sum(issubclass(type(each), kinds) for each in gc.get_objects())
+    """Count the engines of DeepSpeed that are alive, with their parts and the models.
+
+    A workspace keeps the shape of its model, which has no weights and does not count.
+    """
+    kinds = (DeepSpeedEngine, DeepSpeedOptimizer, PartitionedParameterCoordinator)
+    alive = gc.get_objects()
+    models = [each for each in alive if issubclass(type(each), PreTrainedModel)]
+    weighty = [each for each in models if next(each.parameters()).device.type != "meta"]
+    return sum(issubclass(type(each), kinds) for each in alive) + len(weighty)
 
 
 def memory(
