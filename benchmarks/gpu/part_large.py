@@ -1,0 +1,70 @@
+"""A 7B-shaped model, half of it trained, on one card: does it fit, and how fast is it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from part_speed import CATEGORY, Work, answers, figures, free, timed
+from shapes import build, qwen
+
+from hft_ray.config import Training
+from hft_ray.data import collate
+from hft_ray.ranks import Ranks
+from hft_ray.selection import build_catalog, draw
+from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.models import recompute_activations
+from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+
+LIMIT_GIB = 72
+
+
+def rows(tiny: bool) -> Iterator[dict[str, Any]]:
+    """Yield the figures of one configuration."""
+    shape, device = qwen(tiny), local_device()
+    length = 64 if tiny else 4096
+    work = Work((length,) * 2)
+    training = Training(
+        batch_size=2,
+        zero_stage=0,
+        learning_rate=1e-5,
+        precision="bf16",
+        gradient_checkpointing=True,
+    )
+    with process_group():
+        start_deepspeed()
+        free()
+        numerics = Numerics.of(training, device)
+        model = build(shape, device, numerics.dtype)
+        recompute_activations(model)
+        catalog = build_catalog(model)
+        engine = Engine(model, training, numerics, Ranks())
+        drawn = draw(catalog, CATEGORY, 0)
+        yield {"what": "weights", "parameters": catalog.parameters, **_memory()}
+        engine.select(drawn)
+        yield {"what": "engine", "share": drawn.fractions.model_parameters, **_memory()}
+        items = work.items(shape.vocab_size)
+        batch = {key: value.to(device) for key, value in collate(items, 0).items()}
+        tokens = sum(work.lengths)
+        seconds = timed(lambda: engine.step([batch], answers, tokens, 1e-5), 2, 4)
+        row = figures(seconds, tokens, shape, length)
+        yield {"what": "steps", "case": f"half by category, 2 x {length}", **row, **_memory()}
+        started = time.perf_counter()
+        engine.select(draw(catalog, CATEGORY, 1))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        took = time.perf_counter() - started
+        found = {"what": "re-selection", "steps": round(took / row["step_seconds"], 2), **_memory()}
+        if device.type == "cuda":
+            found["ok"] = found["steps"] <= 1 and found["peak_gib"] <= LIMIT_GIB
+        yield found
+        engine.close()
+
+
+def _memory() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {"peak_gib": None}
+    now, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+    return {"now_gib": round(now / 2**30, 2), "peak_gib": round(peak / 2**30, 2)}

@@ -1,0 +1,88 @@
+"""The same steps in Hugging Face's Trainer, and in TRL's SFTTrainer where it is installed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from part_speed import CATEGORY, FULL, STEPS, WARM_UP, Work, figures, free
+from shapes import build, llama
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hft_ray.config import Training
+from hft_ray.data import collate
+from hft_ray.selection import build_catalog, draw
+from hft_ray.training.engine import Numerics, deepspeed_config
+from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+
+
+class Timer(TrainerCallback):  # type: ignore[misc]
+    """Times whole steps, from begin to begin."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_begin(self, *given: Any, **rest: Any) -> None:
+        import time
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+
+def rows(tiny: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each case."""
+    shape, device = llama(tiny), local_device()
+    length = 64 if tiny else 4096
+    work = Work((length,) * 4)
+    training = Training(batch_size=4, zero_stage=0, learning_rate=1e-5)
+    numerics = Numerics.of(training, device)
+    with process_group():
+        start_deepspeed()
+        for name, selection in (("full", FULL), ("half by category", CATEGORY)):
+            free()
+            model = build(shape, device, numerics.dtype)
+            chosen = set(draw(build_catalog(model), selection, 0).parameters)
+            for key, parameter in model.named_parameters():
+                parameter.requires_grad_(key in chosen)
+            seconds = _trained(model, work, training, numerics)
+            row = figures(seconds, sum(work.lengths), shape, length)
+            yield {"case": f"Trainer, {name}, 4 x {length}", **row}
+            del model
+
+
+def _trained(model: nn.Module, work: Work, training: Training, numerics: Numerics) -> list[float]:
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    steps = WARM_UP + STEPS + 1
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            max_steps=steps,
+            per_device_train_batch_size=len(work.lengths),
+            learning_rate=1e-5,
+            lr_scheduler_type="constant",
+            weight_decay=0.0,
+            optim="adamw_torch_fused",
+            deepspeed=deepspeed_config(training, numerics, 1, trained),
+            bf16=numerics.dtype == torch.bfloat16,
+            use_cpu=numerics.device.type == "cpu",
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        timer = Timer()
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=work.items(model.config.vocab_size) * steps,
+            data_collator=lambda items: collate(items, 0),
+            callbacks=[timer],
+        )
+        trainer.train()
+    times = timer.times
+    return [b - a for a, b in zip(times, times[1:], strict=False)][WARM_UP:]
