@@ -3,8 +3,8 @@
     python benchmarks/gpu/gather_wheels.py .whl
 
 Needs a package index, and the packages of this environment for the two that have no wheel. The
-machine is taken to have Python 3.12 on x86-64 with PyTorch, and what PyTorch, transformers, datasets
-and accelerate need of compiled packages (NumPy, pandas, PyArrow). Install there with
+machine is taken to have Python 3.12 on x86-64 with PyTorch, and what PyTorch, transformers,
+datasets and accelerate need of compiled packages (NumPy, pandas, PyArrow). Install there with
 
     python3 -m pip install --no-index --no-deps --target /tmp/site .whl/*.whl
 """

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -71,7 +70,8 @@ def main() -> int:
     print(json.dumps(results["machine"]), flush=True)
     for part in options.parts.split(","):
         left = options.seconds - (time.monotonic() - started)
-        found = results["parts"][part] = {"rows": [], "error": None, "seconds": 0.0}
+        found: Row = {"rows": [], "error": None, "seconds": 0.0}
+        results["parts"][part] = found
 
         def keep(row: Row, rows: list[Row] = found["rows"]) -> None:
             rows.append(row)
@@ -131,12 +131,8 @@ def run(part: str, options: Any, left: float, keep: Callable[[Row], None]) -> st
 def child(part: str, tiny: bool) -> int:
     """Be a part: print its rows."""
     rows: Callable[[bool], Iterator[Row]] = import_module(f"part_{part}").rows
-    try:
-        for row in rows(tiny):
-            print("ROW " + json.dumps(row), flush=True)
-    except Exception:
-        traceback.print_exc()
-        return 1
+    for row in rows(tiny):
+        print("ROW " + json.dumps(row), flush=True)
     sys.stdout.flush()
     os._exit(0)  # a thread of gloo's may outlive its process group and abort the end
 

@@ -218,6 +218,6 @@ def _tried(check: Any, root: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Return what a check finds; an error is a finding too."""
     try:
         found: dict[str, Any] = check(root, **given)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return {"ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
     return found

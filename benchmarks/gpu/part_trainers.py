@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,8 +28,6 @@ class Timer(TrainerCallback):  # type: ignore[misc]
         self.times: list[float] = []
 
     def on_step_begin(self, *given: Any, **rest: Any) -> None:
-        import time
-
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.times.append(time.perf_counter())
@@ -48,13 +48,15 @@ def rows(tiny: bool) -> Iterator[dict[str, Any]]:
             chosen = set(draw(build_catalog(model), selection, 0).parameters)
             for key, parameter in model.named_parameters():
                 parameter.requires_grad_(key in chosen)
-            seconds = _trained(model, work, training, numerics)
+            seconds = _trained(model, work, training, numerics, shape.vocab_size)
             row = figures(seconds, sum(work.lengths), shape, length)
             yield {"case": f"Trainer, {name}, 4 x {length}", **row}
             del model
 
 
-def _trained(model: nn.Module, work: Work, training: Training, numerics: Numerics) -> list[float]:
+def _trained(
+    model: nn.Module, work: Work, training: Training, numerics: Numerics, vocabulary: int
+) -> list[float]:
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     steps = WARM_UP + STEPS + 1
     with tempfile.TemporaryDirectory() as folder:
@@ -79,10 +81,10 @@ def _trained(model: nn.Module, work: Work, training: Training, numerics: Numeric
         trainer = Trainer(
             model=model,
             args=arguments,
-            train_dataset=work.items(model.config.vocab_size) * steps,
+            train_dataset=work.items(vocabulary) * steps,
             data_collator=lambda items: collate(items, 0),
             callbacks=[timer],
         )
         trainer.train()
     times = timer.times
-    return [b - a for a, b in zip(times, times[1:], strict=False)][WARM_UP:]
+    return [b - a for a, b in pairwise(times)][WARM_UP:]

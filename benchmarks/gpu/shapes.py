@@ -67,7 +67,7 @@ def flops_per_token(shape: Any, length: int) -> float:
     heads = shape.num_key_value_heads / shape.num_attention_heads
     block = 2 * hidden * hidden * (1 + heads) + 3 * hidden * shape.intermediate_size
     products = layers * block + hidden * shape.vocab_size
-    return 6.0 * products + 6.0 * layers * hidden * length
+    return float(6 * products + 6 * layers * hidden * length)
 
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}

@@ -204,29 +204,27 @@ def write_all(path: Path, models: Mapping[str, ItemScores]) -> None:
 
 
 def read_all(path: Path) -> dict[str, ItemScores]:
-    """Return the scores of the models in a file, by name.
+    """Return the scores of the models in a file, by name; none of one missing or damaged.
 
-    Raises:
-        OSError: The file cannot be read, or is damaged.
+    Damage is told in a warning: points without item scores are compared as if they erred
+    independently, so nothing else is lost.
     """
     try:
         with safe_open(path, "numpy") as file:
             facts = json.loads(file.metadata()["models"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
-    return {key: _model(key, each, tensors) for key, each in facts.items()}
+        return {key: _model(key, each, tensors) for key, each in facts.items()}
+    except FileNotFoundError:
+        return {}
+    # What a file holds that another program wrote, or half of one that was ours.
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("scores of single items are left out, %s is damaged: %s", path, error)
+        return {}
 
 
 def read_one(path: Path) -> ItemScores | None:
     """Return one model's scores; None where there are none, or they are damaged."""
-    try:
-        return read_all(path)[""]
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.warning("scores of single items are left out: %s", error)
-        return None
+    return read_all(path).get("")
 
 
 def _model(key: str, facts: Mapping[str, object], tensors: Arrays) -> ItemScores:

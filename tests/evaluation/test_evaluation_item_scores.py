@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from hft_ray.evaluation import Score, Scores, forgetting, metric_errors, metric_values
 from hft_ray.evaluation.item_scores import (
@@ -103,12 +104,29 @@ def test_a_file_gives_back_what_was_written(tmp_path):
     assert found["base"].weights["text"] == pytest.approx(models["base"].weights["text"])
 
 
-def test_a_file_that_is_missing_or_damaged_is_told_and_left_out(tmp_path, caplog):
+def test_a_file_that_is_missing_is_no_scores(tmp_path, caplog):
     assert read_one(tmp_path / "none.safetensors") is None
+    assert read_all(tmp_path / "none.safetensors") == {}
     assert not caplog.records
-    (tmp_path / "half.safetensors").write_bytes(b"\x10\x00\x00")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x10\x00\x00",
+        save({"x": np.zeros(3)}),
+        save({"x": np.zeros(3)}, {"models": "no JSON"}),
+        save({"x": np.zeros(3)}, {"models": "[1]"}),
+        save({"x": np.zeros(3)}, {"models": '{"": {"evaluations": ["q"], "metrics": []}}'}),
+    ],
+    ids=["empty", "cut", "no facts", "no JSON", "a list", "no tensors"],
+)
+def test_a_file_that_is_damaged_is_told_and_left_out(tmp_path, caplog, content):
+    (tmp_path / "half.safetensors").write_bytes(content)
     assert read_one(tmp_path / "half.safetensors") is None
-    assert "half.safetensors" in caplog.text
+    assert "half.safetensors is damaged" in caplog.text
+    assert read_all(tmp_path / "half.safetensors") == {}
 
 
 def test_two_thousand_trials_of_two_thousand_items_are_small_and_quick(tmp_path):
