@@ -91,16 +91,19 @@ class Training(Section):
         return self
 
     def _lean(self) -> None:
+        needs = []
         if self.precision == "fp32":
-            raise ValueError("optimizer_states bf16 needs precision bf16 or auto, not fp32")
+            needs.append("precision bf16 or auto, not fp32")
         if self.offload == "optimizer":
-            raise ValueError("optimizer_states bf16 stay on the device: give offload none")
+            needs.append("offload none: they stay on the device")
         if self.adam_betas[1] > MOST_BETA2_IN_BF16:
-            raise ValueError(
-                f"optimizer_states bf16 needs a second of adam_betas of at most "
-                f"{MOST_BETA2_IN_BF16}, not {self.adam_betas[1]}: what a step changes of the "
-                f"moment would be lost in rounding; give for instance adam_betas [0.9, 0.99]"
+            needs.append(
+                f"a second of adam_betas of at most {MOST_BETA2_IN_BF16}, not "
+                f"{self.adam_betas[1]}: a step would change the moment by less than bf16 can hold; "
+                "take for instance adam_betas [0.9, 0.99]"
             )
+        if needs:
+            raise ValueError(f"optimizer_states bf16 needs {'; and '.join(needs)}")
 
     def bf16(self, gpu: bool) -> bool:
         """Whether weights and activations are held in bf16 on a worker with or without a GPU."""
@@ -110,8 +113,8 @@ class Training(Section):
     def stage(self, ranks: int) -> int:
         """ZeRO stage of an engine on so many workers.
 
-        With bf16 states ZeRO 1 and 2 still step on a copy of what is trained, in bf16. On one worker
-        they divide nothing: without them there is no copy.
+        With bf16 states ZeRO 1 and 2 step on a bf16 copy of what is trained. On one worker they
+        divide nothing, and without them there is no copy.
         """
         lean = self.optimizer_states == "bf16" and ranks == 1
         return 0 if lean and self.zero_stage < 3 else self.zero_stage

@@ -1,8 +1,8 @@
 """AdamW whose weights and moments are all bf16: what a step adds is not lost in their rounding.
 
-A bf16 number has 8 significant bits, so most steps of fine-tuning are too small to change one. Here
-every weight w has a compensation c, the part of its value that bf16 could not hold (Kahan summation;
-for optimizers "Revisiting BFloat16 Training", arXiv 2010.06192, algorithm 1):
+A bf16 number has 8 significant bits, so most steps of fine-tuning are too small to change one.
+Here every weight w has a compensation c, the part of its value that bf16 could not hold (Kahan
+summation; of weights in "Revisiting BFloat16 Training", arXiv 2010.06192):
 
     c <- c - step         Adam's step and the weight decay
     w' <- round(w + c)    what fits

@@ -7,6 +7,7 @@ from typing import Any
 
 from hft_ray.config import Training
 
+
 @dataclass(frozen=True)
 class MemoryPerWorker:
     """Bytes that one worker holds on its device at the peak of a step, by kind."""
