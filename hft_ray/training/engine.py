@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
+from hft_ray.training.kahan import KahanAdamW
 from hft_ray.training.leftovers import destroy
 from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
 from hft_ray.training.objective import Batch, LossFunction
@@ -37,9 +38,7 @@ class Numerics:
     @classmethod
     def of(cls, training: Training, device: torch.device) -> Numerics:
         """Return what ``training.precision`` means on ``device``."""
-        bf16 = training.precision == "bf16" or (
-            training.precision == "auto" and device.type == "cuda"
-        )
+        bf16 = training.bf16(gpu=device.type == "cuda")
         return cls(device, torch.bfloat16 if bf16 else torch.float32)
 
 
@@ -56,7 +55,8 @@ def deepspeed_config(
     # DeepSpeed's own buffer for gradients on their way to other ranks has room for 5e8 numbers
     # whatever the model. What does not fit into it goes on its own.
     bucket = min(500_000_000, max(1, trained // 50))
-    zero: dict[str, Any] = {"stage": training.zero_stage, "reduce_bucket_size": bucket}
+    stage = training.stage(ranks)
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": bucket}
     if training.offload == "optimizer":
         zero["offload_optimizer"] = {"device": "cpu"}
     return {
@@ -64,12 +64,23 @@ def deepspeed_config(
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": training.batch_size // (micro * ranks),
         "gradient_clipping": training.max_grad_norm,
-        "bf16": {"enabled": numerics.dtype == torch.bfloat16},
+        **_precision(training, numerics, stage),
         "zero_optimization": zero,
         # A torch.optim optimizer needs no compiled operator.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+
+
+def _precision(training: Training, numerics: Numerics, stage: int) -> dict[str, Any]:
+    bf16: dict[str, Any] = {"enabled": numerics.dtype == torch.bfloat16}
+    if training.optimizer_states == "fp32":
+        return {"bf16": bf16}
+    if stage == 0:
+        # DeepSpeed's bf16 without ZeRO always makes fp32 copies; without it the optimizer is ours
+        # over the parameters themselves, whatever their type.
+        return {"communication_data_type": "bf16"}
+    return {"bf16": bf16 | {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}}
 
 
 class Engine:
@@ -112,18 +123,9 @@ class Engine:
         apply(self.model, draw)
         groups = self._groups(draw)
         trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
-        optimizer = torch.optim.AdamW(
-            [{"params": list(group.parameters.values())} for group in groups],
-            # Some of DeepSpeed's optimizers make a step while they are built, which must not move
-            # or decay anything; step() sets the rate.
-            lr=0.0,
-            weight_decay=0.0,
-            betas=self._training.adam_betas,
-            fused=True,
-        )
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
-            optimizer=optimizer,
+            optimizer=self._optimizer(groups),
             config=deepspeed_config(self._training, self._numerics, self._ranks.size, trained),
             dist_init_required=False,
         )
@@ -165,6 +167,15 @@ class Engine:
             group = groups.setdefault((not matrix, -steps), _Group(decay, steps, {}))
             group.parameters[name] = parameter
         return [group for _, group in sorted(groups.items(), key=lambda item: item[0])]
+
+    def _optimizer(self, groups: list[_Group]) -> torch.optim.Optimizer:
+        parameters = [{"params": list(group.parameters.values())} for group in groups]
+        betas = self._training.adam_betas
+        # Some of DeepSpeed's optimizers make a step while they are built, which must not move or
+        # decay anything; step() sets the rate.
+        if self._training.optimizer_states == "bf16":
+            return KahanAdamW(parameters, lr=0.0, weight_decay=0.0, betas=betas)
+        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0, betas=betas, fused=True)
 
     def _restore(self, groups: list[_Group]) -> None:
         """Give the new engine the parked state, the step counts and the weight decay."""
@@ -244,7 +255,7 @@ class Engine:
         return strength * half_square((x, self._drawn_to[name]) for name, x in trained)
 
     def _backward(self, loss: Tensor) -> None:
-        if self._ranks.size > 1 or self._training.zero_stage > 0:
+        if self._ranks.size > 1 or self._training.stage(1) > 0:
             self._deepspeed.backward(loss)
             return
         # One rank alone has nobody to sum gradients with; DeepSpeed would copy all of them into one

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hft_ray.evaluation.head import at_head
+from hft_ray.evaluation.linear import Head
 
 IGNORED = -100
 """Label of a position that is not trained."""
@@ -29,9 +31,8 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         that the result does not depend on how the step was cut into micro-batches and ranks. A
         router's loss, where there is one, weighs as much as the batch's trained tokens.
     """
-    logits, targets, _, router = _answer_logits(model, batch)
-    loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-    return loss if router is None else loss + router * (targets != IGNORED).sum()
+    loss, router, trained = _losses(model, batch, summed=True)
+    return loss if router is None else loss + router * trained.sum()
 
 
 def answer_logprobs(
@@ -48,12 +49,11 @@ def answer_logprobs(
     Returns:
         The sums over the answers' tokens, in nats; for the second see :func:`_router_loss`.
     """
-    logits, targets, places, router = _answer_logits(model, batch)
-    logprobs = -F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
-    owners = F.pad(batch["documents"], (0, 1))[:, 1:].flatten()[places]
+    losses, router, trained = _losses(model, batch, summed=False)
+    owners = F.pad(batch["documents"], (0, 1))[:, 1:][trained]
     # Not index_add, whose order on a GPU differs from run to run.
     mine = owners == torch.arange(count, device=owners.device)[:, None]  # [count, positions]
-    return logprobs.where(mine, 0.0).sum(dim=1), router
+    return -losses.where(mine, 0.0).sum(dim=1), router
 
 
 def _router_loss(model: nn.Module, outputs: Any) -> Tensor | None:
@@ -71,34 +71,20 @@ def _router_loss(model: nn.Module, outputs: Any) -> Tensor | None:
     return found.float() * float(config.get_text_config().router_aux_loss_coef)
 
 
-def _answer_logits(
-    model: nn.Module, batch: dict[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return the logits [N, V] of N positions in fp32, their targets [N], and where they stand [N].
+def _losses(
+    model: nn.Module, batch: dict[str, Tensor], summed: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return the cross-entropy of the trained positions, the router's loss, and where they stand.
 
-    The trained positions are among the N; others have the target IGNORED. The last is the router's
-    loss.
+    The first is [N], or a scalar if ``summed``; the last is a mask [batch, length] of the positions
+    that predict a trained token, which is the next one.
     """
     inputs = {key: value for key, value in batch.items() if key not in _OWN}
     targets = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
-    places = torch.arange(targets.numel(), device=targets.device)
     trained = targets != IGNORED
-    if _projects_alone(getattr(model, "module", model)):
-        # The head's work, and the memory of its logits, for the trained positions only.
-        inputs["logits_to_keep"] = trained
-        targets, places = targets[trained], places[trained.flatten()]
-    outputs: Any = model(**inputs, use_cache=False)
-    logits: Tensor = outputs.logits.float()
-    router = _router_loss(model, outputs)
-    return logits.view(-1, logits.shape[-1]), targets.flatten(), places, router
 
+    def work(hidden: Tensor, head: Head) -> Tensor:
+        return head.losses(hidden, targets[trained], summed)
 
-def _projects_alone(model: object) -> bool:
-    """Whether the model takes a mask [batch, length] of the positions whose logits are wanted.
-
-    A model of transformers does (``modeling_utils.slice_logits_to_keep``); code that came with a
-    model may know the argument without knowing masks.
-    """
-    kind: type[Any] = type(model)
-    known = kind.__module__.startswith("transformers.")
-    return known and "logits_to_keep" in inspect.signature(kind.forward).parameters
+    losses, outputs = at_head(model, inputs, trained, work)
+    return losses, _router_loss(model, outputs), trained

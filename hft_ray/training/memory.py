@@ -7,9 +7,6 @@ from typing import Any
 
 from hft_ray.config import Training
 
-ADAM_STATE_BYTES = 8
-"""Two moments in fp32."""
-
 
 @dataclass(frozen=True)
 class MemoryPerWorker:
@@ -51,10 +48,9 @@ def memory_per_worker(
         micro_batch: Sequences per forward pass.
         length: Tokens per sequence.
     """
-    stage, weight = training.zero_stage, 2 if bf16 else 4
+    stage, weight = training.stage(workers), 2 if bf16 else 4
     offloaded = training.offload == "optimizer"
-    # Beside the moments stands an fp32 copy of what is trained; ZeRO 1 to 3 keep one of fp32 too.
-    state = ADAM_STATE_BYTES + (4 if bf16 or stage else 0)
+    state = _state_bytes(training, stage, bf16)
     tokens = micro_batch * length
     per_unit = (2 if training.gradient_checkpointing else 34) * weight // 2
     hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
@@ -67,3 +63,12 @@ def memory_per_worker(
         optimizer=0 if offloaded else trainable * state // (workers if stage >= 1 else 1),
         activations=tokens * hidden * layers * per_unit + logits,
     )
+
+
+def _state_bytes(training: Training, stage: int, bf16: bool) -> int:
+    """Return the bytes of optimizer state per trained number, over all workers that divide it."""
+    if training.optimizer_states == "bf16":
+        # Two moments and Kahan's compensation; ZeRO steps on a copy.
+        return 6 + (2 if stage else 0)
+    # Two moments, and an fp32 copy of what is trained; ZeRO 1 to 3 keep one of fp32 too.
+    return 8 + (4 if bf16 or stage else 0)

@@ -3,11 +3,12 @@
 An engine holds state for the parameters it was built over, so a re-selection would lose it. Here it
 is read and written through DeepSpeed's own accessors, per parameter:
 
-    m, v     first and second moment, fp32
+    m, v     first and second moment, fp32 or bf16
     w        fp32 master copy of a bf16 weight; rebuilt from bf16 it would be rounded
+    c        with bf16 moments, instead of w: what bf16 loses of the weight (see ``kahan``)
     t        steps that the moments have seen (Adam's bias correction uses it)
 
-Under ZeRO-3 each rank keeps its own part of m, v and w, else all of them. t is one number for a
+Under ZeRO-3 each rank keeps its own part of m, v, w and c, else all of them. t is one number for a
 whole flat buffer, so parameters with different t need parameter groups of their own.
 """
 
@@ -32,6 +33,7 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 
 from hft_ray.ranks import Ranks
+from hft_ray.training.kahan import COMPENSATION, KahanAdamW
 
 KEYS = ("exp_avg", "exp_avg_sq")
 MASTER = "master"
@@ -43,8 +45,8 @@ class Moments:
 
     Attributes:
         steps: t, the optimizer steps that the moments have seen.
-        tensors: ``exp_avg``, ``exp_avg_sq`` and, for bf16 weights, ``master``; of this rank's part
-            under ZeRO-3, else of the parameter's shape.
+        tensors: ``exp_avg``, ``exp_avg_sq`` and, for bf16 weights, ``master`` or
+            ``compensation``; of this rank's part under ZeRO-3, else of the parameter's shape.
     """
 
     steps: int
@@ -66,10 +68,15 @@ def link(engine: Any) -> None:
 
 def take(engine: Any, parameter: nn.Parameter, steps: int) -> Moments:
     """Return a copy of the parameter's state in ``engine`` (a collective)."""
-    tensors = {key: _cpu(_get(engine, parameter, key)) for key in KEYS}
-    if parameter.dtype != torch.float32:
-        tensors[MASTER] = _cpu(_get(engine, parameter, MASTER))
-    return Moments(steps, tensors)
+    lean = isinstance(_inner(engine), KahanAdamW)
+    # DeepSpeed gives bf16 states as fp32.
+    dtype = torch.bfloat16 if lean else torch.float32
+    keys = list(KEYS)
+    if lean:
+        keys.append(COMPENSATION)
+    elif parameter.dtype != torch.float32:
+        keys.append(MASTER)
+    return Moments(steps, {key: _cpu(_get(engine, parameter, key), dtype) for key in keys})
 
 
 def put(engine: Any, parameter: nn.Parameter, moments: Moments) -> None:
@@ -114,7 +121,7 @@ def _set(engine: Any, parameter: nn.Parameter, key: str, value: Tensor) -> None:
 def _unpartitioned(outer: Any, parameter: nn.Parameter) -> tuple[dict[str, Tensor], Tensor]:
     """Return state and master copy of a parameter under ZeRO-0.
 
-    In fp32 the optimizer is torch's over the parameters themselves, in bf16 one over fp32 copies
+    Without fp32 copies the optimizer is one over the parameters themselves; else it is over copies
     that stand in the same places of ``fp32_groups`` as the parameters in ``fp16_groups``.
     """
     if not hasattr(outer, "fp32_groups"):
@@ -128,8 +135,7 @@ def _unpartitioned(outer: Any, parameter: nn.Parameter) -> tuple[dict[str, Tenso
 
 def set_steps(engine: Any, steps: list[int]) -> None:
     """Set t of every parameter group of ``engine`` (``steps`` in the order of the groups)."""
-    outer = engine.optimizer
-    inner = getattr(outer, "optimizer", outer)
+    outer, inner = engine.optimizer, _inner(engine)
     if hasattr(outer, "sub_group_to_group_id"):
         # ZeRO-3 cuts groups into sub-groups, and lends them to the optimizer only while it steps.
         for sub_group, flat in enumerate(outer.fp32_partitioned_groups_flat):
@@ -146,8 +152,13 @@ def _set_step(state: dict[str, Any], count: int) -> None:
         state["step"].fill_(float(count))
 
 
-def _cpu(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32, copy=True)
+def _inner(engine: Any) -> torch.optim.Optimizer:
+    """Return the optimizer that makes the steps, below DeepSpeed's."""
+    return getattr(engine.optimizer, "optimizer", engine.optimizer)
+
+
+def _cpu(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.detach().to("cpu", dtype, copy=True)
 
 
 def whole(parameter: Any, tensor: Tensor, ranks: Ranks) -> Tensor:

@@ -31,6 +31,7 @@ An H100-class GPU at a fifth of its bf16 peak; one core of a processor with AVX2
 MEMORY = (
     "training.zero_stage",
     "training.precision",
+    "training.optimizer_states",
     "training.batch_size",
     "training.micro_batch_size",
     "training.gradient_checkpointing",
@@ -163,8 +164,7 @@ def _total(memory: MemoryPerWorker) -> int:
 
 def _bf16(config: Config) -> bool:
     """What auto precision will be: a worker with a GPU trains in bf16."""
-    precision = config.training.precision
-    return precision == "bf16" or (precision == "auto" and config.cluster.gpus_per_worker > 0)
+    return config.training.bf16(gpu=config.cluster.gpus_per_worker > 0)
 
 
 def _seconds(

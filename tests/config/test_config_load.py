@@ -170,6 +170,17 @@ def test_all_problems_are_told_together_with_the_file():
             "it needs a zero_stage of 1, 2 or 3, not 0",
         ),
         (
+            "training: {optimizer_states: bf16}",
+            "training",
+            "a second of adam_betas of at most 0.995, not 0.999",
+        ),
+        (
+            "training: {optimizer_states: bf16, precision: fp32, offload: optimizer,"
+            " adam_betas: [0.9, 0.99]}",
+            "training",
+            "needs precision bf16 or auto, not fp32; and offload none",
+        ),
+        (
             "evaluation: {task: [{name: x, kind: generation, data: a}],"
             " general: [{name: x, kind: perplexity, data: a}]}",
             "evaluation",

@@ -10,7 +10,16 @@ from training_cases import STAGES, merged
 
 from hft_ray.config.arms import BUILT_IN
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = {
+    "fp32": {"training.precision": "fp32"},
+    "bf16": {"training.precision": "bf16"},
+    "lean": {
+        "training.precision": "bf16",
+        "training.optimizer_states": "bf16",
+        "training.adam_betas": [0.9, 0.99],
+    },
+}
+"""How numbers are held -> changes of FILE."""
 POLICIES = ("carry", "store", "reset")
 SHORT = {1: 16, 2: 6}
 """Ranks -> re-selections in the tests that always run."""
@@ -47,7 +56,7 @@ def state_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
     cases: dict[str, Any] = {}
     for stage in STAGES:
         for precision in PRECISIONS:
-            changes = {"training.zero_stage": stage, "training.precision": precision}
+            changes = {"training.zero_stage": stage, **PRECISIONS[precision]}
             for do in ("same_set", "stored"):
                 cases[f"{do}-{stage}-{precision}"] = {"do": do, "with": {"file": file, **changes}}
         # The two policies that are not named show that the comparison tells policies apart.
@@ -77,7 +86,7 @@ def memory_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
     cases = {
         f"{stage}-{precision}": {
             "training.zero_stage": stage,
-            "training.precision": precision,
+            **PRECISIONS[precision],
             "selection.embeddings": "selected",
             "selection.granularity": "model",
             "selection.budget": "parameters",
@@ -88,8 +97,8 @@ def memory_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
     }
     for name, (changes, ratio, _) in METHODS.items():
         for stage in (0, 2):
-            precision = {"training.zero_stage": stage, "training.precision": "fp32"}
-            cases[f"{stage}-{name}"] = {**changes, **precision, "ratios": [ratio]}
+            fp32 = {"training.zero_stage": stage, **PRECISIONS["fp32"]}
+            cases[f"{stage}-{name}"] = {**changes, **fp32, "ratios": [ratio]}
     arguments = {"file": file, "cases": cases}
     return {
         "name": f"memory-{ranks}",

@@ -73,12 +73,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training.moments": "store",
         "training.precision": "bf16",
     },
+    "random-carry-lean": {
+        "training.zero_stage": 2,
+        "training.moments": "carry",
+        "training.optimizer_states": "bf16",
+        "training.adam_betas": [0.9, 0.99],
+    },
 }
 
 DEATHS = {
     ("gradient-carry", 1): [{"rank": 0, "phase": "checkpoint", "at": 0.6}],
     ("cyclic-store", 2): [{"rank": 1, "phase": "select", "at": 0.9}],
     ("drift-reset", 1): [{"rank": 0, "phase": "step", "at": 0.75}],
+    ("random-carry-lean", 2): [{"rank": 1, "phase": "step", "at": 0.75}],
 }
 """Setting and ranks -> where the life of a run ends, in the tests that always run."""
 

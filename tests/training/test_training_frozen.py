@@ -54,16 +54,16 @@ def test_carried_moments_move_nothing_else(runs, base_weights, stage):
     assert hash_of(moved(half, full)) in drawn
 
 
-@pytest.mark.parametrize("stage", [1, 3])
-def test_bf16_keeps_what_is_frozen(runs, base_weights, stage):
-    after = runs.weights(f"bf16-{stage}")
+@pytest.mark.parametrize("case", ["bf16-1", "bf16-3", *(f"lean-{stage}" for stage in STAGES)])
+def test_bf16_keeps_what_is_frozen(runs, base_weights, case):
+    after = runs.weights(case)
     assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
     before = {name: tensor.to(torch.bfloat16) for name, tensor in base_weights.items()}
-    (only,) = runs.outcome(f"bf16-{stage}")["selection"]
+    (only,) = runs.outcome(case)["selection"]
     changed = moved(before, after)
     # A small step can be lost in bf16's rounding: nothing but selected ones, and most of those.
     untied = Workspace(runs.folder, Ranks(), torch.device("cpu"))
-    catalog = untied.catalog(Model(name=str(runs.folder / f"bf16-{stage}")))
+    catalog = untied.catalog(Model(name=str(runs.folder / case)))
     drawn = draw(catalog, Selection(), 0)
     assert drawn.hash == only["hash"]
     assert changed <= set(drawn.parameters)

@@ -9,7 +9,12 @@ def arithmetic(stage, precision, ranks):
     """Return bytes per trained number between the backward pass and the step, on one rank.
 
     Gradient, two moments, and the fp32 master copy, which ZeRO 1 to 3 keep of fp32 weights too.
+    Lean: two bytes each of gradient, moments and compensation; ZeRO steps on a copy, but there is
+    no ZeRO 1 or 2 on one rank.
     """
+    if precision == "lean":
+        stage = 0 if stage < 3 and ranks == 1 else stage
+        return (10 if stage else 8) / (ranks if stage else 1)
     gradient = 2 if precision == "bf16" else 4
     master = 0 if (stage, precision) == (0, "fp32") else 4
     return (gradient + 8 + master) / (ranks if stage else 1)

@@ -55,6 +55,26 @@ def test_memory_in_bf16_holds_master_copies_of_what_is_trained():
     assert memory(3, bf16=True) == MemoryPerWorker(500, 200, 1200, activations)
 
 
+def test_lean_states_take_8_bytes_with_the_gradient():
+    def held(stage, workers):
+        lean = {"optimizer_states": "bf16", "adam_betas": (0.9, 0.99)}
+        found = memory(stage, bf16=True, workers=workers, **lean)
+        return found.model, found.gradients, found.optimizer
+
+    assert held(0, workers=4) == (2000, 800, 2400)
+    # ZeRO steps on a copy in bf16; alone a worker has no use for it.
+    assert held(2, workers=4) == (2000, 200, 800)
+    assert held(3, workers=4) == (500, 200, 800)
+    assert held(2, workers=1) == (2000, 800, 2400)
+
+
+def test_precision_is_bf16_on_a_gpu_and_with_lean_states():
+    lean = Training(optimizer_states="bf16", adam_betas=(0.9, 0.99))
+    assert [Training().bf16(gpu) for gpu in (False, True)] == [False, True]
+    assert [lean.bf16(gpu) for gpu in (False, True)] == [True, True]
+    assert not Training(precision="fp32").bf16(gpu=True)
+
+
 def test_checkpointing_keeps_two_bytes_of_34():
     assert memory(0, gradient_checkpointing=True).activations == 10 * 10 * 3 * 4 + 10 * 100 * 8
 

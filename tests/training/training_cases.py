@@ -82,6 +82,13 @@ def common_cases() -> dict[str, dict[str, Any]]:
             "training.steps": 6,
             "training.precision": "bf16",
         }
+    for stage in STAGES:
+        cases[f"lean-{stage}"] = {
+            "training.zero_stage": stage,
+            "training.steps": 6,
+            "training.optimizer_states": "bf16",
+            "training.adam_betas": [0.9, 0.99],
+        }
     for stage in (0, 3):
         cases[f"diverging-{stage}"] = {
             "training.zero_stage": stage,
