@@ -18,10 +18,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ from hft_ray.evaluation.items import Passage
 from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import sequence_logits
+from hft_ray.evaluation.tokens import Span, predictions
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -60,21 +59,8 @@ class Reference:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-@dataclass(frozen=True)
-class _Span:
-    """A token sequence of which the tokens [start, stop) are compared; start is 1 or more."""
-
-    tokens: list[int]
-    start: int
-    stop: int
-
-    @property
-    def count(self) -> int:
-        return self.stop - self.start
-
-    def rows(self, logits: Tensor) -> Tensor:
-        """Return of the logits [T - 1, V] of a sequence those that predict the span, [count, V]."""
-        return logits[self.start - 1 : self.stop - 1]
+_Look = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""``look(logits [P, V], positions [P])``; positions count through all spans."""
 
 
 class DivergenceScorer:
@@ -105,12 +91,12 @@ class DivergenceScorer:
         """Return a ``Reference`` of ``model``, the base, as tensors (a collective)."""
         top = min(self._evaluation.top, model.config.get_text_config().vocab_size)
 
-        def compute(span: _Span, logits: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        def look(logits: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             logprobs = logits.log_softmax(dim=-1)  # [P, V]
             best, tokens = logprobs.topk(top, dim=-1)  # [P, top]
-            return tokens.int().cpu(), best.cpu(), _rest(logprobs, tokens).cpu()
+            return tokens.int(), best, _rest(logprobs, tokens)
 
-        tokens, logprobs, rest = zip(*self._map(compute, model, batch_size, ranks), strict=True)
+        tokens, logprobs, rest = zip(*self._map(look, model, batch_size, ranks), strict=True)
         found = Reference(
             torch.cat(tokens), torch.cat(logprobs), torch.cat(rest), self._fingerprint()
         )
@@ -132,21 +118,18 @@ class DivergenceScorer:
         if not torch.equal(reference.records, self._fingerprint()):
             message = "the base reads other tokens: KL needs models with the same tokenizer"
             raise ConfigError(Problem(self._path, message))
-        starts = [0, *accumulate(span.count for span in self._spans)]
 
-        def compute(span: _Span, logits: Tensor, index: int) -> float:
-            part = slice(starts[index], starts[index + 1])
-            tokens = reference.tokens[part].long().to(logits.device)
+        def look(logits: Tensor, positions: Tensor) -> tuple[Tensor]:
+            tokens = reference.tokens[positions].long().to(logits.device)
             logprobs = logits.log_softmax(dim=-1)
-            there = torch.cat([reference.logprobs[part], reference.rest[part, None]], dim=-1)
+            rest = reference.rest[positions, None]
+            there = torch.cat([reference.logprobs[positions], rest], dim=-1)
             rest = _rest(logprobs, tokens)[:, None]
             here = torch.cat([logprobs.gather(-1, tokens), rest], dim=-1)
-            return _divergence(there.double(), here.cpu().double())
+            return (_divergence(there.double(), here.cpu().double()),)
 
-        sums = self._map(compute, model, batch_size, ranks)
-        counts = [max(span.count, 1) for span in self._spans]
-        means = [total / count for total, count in zip(sums, counts, strict=True)]
-        return self._score(model, means)
+        found = self._map(look, model, batch_size, ranks)
+        return self._score(model, [float(each.sum()) / max(len(each), 1) for (each,) in found])
 
     def _score(self, model: PreTrainedModel, means: list[float]) -> Score:
         # A model that knows nothing, uniform over the vocabulary, is at most this far away.
@@ -154,21 +137,25 @@ class DivergenceScorer:
         weights = [span.count for span in self._spans]
         return Score.of("kl", means, worst=worst, weights=weights)
 
-    def _map(self, compute: Any, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Any:
-        """Return ``compute(span, logits, index)`` of every span, in order (a collective)."""
+    def _map(
+        self, look: _Look, model: PreTrainedModel, batch_size: int, ranks: Ranks
+    ) -> list[tuple[Tensor, ...]]:
+        """Return what ``look`` finds in every span, in order (a collective)."""
         limit = context_length(model)
         if limit is not None and any(len(span.tokens) > limit + 1 for span in self._spans):
             message = f"is more than the {limit} positions of the model"
             given = self._evaluation.max_length
             raise ConfigError(Problem(f"{self._path}.max_length", message, given))
+        counts = [span.count for span in self._spans]
+        numbers = torch.arange(sum(counts)).split(counts)
 
-        def run(batch: list[int]) -> list[Any]:
-            spans = [self._spans[index] for index in batch]
-            logits = sequence_logits(model, [span.tokens for span in spans])
-            return [
-                compute(span, span.rows(own), index)
-                for span, own, index in zip(spans, logits, batch, strict=True)
-            ]
+        def run(batch: list[int]) -> list[tuple[Tensor, ...]]:
+            positions = torch.cat([numbers[index] for index in batch])
+            return predictions(
+                model,
+                [self._spans[index] for index in batch],
+                lambda logits, _, places: look(logits, positions[places]),
+            )
 
         return map_batches(run, [len(span.tokens) for span in self._spans], batch_size, ranks)
 
@@ -177,7 +164,7 @@ class DivergenceScorer:
         return torch.tensor(list(hashlib.sha256(content.encode()).digest()), dtype=torch.uint8)
 
 
-def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokenizerBase) -> _Span:
+def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokenizerBase) -> Span:
     if passage.prompt == "":
         tokens, answer = encode_text(tokenizer, passage.text), None
     else:
@@ -192,7 +179,7 @@ def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokeniz
         first = max(1, len(tokens) - answer)
     elif answer is not None and evaluation.tokens == "prompt":
         border = len(tokens) - answer
-    return _Span(tokens, first, max(first, border))
+    return Span(tokens, first, max(first, border))
 
 
 def _rest(logprobs: Tensor, tokens: Tensor) -> Tensor:
@@ -201,8 +188,8 @@ def _rest(logprobs: Tensor, tokens: Tensor) -> Tensor:
     return others.logsumexp(dim=-1)
 
 
-def _divergence(there: Tensor, here: Tensor) -> float:
-    """Return the sum over positions of KL(there || here), both log-probabilities [P, top + 1]."""
+def _divergence(there: Tensor, here: Tensor) -> Tensor:
+    """Return KL(there || here) of each position, [P], both log-probabilities [P, top + 1]."""
     terms = there.exp() * (there - here)
     # What the base holds impossible adds nothing, whatever the other model thinks of it.
-    return float(terms.where(there > -math.inf, torch.zeros(())).sum())
+    return terms.where(there > -math.inf, 0.0).sum(dim=-1)

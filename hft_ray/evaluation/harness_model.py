@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 from lm_eval.utils import get_rolling_token_windows
+from torch import Tensor
 
 from hft_ray.data import encode_text
 from hft_ray.data.chat import require_template
 from hft_ray.evaluation.continuation import Decoding, continuations
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import sequence_logits
+from hft_ray.evaluation.tokens import Span, predictions, target_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -127,19 +128,15 @@ class LiveModel(LM):
         limit = context_length(self._model)
         # What the model has no positions for is cut from the left; the last token is not fed.
         start = 0 if limit is None else -(limit + 1)
-        cut = [(tokens[start:], count) for tokens, count in pairs]
+        spans = [Span.last(tokens[start:], count) for tokens, count in pairs]
+
+        def look(logits: Tensor, targets: Tensor, places: slice) -> tuple[Tensor, Tensor]:
+            return target_logprobs(logits, targets), logits.argmax(dim=-1) == targets
 
         def compute(batch: list[int]) -> list[tuple[float, bool]]:
-            sequences = [cut[index][0] for index in batch]
-            found = []
-            for index, logits in zip(batch, sequence_logits(self._model, sequences), strict=True):
-                tokens, count = cut[index]
-                own = logits[len(logits) - count :]  # [count, V]
-                targets = own.new_tensor(tokens[len(tokens) - count :]).long()
-                chosen = own.gather(1, targets[:, None])[:, 0] - own.logsumexp(dim=-1)
-                greedy = bool((own.argmax(dim=-1) == targets).all())
-                found.append((float(chosen.double().sum()), greedy))
-            return found
+            found = predictions(self._model, [spans[index] for index in batch], look)
+            return [(float(own.double().sum()), bool(greedy.all())) for own, greedy in found]
 
-        lengths = [len(tokens) for tokens, _ in cut]
-        return map_batches(compute, lengths, self._batch_size, self._ranks)
+        return map_batches(
+            compute, [len(span.tokens) for span in spans], self._batch_size, self._ranks
+        )

@@ -215,9 +215,12 @@ def _rows(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _slices(count: int, most: int) -> Iterator[slice]:
-    """Cut ``count`` into as few slices of at most ``most`` as there can be, of like length."""
-    size = math.ceil(count / max(1, math.ceil(count / most)))
-    return (slice(start, min(start + size, count)) for start in range(0, count, max(1, size)))
+    """Cut ``count`` into as few slices of at most ``most`` as there can be, of like length.
+
+    Of nothing there is an empty one.
+    """
+    size = max(1, math.ceil(count / max(1, math.ceil(count / most))))
+    return (slice(start, min(start + size, count)) for start in range(0, max(1, count), size))
 
 
 def _within(part: slice, rows: slice) -> slice:

@@ -19,7 +19,7 @@ from hft_ray.evaluation.items import Question, Shot
 from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import token_logprobs
+from hft_ray.evaluation.tokens import Span, token_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -76,13 +76,10 @@ class MultipleChoiceScorer:
         limit = context_length(model)
         # What the model has no positions for is cut from the left; the last token is not fed.
         start = 0 if limit is None else -(limit + 1)
-        requests = [(tokens[start:], count) for tokens, count in self._requests]
+        spans = [Span.last(tokens[start:], count) for tokens, count in self._requests]
 
         def compute(batch: list[int]) -> list[float]:
-            logprobs = token_logprobs(model, [requests[index][0] for index in batch])
-            return [
-                float(each[-requests[index][1] :].sum())
-                for index, each in zip(batch, logprobs, strict=True)
-            ]
+            logprobs = token_logprobs(model, [spans[index] for index in batch])
+            return [float(each.sum()) for each in logprobs]
 
-        return map_batches(compute, [len(tokens) for tokens, _ in requests], batch_size, ranks)
+        return map_batches(compute, [len(span.tokens) for span in spans], batch_size, ranks)

@@ -18,7 +18,7 @@ from hft_ray.config import ConfigError, Perplexity, Problem
 from hft_ray.data import encode_text
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import token_logprobs
+from hft_ray.evaluation.tokens import Span, token_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class PerplexityScorer:
         """Return the cross-entropy in nats per predicted token (a collective)."""
         length = min(self._max_length, context_length(model) or self._max_length)
         owners: list[int] = []
-        windows: list[list[int]] = []
+        windows: list[Span] = []
         for index, text in enumerate(self._texts):
-            own = cut(text, length)
+            own = [Span(window, 1, len(window)) for window in cut(text, length)]
             windows += own
             owners += [index] * len(own)
 
@@ -63,7 +63,7 @@ class PerplexityScorer:
             logprobs = token_logprobs(model, [windows[index] for index in batch])
             return [-float(each.sum()) for each in logprobs]
 
-        lengths = [len(window) for window in windows]
+        lengths = [len(window.tokens) for window in windows]
         losses = [0.0] * len(self._texts)
         for owner, loss in zip(
             owners, map_batches(compute, lengths, batch_size, ranks), strict=True

@@ -29,7 +29,7 @@ from hft_ray.data import Encoded, Pair, TextPair, encode_answers
 from hft_ray.data.problems import placed
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import token_logprobs
+from hft_ray.evaluation.tokens import Span, token_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -79,12 +79,11 @@ class PreferenceScorer:
             given = self._evaluation.max_length
             raise ConfigError(Problem(f"{self._path}.max_length", message, given))
 
+        spans = [Span.last(*each) for each in zip(self._sequences, self._counts, strict=True)]
+
         def compute(batch: list[int]) -> list[float]:
-            logprobs = token_logprobs(model, [self._sequences[index] for index in batch])
-            return [
-                float(each[-self._counts[index] :].sum())
-                for index, each in zip(batch, logprobs, strict=True)
-            ]
+            logprobs = token_logprobs(model, [spans[index] for index in batch])
+            return [float(each.sum()) for each in logprobs]
 
         lengths = [len(tokens) for tokens in self._sequences]
         found = map_batches(compute, lengths, batch_size, ranks)

