@@ -76,6 +76,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "random-carry-lean": {
         "training.zero_stage": 2,
         "training.moments": "carry",
+        "training.precision": "bf16",
         "training.optimizer_states": "bf16",
         "training.adam_betas": [0.9, 0.99],
     },

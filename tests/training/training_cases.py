@@ -86,6 +86,7 @@ def common_cases() -> dict[str, dict[str, Any]]:
         cases[f"lean-{stage}"] = {
             "training.zero_stage": stage,
             "training.steps": 6,
+            "training.precision": "bf16",
             "training.optimizer_states": "bf16",
             "training.adam_betas": [0.9, 0.99],
         }
