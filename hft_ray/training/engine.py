@@ -310,7 +310,22 @@ class Engine:
     @property
     def forward_model(self) -> nn.Module:
         """The module to run forward passes with, for evaluation."""
-        return self._deepspeed.module
+        return self.model
+
+    def attach(self, draw: Draw) -> None:
+        """Put on the module what a forward pass needs, if it has no engine (a collective).
+
+        Below ZeRO-3 that is nothing. ZeRO-3 gathers parameters in an engine, here one over
+        ``draw``.
+        """
+        if self._deepspeed is None and self._training.zero_stage == 3:
+            self.select(draw)
+
+    def finish(self) -> None:
+        """Take the engine off the module for good, with all that training needed beside it."""
+        self.close()
+        self.parked.clear()
+        self._drawn_to = {}
 
     def close(self) -> None:
         """Take the engine off the module, which keeps its weights (a collective)."""

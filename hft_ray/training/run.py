@@ -160,7 +160,7 @@ class _Run:
         log.info("going on from %s, step %d of %d", path, manifest.step, self.steps)
         # The model is still the base.
         selector.origin.remember(manifest.touched)
-        self.engine.select(drawn)
+        self.engine.attach(drawn)
         self._know_base()
         stage = stage_at(self.stages, manifest.step)
         if stage.start == 0:
