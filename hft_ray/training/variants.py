@@ -24,7 +24,7 @@ from hft_ray.training.kept import Budget
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome
 
-_COSTS = ("train/", "selection/", "cost/")
+_COSTS = ("train/", "selection/", "cost/", "system/")
 Values = dict[str, float]
 ScoreAlpha = Callable[[float], Values]
 ScoreVariant = Callable[[str], Values]
