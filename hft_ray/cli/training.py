@@ -169,14 +169,25 @@ def _draw(result: dict[str, Any], name: str, out: Path) -> None:
 
 def _reporter(console: Console) -> Any:
     def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
-        names = ["train/loss"]
+        names = ["train/loss", "train/grad_norm", "train/learning_rate"]
         if scored:
             names += ["task/score", "general/score", "forgetting/mean", "retention/mean"]
-        shown = "  ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics)
-        console.print(f"step {step}  {shown}")
+        shown = [f"{name} {metrics[name]:.4g}" for name in names if name in metrics]
+        console.print("  ".join([f"step {step}", *shown, *_speed(metrics)]))
         return False
 
     return report
+
+
+def _speed(metrics: Mapping[str, float]) -> Iterator[str]:
+    """Yield how fast a run is and what it takes, in words."""
+    if (rate := metrics.get("train/tokens_per_second")) is not None:
+        yield f"{rate:,.0f} tokens/s ({metrics['train/trained_tokens_per_second']:,.0f} trained)"
+    if (share := metrics.get("train/mfu")) is not None:
+        yield f"MFU {share:.1%}"
+    each = [x for name, x in metrics.items() if name.startswith("system/peak_memory_bytes/")]
+    if peaks := each or [x for name, x in metrics.items() if name == "cost/peak_memory_bytes"]:
+        yield f"peak memory {', '.join(f'{x / (1 << 30):.2f}' for x in peaks)} GiB"
 
 
 def _check_ranks(config: Config, size: int) -> None:

@@ -129,4 +129,5 @@ def arm_variants(name: str | None, arms: Mapping[str, Arm], variants: Variants) 
     if not arms:
         return variants
     averages = variants.averages if name == FULL and AVERAGING in arms else 0
-    return Variants(averages=averages, half_reset=name == FULL and HALF_RESET in arms)
+    half_reset = name == FULL and HALF_RESET in arms
+    return Variants(averages=averages, half_reset=half_reset, steps=variants.steps)

@@ -19,3 +19,6 @@ class Variants(Section):
     then alpha 0.5 first, and on where the curve through them leaves most room for the front."""
     half_reset: bool = True
     """One model with half of the block put back to the base, at the trial's granularity."""
+    steps: Annotated[int, Field(ge=0)] = 5
+    """Most models of a trial at the evaluations on the way (evaluation.every) that count as points
+    and are kept: those that no other one of the trial dominates, spread widest."""

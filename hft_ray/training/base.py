@@ -43,7 +43,7 @@ def run_base(config: Config, workspace: Workspace, items: Path | None = None) ->
         with workspace.model(config, numerics) as model:
             engine = Engine(model, config.training, numerics, ranks)
             try:
-                engine.select(draw(workspace.catalog(config.model), config.selection, 0))
+                engine.attach(draw(workspace.catalog(config.model), config.selection, 0))
                 scores = score_base(config, workspace, engine.forward_model, ranks)
             finally:
                 engine.close()

@@ -12,7 +12,7 @@ from torch import nn
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import bytes_to_keep, keep, size_of
 from hft_ray.training.outcome import Candidate
-from hft_ray.training.variants import Extras, dominated
+from hft_ray.training.variants import Extras, dominated, least_needed
 
 FINAL = "final"
 
@@ -34,15 +34,23 @@ class Candidates:
     def take(self, step: int, values: dict[str, float], touched: Collection[str]) -> bool:
         """Take the model after ``step`` steps, unless an earlier one is better throughout.
 
+        Where there are more than ``variants.steps`` then, the least needed one goes.
+
         Returns:
             Whether it was taken.
         """
-        objectives = self._extras.objectives
+        objectives, most = self._extras.objectives, self._extras.variants.steps
         if dominated(values, (each.values for each in self.found), objectives):
             return False
+        new = Candidate(f"step-{step}", step, values)
+        self.found.append(new)
         self._drop_dominated_by(values)
-        self.found.append(Candidate(f"step-{step}", step, values))
-        self._keep(f"step-{step}", touched)
+        while len(self.found) > most:
+            gone = least_needed([each.values for each in self.found], objectives)
+            self._delete(self.found.pop(gone).variant)
+        if new not in self.found:
+            return False
+        self._keep(new.variant, touched)
         return True
 
     def take_last(self, values: dict[str, float], touched: Collection[str]) -> None:

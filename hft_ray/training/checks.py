@@ -19,7 +19,10 @@ from hft_ray.training.workspace import Workspace
 
 TRAINING_METRICS = (
     "train/loss",
+    "train/grad_norm",
+    "train/learning_rate",
     "train/tokens_per_second",
+    "train/trained_tokens_per_second",
     "selection/trainable_fraction",
     "selection/touched_fraction",
     "distance/all",

@@ -105,6 +105,10 @@ class DirectPreference:
         """Return the number of pairs."""
         return len(indices)
 
+    def trained(self, indices: Sequence[int]) -> int:
+        """Return the tokens of both answers of these pairs."""
+        return int(self._pairs.sequences.answer_tokens.reshape(-1, 2)[list(indices)].sum())
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return these pairs as one batch, with their reference."""
         assert self._reference is not None, "the stage has not begun"

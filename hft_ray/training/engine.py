@@ -63,13 +63,19 @@ def deepspeed_config(
         "train_batch_size": training.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": training.batch_size // (micro * ranks),
-        "gradient_clipping": training.max_grad_norm,
+        "gradient_clipping": 0.0 if plain(training, numerics, ranks) else training.max_grad_norm,
         **_precision(training, numerics, stage),
         "zero_optimization": zero,
         # A torch.optim optimizer needs no compiled operator.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+
+
+def plain(training: Training, numerics: Numerics, ranks: int) -> bool:
+    """Whether DeepSpeed leaves parameters and gradients to an optimizer over them, and its step."""
+    lean = training.optimizer_states == "bf16"
+    return training.stage(ranks) == 0 and (lean or numerics.dtype == torch.float32)
 
 
 def _precision(training: Training, numerics: Numerics, stage: int) -> dict[str, Any]:
@@ -104,6 +110,7 @@ class Engine:
         self._steps: dict[str, int] = {}
         self.parked: dict[str, Moments] = {}
         self._drawn_to: dict[str, Tensor] = {}
+        self._norm: Tensor | None = None
 
     def draw_to(self, base: Mapping[str, Tensor]) -> None:
         """Set the values that ``training.l2_to_base`` draws what is selected to, on the device."""
@@ -173,9 +180,27 @@ class Engine:
         betas = self._training.adam_betas
         # Some of DeepSpeed's optimizers make a step while they are built, which must not move or
         # decay anything; step() sets the rate.
+        optimizer: torch.optim.Optimizer
         if self._training.optimizer_states == "bf16":
-            return KahanAdamW(parameters, lr=0.0, weight_decay=0.0, betas=betas)
-        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0, betas=betas, fused=True)
+            optimizer = KahanAdamW(parameters, lr=0.0, weight_decay=0.0, betas=betas)
+        else:
+            optimizer = torch.optim.AdamW(
+                parameters, lr=0.0, weight_decay=0.0, betas=betas, fused=True
+            )
+        if plain(self._training, self._numerics, self._ranks.size):
+            optimizer.register_step_pre_hook(lambda *_: self._clip())
+        return optimizer
+
+    def _clip(self) -> None:
+        """Measure the norm of the gradients, and clip it.
+
+        DeepSpeed's own way makes an fp32 copy of each gradient, and keeps the norm to itself.
+        """
+        trained = [each for each in self.model.parameters() if each.grad is not None]
+        norms = [torch.linalg.vector_norm(each.grad, dtype=torch.float32) for each in trained]
+        self._norm = torch.linalg.vector_norm(torch.stack(norms))
+        if most := self._training.max_grad_norm:
+            nn.utils.clip_grads_with_norm_(trained, most, self._norm)
 
     def _restore(self, groups: list[_Group]) -> None:
         """Give the new engine the parked state, the step counts and the weight decay."""
@@ -215,7 +240,8 @@ class Engine:
         Returns:
             Scalars on the device, the same on every rank: ``loss``, per unit, further sums of the
             loss by name, also per unit, and the penalty ``l2_to_base``, which is no part of these;
-            NaN when the gradients are not finite.
+            NaN when the gradients are not finite. And ``grad_norm``, the L2 norm of the gradients
+            before clipping.
         """
         engine = self._deepspeed
         for group in engine.optimizer.param_groups:
@@ -245,6 +271,8 @@ class Engine:
         if self._ranks.size > 1:
             dist.all_reduce(total)
         means = dict(zip(totals, total / units, strict=True))
+        norm = engine.get_global_grad_norm() if self._norm is None else self._norm
+        means["grad_norm"] = torch.as_tensor(norm, dtype=torch.float32, device=total.device)
         return means if penalty is None else means | {"l2_to_base": penalty.detach()}
 
     def _penalty(self) -> Tensor | None:
@@ -310,7 +338,22 @@ class Engine:
     @property
     def forward_model(self) -> nn.Module:
         """The module to run forward passes with, for evaluation."""
-        return self._deepspeed.module
+        return self.model
+
+    def attach(self, draw: Draw) -> None:
+        """Put on the module what a forward pass needs, if it has no engine (a collective).
+
+        Below ZeRO-3 that is nothing. ZeRO-3 gathers parameters in an engine, here one over
+        ``draw``.
+        """
+        if self._deepspeed is None and self._training.zero_stage == 3:
+            self.select(draw)
+
+    def finish(self) -> None:
+        """Take the engine off the module for good, with all that training needed beside it."""
+        self.close()
+        self.parked.clear()
+        self._drawn_to = {}
 
     def close(self) -> None:
         """Take the engine off the module, which keeps its weights (a collective)."""

@@ -37,6 +37,11 @@ class Feed:
         stage = stage_at(self._stages, step)
         return stage.objective.units(stage.indices(step))
 
+    def trained(self, step: int) -> int:
+        """Return the tokens of a step that have a loss, over all ranks."""
+        stage = stage_at(self._stages, step)
+        return stage.objective.trained(stage.indices(step))
+
     def passes(self, step: int) -> Iterator[Batch]:
         """Yield this rank's micro-batches of a step."""
         stage = stage_at(self._stages, step)

@@ -9,16 +9,33 @@ import torch
 
 
 class Throughput:
-    """Tokens per second of one window of steps, re-selection included."""
+    """What one window of steps gets done in its time, re-selection included.
 
-    def __init__(self) -> None:
-        self.tokens, self.started = 0, time.monotonic()
+    Args:
+        peak: Floating point operations per second that all devices could do; None if not known.
+    """
 
-    def add(self, tokens: int) -> None:
-        self.tokens += tokens
+    def __init__(self, peak: float | None = None) -> None:
+        self._peak, self._started = peak, time.monotonic()
+        self._tokens = self._trained = 0
+        self._flops = 0.0
 
-    def rate(self) -> float:
-        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+    def add(self, tokens: int, trained: int, flops: float) -> None:
+        """Take a step: its tokens, those with a loss, and its floating point operations."""
+        self._tokens += tokens
+        self._trained += trained
+        self._flops += flops
+
+    def metrics(self) -> dict[str, float]:
+        """Return the throughput, over all ranks."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        found = {
+            "train/tokens_per_second": self._tokens / seconds,
+            "train/trained_tokens_per_second": self._trained / seconds,
+        }
+        if self._peak and self._flops:
+            found["train/mfu"] = self._flops / seconds / self._peak
+        return found
 
 
 class PeakMemory:

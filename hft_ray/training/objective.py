@@ -53,6 +53,9 @@ class Objective(Protocol):
     def units(self, indices: Sequence[int]) -> int:
         """Return what the summed loss of these examples is divided by, at least 1."""
 
+    def trained(self, indices: Sequence[int]) -> int:
+        """Return the tokens of these examples that have a loss."""
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return these examples as one batch, on the CPU; ``input_ids`` is among its tensors."""
 
@@ -94,6 +97,10 @@ class SupervisedFineTuning:
 
     def units(self, indices: Sequence[int]) -> int:
         """Return the trained tokens of these examples."""
+        return self.trained(indices)
+
+    def trained(self, indices: Sequence[int]) -> int:
+        """Return the tokens of the answers."""
         return int(self._data.answer_tokens[list(indices)].sum())
 
     def batch(self, indices: Sequence[int]) -> Batch:

@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hft_ray.ranks import Ranks
 from hft_ray.training.gauges import PeakMemory, Throughput
 from hft_ray.training.outcome import TrainingError
+
+PEAK_OF_RANK = "system/peak_memory_bytes/rank_"
+"""Beginning of the metrics that tell the peak memory of each of several ranks."""
 
 
 class Progress:
@@ -19,31 +23,40 @@ class Progress:
 
     Args:
         device: This process's device.
-        ranks: Number of processes.
+        ranks: The processes that train together.
+        peak: Floating point operations per second of the device at best; None if not known.
     """
 
-    def __init__(self, device: torch.device, ranks: int) -> None:
+    def __init__(self, device: torch.device, ranks: Ranks, peak: float | None = None) -> None:
         self._device, self._ranks = device, ranks
+        self._peak = peak * ranks.size if peak else None
+        self._rate = 0.0
         self._losses: list[dict[str, Tensor]] = []
         self._memory = PeakMemory(device)
         self._started = time.monotonic()
-        self.window = Throughput()
+        self.open_window()
 
     def open_window(self) -> None:
         """Count throughput from now on."""
-        self.window = Throughput()
+        self.window = Throughput(self._peak)
 
     @property
     def seconds(self) -> float:
         """Wall time of the run so far, that before a resume included."""
         return time.monotonic() - self._started
 
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """Take what a step gave: name -> scalar on the device; ``loss`` is among them."""
+    def add(self, losses: dict[str, Tensor], rate: float) -> None:
+        """Take a step.
+
+        Args:
+            losses: What it gave: name -> scalar on the device; ``loss`` is among them.
+            rate: Its learning rate.
+        """
         self._losses.append(losses)
+        self._rate = rate
 
     def metrics(self, done: int) -> dict[str, float]:
-        """Return the metrics of the steps since the last call.
+        """Return the metrics of the steps since the last call (a collective).
 
         Raises:
             TrainingError: The loss is no number any more.
@@ -56,10 +69,19 @@ class Progress:
             raise TrainingError(f"the loss became {loss} by step {done}; try a lower learning rate")
         return {
             **{f"train/{name}": mean for name, mean in means.items()},
-            "train/tokens_per_second": self.window.rate(),
-            "cost/device_seconds": self.seconds * self._ranks,
-            "cost/peak_memory_bytes": float(self._memory.peak()),
+            "train/learning_rate": self._rate,
+            **self.window.metrics(),
+            "cost/device_seconds": self.seconds * self._ranks.size,
+            **self._peaks(),
         }
+
+    def _peaks(self) -> dict[str, float]:
+        """Return the peak memory of the rank with the highest, and of every one of several."""
+        peaks = [float(each) for each in self._ranks.gather(self._memory.peak())]
+        found = {"cost/peak_memory_bytes": max(peaks)}
+        if len(peaks) > 1:
+            found |= {f"{PEAK_OF_RANK}{n}": peak for n, peak in enumerate(peaks)}
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs, for ``restore``."""

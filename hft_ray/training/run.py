@@ -47,6 +47,7 @@ from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring, base_values
 from hft_ray.training.selector import Selector
 from hft_ray.training.stages import Rounds, identity, stage_at
+from hft_ray.training.utilisation import peak_flops
 from hft_ray.training.variants import Extras, Maker, score_variants
 from hft_ray.training.workspace import Workspace
 
@@ -128,7 +129,8 @@ class _Run:
         self.catalog = workspace.catalog(config.model)
         self.rounds = Rounds(config.selection.reselect, self.stages)
         self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
-        self.progress = Progress(workspace.device, self.ranks.size)
+        peak = peak_flops(workspace.device, numerics.dtype)
+        self.progress = Progress(workspace.device, self.ranks, peak)
         self.scoring: Scoring | None = None
         self.saved: Callable[[int], None] | None = None
         self.items: Path | None = None
@@ -160,7 +162,7 @@ class _Run:
         log.info("going on from %s, step %d of %d", path, manifest.step, self.steps)
         # The model is still the base.
         selector.origin.remember(manifest.touched)
-        self.engine.select(drawn)
+        self.engine.attach(drawn)
         self._know_base()
         stage = stage_at(self.stages, manifest.step)
         if stage.start == 0:
@@ -323,12 +325,13 @@ class _Run:
     def _step(self, step: int) -> None:
         """Make an optimizer step."""
         batches = list(self.feed.passes(step))
-        for batch in batches:
-            self.progress.window.add(int(batch["input_ids"].numel()) * self.ranks.size)
+        tokens = sum(int(batch["input_ids"].numel()) for batch in batches) * self.ranks.size
+        flops = tokens * self.selector.flops_per_token
+        self.progress.window.add(tokens, self.feed.trained(step), flops)
         stage = stage_at(self.stages, step)
         rate = stage.rate(step, self.selector.rounds[-1].step)
         units = self.feed.units(step)
-        self.progress.add(self.engine.step(batches, stage.objective.loss, units, rate))
+        self.progress.add(self.engine.step(batches, stage.objective.loss, units, rate), rate)
 
     @property
     def _sequence(self) -> TaskSequence | None:

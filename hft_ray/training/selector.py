@@ -19,6 +19,7 @@ from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Round
 from hft_ray.training.probe import gradient_norms
 from hft_ray.training.stages import Rounds
+from hft_ray.training.utilisation import flops_per_token
 
 
 class Selector:
@@ -37,6 +38,7 @@ class Selector:
         history: What the draw depended on.
         touched: What any draw so far has trained.
         origin: The base's values of that.
+        flops_per_token: Floating point operations per token of a step that trains ``draw``.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Selector:
         self._l2 = config.training.l2_to_base > 0
         self._audit = Audit(model, ranks) if selection.audit else None
         self.draw: Draw | None = None
+        self.flops_per_token = 0.0
         self.rounds: list[Round] = []
         self.history = History()
         self.touched = Touched(catalog)
@@ -113,6 +116,7 @@ class Selector:
     def train_only(self, drawn: Draw) -> None:
         """Train ``drawn`` from now on, and watch the rest."""
         self.draw = drawn
+        self.flops_per_token = flops_per_token(self._model, frozenset(drawn.parameters))
         if self._audit:
             self._audit.start(drawn.parameters)
         if self._l2:

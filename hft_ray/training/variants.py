@@ -3,14 +3,15 @@
 alpha-A   theta0 + A (theta - theta0): WiSE-FT (arXiv 2109.01903); as a means against forgetting
           arXiv 2309.06256
 reset-0.5 half of the block put back to the base: HFT's pilot experiment (arXiv 2404.18466)
-step-N    the model after N steps, at an evaluation before the last
+step-N    the model after N steps, at an evaluation before the last; of many those that are spread
+          widest over the objectives
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from hft_ray.training.kept import Budget
 from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome
 
-_COSTS = ("train/", "selection/", "cost/")
+_COSTS = ("train/", "selection/", "cost/", "system/")
 Values = dict[str, float]
 ScoreAlpha = Callable[[float], Values]
 ScoreVariant = Callable[[str], Values]
@@ -141,13 +142,35 @@ def dominated(values: Values, others: Iterator[Values], objectives: Mapping[str,
     )
 
 
+def least_needed(found: Sequence[Values], objectives: Mapping[str, str]) -> int:
+    """Return the index of the one whose loss leaves the rest spread most widely.
+
+    One that another dominates, else the one with the smallest crowding distance of NSGA-II
+    (Deb et al. 2002, section III-B): the sum over the objectives of the distance between its two
+    neighbours, relative to the whole range; ends are never crowded. Of equal ones the earliest.
+    """
+    for index, values in enumerate(found):
+        if dominated(values, iter([*found[:index], *found[index + 1 :]]), objectives):
+            return index
+    distances = [0.0] * len(found)
+    for name in objectives:
+        order = sorted(range(len(found)), key=lambda index: found[index].get(name, 0.0))
+        width = found[order[-1]].get(name, 0.0) - found[order[0]].get(name, 0.0)
+        distances[order[0]] = distances[order[-1]] = math.inf
+        for before, index, after in zip(order, order[1:], order[2:], strict=False):
+            gap = found[after].get(name, 0.0) - found[before].get(name, 0.0)
+            distances[index] += gap / width if width > 0 else 0.0
+    return distances.index(min(distances))
+
+
 class Maker:
     """Makes the variants of a trained model in its place, and takes them back.
 
-    All methods are collectives.
+    All methods are collectives. Training is over: there are no gradients and no optimizer's state
+    beside the variants.
 
     Args:
-        engine: The engine of the run; ends up over ``trained`` again, with empty moments.
+        engine: The engine of the run.
         origin: The base's values.
         catalog: The model's units.
         trained: The last draw.
@@ -164,16 +187,14 @@ class Maker:
     ) -> None:
         self._engine, self._origin, self._catalog, self._trained = engine, origin, catalog, trained
         self._touched = sorted(touched)
-        engine.close()
-        engine.parked.clear()
+        engine.finish()
         self._tuned = origin.tuned()
 
     def average(self, alpha: float) -> None:
         """Set the model to the average of alpha."""
         self._engine.close()
         self._origin.blend(self._tuned, alpha, self._touched)
-        # Under ZeRO-3 a forward pass needs an engine.
-        self._engine.select(self._trained)
+        self._engine.attach(self._trained)
 
     def half_reset(self, selection: Selection) -> None:
         """Set the model to the trained one with half of the block put back."""
@@ -182,7 +203,7 @@ class Maker:
         half = reset_selection(selection, self._catalog, self._touched)
         back = set(draw(self._catalog, half, 0).parameters)
         self._origin.put_back([name for name in self._touched if name in back])
-        self._engine.select(self._trained)
+        self._engine.attach(self._trained)
 
 
 def score_variants(

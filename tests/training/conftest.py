@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footprint_cases import SHORT, deep_model, memory_job, reselections_job, state_job
+from footprint_cases import (
+    SHORT,
+    deep_model,
+    memory_job,
+    reselections_job,
+    state_job,
+    variants_job,
+)
 from lives_cases import (
     DEATHS,
     REFUSED,
@@ -127,7 +134,7 @@ def lives(tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_f
 @pytest.fixture(scope="session")
 def engines(tiny_file, deep_file, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("engines")
-    jobs = []
+    jobs = [variants_job(tiny_file)]
     for ranks in (1, 2):
         jobs += [state_job(ranks, tiny_file), memory_job(ranks, deep_file)]
         jobs.append(reselections_job(ranks, tiny_file, SHORT[ranks]))

@@ -129,3 +129,18 @@ def reselections_job(ranks: int, file: dict[str, Any], rounds: int) -> dict[str,
         "do": "footprint_jobs.reselections",
         "with": {"cases": cases},
     }
+
+
+def variants_job(file: dict[str, Any]) -> dict[str, Any]:
+    """Return the job that makes variants of two trained models."""
+    changes = {"training.steps": 2, "training.zero_stage": 0}
+    cases = {
+        "lora-0": merged(file, changes | METHODS["lora"][0]),
+        "half-2": merged(file, changes | {"training.zero_stage": 2}),
+    }
+    return {
+        "name": "variants",
+        "ranks": 1,
+        "do": "footprint_jobs.variants",
+        "with": {"cases": cases},
+    }

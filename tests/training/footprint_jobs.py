@@ -19,12 +19,14 @@ from engine_jobs import Bench, bench
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hft_ray.config import Config
+from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw
 from hft_ray.training import Workspace, run
 from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
+from hft_ray.training.run import _Run
+from hft_ray.training.variants import Extras
 
 HOOKS = (
     "_forward_hooks",
@@ -95,6 +97,27 @@ def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
 
     with mock.patch.object(Engine, "step", watched):
         yield found
+
+
+def variants(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
+    """Make variants of the models of cases: what is alive when each is scored."""
+    objectives = {"general/texts": "min", "forgetting/questions": "min"}
+    extras = Extras(None, objectives, Variants(averages=[0.5]))
+    results: dict[str, Any] = {}
+    for name, file in cases.items():
+        found = results[name] = []
+        score = _Run._score_variant
+
+        def watched(one: _Run, variant: str, found: Any = found, score: Any = score) -> Any:
+            gc.collect()
+            gradients = sum(each.grad is not None for each in one.model.parameters())
+            found.append({"name": variant, "alive": engines(), "gradients": gradients})
+            return score(one, variant)
+
+        workspace = Workspace(root, ranks, torch.device("cpu"))
+        with mock.patch.object(_Run, "_score_variant", watched):
+            run(Config.model_validate(file), workspace, lambda *_: False, extras=extras)
+    return results
 
 
 def engines() -> int:

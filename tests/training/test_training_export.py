@@ -83,7 +83,10 @@ def test_a_run_has_all_metrics_of_the_contract(runs):
     values = runs.outcome("zero2")["values"]
     assert {
         "train/loss",
+        "train/grad_norm",
+        "train/learning_rate",
         "train/tokens_per_second",
+        "train/trained_tokens_per_second",
         "task/answers",
         "task/score",
         "general/score",
@@ -97,7 +100,7 @@ def test_a_run_has_all_metrics_of_the_contract(runs):
         "stderr/forgetting/mean",
         "stderr/retention/mean",
     } <= set(values)
-    assert values["train/tokens_per_second"] > 0
+    assert values["train/tokens_per_second"] > values["train/trained_tokens_per_second"] > 0
     assert values["cost/peak_memory_bytes"] > 1 << 20
 
 

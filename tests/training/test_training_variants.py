@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_cases import TIMED
 
 from hft_ray.config import Model, Selection, Variants
 from hft_ray.ranks import Ranks
@@ -28,7 +29,14 @@ from hft_ray.training.kept import (
 )
 from hft_ray.training.models import load_model
 from hft_ray.training.origin import Origin
-from hft_ray.training.variants import Extras, averages, dominated, reset_selection, widest
+from hft_ray.training.variants import (
+    Extras,
+    averages,
+    dominated,
+    least_needed,
+    reset_selection,
+    widest,
+)
 from hft_ray.weights import average
 
 TWO = {"gain": "max", "lost": "min"}
@@ -107,6 +115,23 @@ def test_listed_alphas_are_scored_as_they_are():
 )
 def test_dominated(ours, others, expected):
     assert dominated(ours, iter(others), TWO) is expected
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], 1),
+        ([(0.0, 0.0), (0.1, 0.1), (0.5, 0.5), (1.0, 1.0)], 1),
+        ([(0.0, 0.0), (0.5, 0.5), (0.9, 0.9), (1.0, 1.0)], 2),
+        ([(1.0, 1.0), (0.5, 0.5), (0.55, 0.55), (0.0, 0.0)], 2),
+        ([(0.0, 0.0), (0.2, 0.9), (0.3, 0.3), (1.0, 1.0)], 1),
+        ([(0.3, 0.3), (0.3, 0.3), (0.3, 0.3)], 1),
+        ([(0.5, 0.5)], 0),
+    ],
+)
+def test_the_least_needed_is_dominated_or_the_most_crowded(points, expected):
+    values = [dict(zip(("gain", "lost"), point, strict=True)) for point in points]
+    assert least_needed(values, TWO) == expected
 
 
 @pytest.fixture(scope="module")
@@ -233,12 +258,12 @@ def test_damaged_kept_weights_are_refused(small, tmp_path, damage):
 class Trial:
     """The candidates of one trial, of which a folder takes about ``size`` bytes."""
 
-    def __init__(self, root, name, model, budget, spare=1):
+    def __init__(self, root, name, model, budget, spare=1, steps=9):
         self.names = [name for name, _ in model.named_parameters()]
         self.size = bytes_to_keep(model, self.names)
         self.root, self.folder = root, root / name
         limit = Budget(root, int(budget * self.size), spare)
-        extras = Extras(self.folder, TWO, budget=limit)
+        extras = Extras(self.folder, TWO, Variants(steps=steps), limit)
         self.candidates = Candidates(extras, model, "hash", Ranks())
 
     def take(self, step, gain, lost):
@@ -262,6 +287,19 @@ def test_what_a_later_model_dominates_is_deleted_at_once(small, tmp_path):
     assert trial.take(4, 0.3, 0.15) == ["step-1", "step-4"]
     assert trial.take_last(0.2, 0.4) == ["final", "step-1", "step-4"], "its averages may be better"
     assert [each.variant for each in trial.candidates.found] == ["step-1", "step-2", "step-4"]
+
+
+def test_of_many_evaluations_a_few_are_kept(small, tmp_path):
+    trial = Trial(tmp_path / "weights", "t0", small, budget=99, steps=3)
+    for step in range(1, 40):
+        there = trial.take(step, step / 40, (step / 40) ** 2)
+        assert len(there) == min(step, 3)
+        # The ends, and one between them.
+        assert {"step-1", f"step-{step}"} <= set(there)
+        assert sorted(each.variant for each in trial.candidates.found) == there
+    none = Trial(tmp_path / "none", "t0", small, budget=99, steps=0)
+    assert none.take(1, 0.5, 0.5) == []
+    assert none.candidates.found == []
 
 
 def test_the_last_model_has_the_first_claim_on_the_budget(small, tmp_path):
@@ -293,6 +331,16 @@ def test_after_the_variants_the_model_is_the_trained_one_to_the_bit(runs, case):
     trained = runs.weights(case)
     assert after.keys() == trained.keys()
     assert all(torch.equal(value, trained[name]) for name, value in after.items())
+
+
+@pytest.mark.parametrize("case", ["lora-0", "half-2"])
+def test_variants_are_scored_without_an_engine(engines, case):
+    assert engines.codes("variants") == [0], engines.log("variants")
+    found = engines.result("variants")[case]
+    assert [each["name"] for each in found] == ["alpha-0.5", "reset-0.5"]
+    for each in found:
+        # The model alone is left of what trains.
+        assert (each["alive"], each["gradients"]) == (1, 0)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -342,7 +390,7 @@ def test_a_resumed_run_has_the_same_variants_to_the_bit(runs):
     assert again.keys() == straight.keys()
     for name in straight:
         for metric, value in straight[name]["values"].items():
-            if not metric.startswith(("cost/", "train/tokens")):
+            if not metric.startswith(TIMED):
                 assert again[name]["values"][metric] == value, (name, metric)
 
 

@@ -21,6 +21,8 @@ HALF, FULL = 15, 30
 """Steps of one round and of a run of two rounds."""
 RESUMED = 20
 """The step that such runs write a checkpoint at, to go on with from another number of ranks."""
+TIMED = ("cost/", "system/", "train/tokens", "train/trained_tokens")
+"""Beginnings of the metrics that tell time or memory, of which no two runs have the same."""
 _PAIRS = "package:hft_ray/demo/data/preference_test.jsonl"
 PAIRS: dict[str, Any] = {
     "method": {"kind": "dpo", "beta": 0.5},
@@ -86,6 +88,7 @@ def common_cases() -> dict[str, dict[str, Any]]:
         cases[f"lean-{stage}"] = {
             "training.zero_stage": stage,
             "training.steps": 6,
+            "training.precision": "bf16",
             "training.optimizer_states": "bf16",
             "training.adam_betas": [0.9, 0.99],
         }
