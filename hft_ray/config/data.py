@@ -59,8 +59,10 @@ class Data(Section):
     repeat a few-shot run."""
     max_length: Annotated[int, Field(ge=8)] = 512
     """Longest sequence in tokens; what is longer is cut at the end."""
-    packing: bool = False
-    """Put several examples into one sequence; they do not attend to each other."""
+    packing: bool = True
+    """Put the examples of a forward pass into one row without padding; they do not attend to each
+    other, and what a step trains on is the same. false, and a model whose attention cannot keep
+    them apart: one row each, padded to the longest."""
     replay: GeneralReplay = Field(default_factory=GeneralReplay)
     """General data beside it."""
 
@@ -72,6 +74,5 @@ class Data(Section):
         return Data(
             train=self.replay.train,
             max_length=self.max_length,
-            packing=self.packing,
             ignore_fields=self.ignore_fields,
         )

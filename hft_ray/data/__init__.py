@@ -1,10 +1,10 @@
 """Training and evaluation data: where it lies, its formats, tokens and labels, batches.
 
 Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FILE, cached;
-``batch_indices`` and ``collate`` make its batches; ``read_records`` reads evaluations' data.
+``batch_indices`` and ``concatenate`` make its batches; ``read_records`` reads evaluations' data.
 """
 
-from hft_ray.data.batches import batch_indices, collate, steps_per_epoch
+from hft_ray.data.batches import batch_indices, collate, concatenate, on_device, steps_per_epoch
 from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
@@ -13,7 +13,7 @@ from hft_ray.data.examples import Dialogue, Example, Message, TemplateArguments,
 from hft_ray.data.formats import Format, convert, convert_all, detect
 from hft_ray.data.location import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
-from hft_ray.data.packing import require_isolation
+from hft_ray.data.packing import share_out
 from hft_ray.data.pairs import (
     PairSet,
     collate_pairs,
@@ -46,6 +46,7 @@ __all__ = [
     "batch_indices",
     "collate",
     "collate_pairs",
+    "concatenate",
     "content_hash",
     "convert",
     "convert_all",
@@ -60,13 +61,14 @@ __all__ = [
     "joined",
     "leading_bos",
     "locate",
+    "on_device",
     "prepare",
     "prepare_pairs",
     "read_examples",
     "read_pairs",
     "read_records",
-    "require_isolation",
     "share_of",
+    "share_out",
     "split",
     "steps_per_epoch",
     "turn_end",

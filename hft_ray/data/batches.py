@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -50,30 +51,55 @@ def steps_per_epoch(n: int, batch_size: int) -> Fraction:
 def collate(items: Sequence[Item], pad_id: int) -> dict[str, torch.Tensor]:
     """Stack items, padded on the right to the longest.
 
-    Padding has the label -100. Packed items bring ``position_ids``; their batch has no attention
-    mask, from whose absence transformers concludes that restarting positions separate documents
-    (see ``packing``), and each token of its padding is a document of its own. Call the model with
-    ``use_cache=False``.
-
     Args:
-        items: ``input_ids``, ``labels`` and, if packed, ``position_ids``, [T] each.
-        pad_id: Token id of padding.
+        items: ``input_ids`` and ``labels``, [T] each.
+        pad_id: Token id of padding, whose label is -100.
 
     Returns:
-        ``input_ids``, ``labels`` and either ``attention_mask`` or ``position_ids``, [B, max T].
+        ``input_ids``, ``labels`` and ``attention_mask``, [B, max T].
     """
     lengths = [len(item["input_ids"]) for item in items]
-    width = max(lengths)
-    ids = torch.full((len(items), width), pad_id)
-    labels = torch.full((len(items), width), IGNORED)
-    mask = torch.zeros((len(items), width), dtype=torch.long)
-    positions = torch.zeros((len(items), width), dtype=torch.long)
-    packed = "position_ids" in items[0]
+    shape = len(items), max(lengths)
+    ids, labels = torch.full(shape, pad_id), torch.full(shape, IGNORED)
+    mask = torch.zeros(shape, dtype=torch.long)
     for row, (item, length) in enumerate(zip(items, lengths, strict=True)):
         ids[row, :length] = torch.as_tensor(item["input_ids"])
         labels[row, :length] = torch.as_tensor(item["labels"])
         mask[row, :length] = 1
-        if packed:
-            positions[row, :length] = torch.as_tensor(item["position_ids"])
-    seen = {"position_ids": positions} if packed else {"attention_mask": mask}
-    return {"input_ids": ids, "labels": labels, **seen}
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+
+def concatenate(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    """Put items into one row, one after another, without padding.
+
+    The model has to keep them apart: by ``position_ids``, from which transformers makes a mask, or
+    by the arguments of FlashAttention's variable-length form, from which no mask is made.
+
+    Args:
+        items: ``input_ids`` and ``labels``, [T] each.
+
+    Returns:
+        ``input_ids``, ``labels`` and ``position_ids``, which restart at 0, [1, sum of T];
+        ``cu_seq_lens_q`` and ``cu_seq_lens_k``, where items begin and end, int32, [B + 1];
+        ``max_length_q`` and ``max_length_k``, the longest T, scalars to stay on the CPU.
+    """
+    lengths = [len(item["input_ids"]) for item in items]
+    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    labels = torch.as_tensor(np.concatenate([item["labels"] for item in items]))
+    # What precedes an item's first token is another item.
+    labels[bounds[:-1].long()] = IGNORED
+    longest = torch.tensor(max(lengths))
+    return {
+        "input_ids": torch.as_tensor(np.concatenate([item["input_ids"] for item in items]))[None],
+        "labels": labels[None],
+        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def on_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a batch on the device, but for what a kernel is called with: the lengths."""
+    return {name: x if name.startswith("max_length") else x.to(device) for name, x in batch.items()}

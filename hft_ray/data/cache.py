@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 3
+_VERSION = 4
 
 SETTINGS = ("limit", "draw", "max_length", "ignore_fields")
 """Settings that decide what is made of the records, of any format."""
@@ -80,7 +80,7 @@ def _key(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> str:
     parts = {
         "version": _VERSION,
         "content": fingerprint(data.train, path=path, split=data.split),
-        "settings": data.model_dump(include={*SETTINGS, "format", "packing"}),
+        "settings": data.model_dump(include={*SETTINGS, "format"}),
         "tokenizer": describe_tokenizer(tokenizer),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -103,7 +103,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> Training
     records = read_data(data, path)
     examples = convert_all(records, _format(data, records))
     encoded = list(_encode_all(records, examples, tokenizer, data.max_length))
-    made = assemble(encoded, data.max_length, data.packing)
+    made = assemble(encoded)
     if made is None:
         message = (
             f"no example has a trained token within data.max_length = {data.max_length} tokens; "

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hft_ray.data.encode import Encoded
-from hft_ray.data.packing import pack
 
 Ints = NDArray[np.int32]
 
-_ARRAYS = ("input_ids", "labels", "positions", "ends", "answer_tokens")
-_COUNTS = ("packed", "dropped", "cut", "endless")
+_ARRAYS = ("input_ids", "labels", "ends", "answer_tokens")
+_COUNTS = ("dropped", "cut", "endless")
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,8 @@ class TrainingSet:
     Attributes:
         input_ids: Token ids, [T].
         labels: Labels, -100 where not trained, not shifted, [T].
-        positions: Position of each token in its own example, [T].
         ends: Where each sequence ends in the flat arrays, [n].
         answer_tokens: Trained target positions after the shift, per sequence, [n].
-        packed: Whether a sequence may hold several examples.
         dropped: Examples left out because no trained token was left of them.
         cut: Examples longer than the maximal length, cut at the end.
         endless: Examples in which nothing after an answer says that it ends.
@@ -38,14 +36,17 @@ class TrainingSet:
 
     input_ids: Ints
     labels: Ints
-    positions: Ints
     ends: NDArray[np.int64]
     answer_tokens: NDArray[np.int64]
-    packed: bool
     dropped: int
     cut: int
     endless: int = 0
     identity: str = ""
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sequence, [n]."""
+        return np.diff(self.ends, prepend=0)
 
     @property
     def tokens(self) -> int:
@@ -56,12 +57,10 @@ class TrainingSet:
         return len(self.ends)
 
     def __getitem__(self, index: int) -> dict[str, NDArray[np.int64]]:
-        """Return ``input_ids``, ``labels`` and, if packed, ``position_ids`` of one sequence."""
+        """Return ``input_ids`` and ``labels`` of one sequence."""
         end = int(self.ends[index])
         start = int(self.ends[index - 1]) if index % len(self) else 0
         names = {"input_ids": self.input_ids, "labels": self.labels}
-        if self.packed:
-            names["position_ids"] = self.positions
         return {name: array[start:end].astype(np.int64) for name, array in names.items()}
 
     def save(self, folder: Path) -> None:
@@ -80,7 +79,7 @@ class TrainingSet:
         return cls(**arrays, **counts, identity=folder.name)
 
 
-def assemble(examples: Iterable[Encoded], max_length: int, packing: bool) -> TrainingSet | None:
+def assemble(examples: Iterable[Encoded]) -> TrainingSet | None:
     """Make a training set of the examples that have a trained token, or None if none has."""
     kept: list[tuple[Ints, Ints]] = []
     answers: list[int] = []
@@ -96,22 +95,12 @@ def assemble(examples: Iterable[Encoded], max_length: int, packing: bool) -> Tra
         answers.append(trained)
     if not kept:
         return None
-    lengths = [len(ids) for ids, _ in kept]
-    sequences = pack(lengths, max_length) if packing else [[index] for index in range(len(kept))]
-    order = [index for sequence in sequences for index in sequence]
     return TrainingSet(
-        input_ids=np.concatenate([kept[index][0] for index in order]),
-        labels=np.concatenate([kept[index][1] for index in order]),
-        positions=np.concatenate([np.arange(lengths[index], dtype=np.int32) for index in order]),
-        ends=np.cumsum(_sums(sequences, lengths)),
-        answer_tokens=_sums(sequences, answers),
-        packed=packing,
+        input_ids=np.concatenate([ids for ids, _ in kept]),
+        labels=np.concatenate([labels for _, labels in kept]),
+        ends=np.cumsum([len(ids) for ids, _ in kept]),
+        answer_tokens=np.array(answers, dtype=np.int64),
         dropped=dropped,
         cut=cut,
         endless=endless,
     )
-
-
-def _sums(sequences: Sequence[Sequence[int]], values: Sequence[int]) -> NDArray[np.int64]:
-    sums = [sum(values[index] for index in sequence) for sequence in sequences]
-    return np.array(sums, dtype=np.int64)

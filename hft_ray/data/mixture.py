@@ -42,10 +42,18 @@ class Mixture:
     @cached_property
     def answer_tokens(self) -> Ints:
         """Trained target positions per sequence, [n]."""
+        return self._each("answer_tokens")
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """Tokens of each sequence, [n]."""
+        return self._each("lengths")
+
+    def _each(self, name: str) -> Ints:
         found = np.empty(len(self), dtype=np.int64)
         for number, each in enumerate(self.sets):
             of = self.members == number
-            found[of] = each.answer_tokens[self.indices[of]]
+            found[of] = getattr(each, name)[self.indices[of]]
         return found
 
     @cached_property

@@ -1,95 +1,65 @@
-"""Puts several examples into one sequence so that less of a batch is padding.
+"""Shares the examples of a step out to ranks and forward passes, by their lengths alone.
 
-The examples (documents) of a sequence do not see each other: their position ids restart at 0, and
-transformers builds a block-diagonal causal mask from that (``masking_utils.
-find_packed_sequence_indices``) when the model is called without an attention mask and without a
-cache, so with ``use_cache=False``. Some models (OPT) make an attention mask of their own, and
-flash attention looks at the positions of a single row only: ``require_isolation`` finds out.
+With no padding a pass costs what its tokens cost, so the passes are made equal in tokens and as few
+as the memory allows. The result is a pure function of the lengths: every rank finds the same one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import torch
-
-from hft_ray.config import ConfigError, Problem
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-# Documents that do not see each other give logits that are equal to the bit, up to kernels that
-# sum in another order.
-_ROUNDING = 4
+from heapq import heapify, heapreplace
 
 
-def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Distribute items over sequences of at most ``capacity`` tokens by best-fit decreasing.
+def share_out(
+    lengths: Sequence[int], ranks: int, micro: int, capacity: int
+) -> list[list[list[int]]]:
+    """Return the examples of every forward pass of every rank.
 
-    Each item, the longest first, goes where it leaves the least room (Johnson et al., 1974: at
-    most 11/9 of the optimal number of sequences, plus 4). Deterministic.
+    All ranks have equally many passes, each with an example or more: as few as keep to the
+    capacity, and at most ``n / (micro * ranks)``, which always do.
 
     Args:
-        lengths: Tokens of each item, [n], each at most ``capacity``.
-        capacity: Most tokens of a sequence.
+        lengths: Tokens of each example, [n], each at most ``capacity / micro``; n is a multiple of
+            ``micro * ranks``.
+        ranks: Number of ranks.
+        micro: Examples of a pass if all were of the greatest length.
+        capacity: Most tokens of a pass.
 
     Returns:
-        The indices of the items of each sequence; every index once.
+        Indices of examples, [ranks][passes][examples]; every index once, the largest passes first.
     """
-    sequences: list[list[int]] = []
-    rooms: list[int] = []  # the distinct free spaces, ascending
-    open_at: defaultdict[int, list[int]] = defaultdict(list)  # free space -> sequences
-    for item in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        assert lengths[item] <= capacity
-        fitting = bisect_left(rooms, lengths[item])
-        if fitting == len(rooms):
-            room, sequence = capacity, len(sequences)
-            sequences.append([])
-        else:
-            room = rooms[fitting]
-            sequence = open_at[room].pop()
-            if not open_at[room]:
-                del rooms[fitting]
-        sequences[sequence].append(item)
-        left = room - lengths[item]
-        if not open_at[left]:
-            insort(rooms, left)
-        open_at[left].append(sequence)
-    return sequences
+    most = len(lengths) // (micro * ranks)
+    for passes in range(max(1, -(-sum(lengths) // (capacity * ranks))), most + 1):
+        bins = _balanced(lengths, passes * ranks, len(lengths))
+        if max(_sum(lengths, each) for each in bins) <= capacity:
+            break
+    else:
+        bins = _balanced(lengths, most * ranks, micro)
+    bins.sort(key=lambda each: (-_sum(lengths, each), each))
+    # Passes of one turn are alike in size; turn about, the first rank has the larger ones.
+    turns = [bins[start : start + ranks] for start in range(0, len(bins), ranks)]
+    dealt = [turn[::-1] if number % 2 else turn for number, turn in enumerate(turns)]
+    return [[turn[rank] for turn in dealt] for rank in range(ranks)]
 
 
-@torch.no_grad()
-def require_isolation(model: PreTrainedModel, rows: int) -> None:
-    """Refuse a model whose packed documents see each other, by trying it (two tiny forward passes).
+def _balanced(lengths: Sequence[int], count: int, most: int) -> list[list[int]]:
+    """Return ``count`` bins of examples with alike sums, at most ``most`` examples in each.
 
-    Args:
-        model: The model, with its attention implementation, on its device.
-        rows: Sequences per forward pass.
-
-    Raises:
-        ConfigError: The first document of a sequence changes the logits of the second.
+    Each example, the longest first, goes where there is the least so far (Graham, 1969: the largest
+    sum is at most 4/3 of the optimal one).
     """
-    training = model.training
-    model.eval()
-    first, other, second = [1, 2, 3, 4], [4, 3, 2, 1], [5, 6, 7]
-    positions = [*range(len(first)), *range(len(second))]
-    here, there = (
-        model(
-            input_ids=torch.tensor([document + second] * rows, device=model.device),
-            position_ids=torch.tensor([positions] * rows, device=model.device),
-            use_cache=False,
-        ).logits[:, len(first) :]
-        for document in (first, other)
-    )
-    model.train(training)
-    allowed = _ROUNDING * torch.finfo(here.dtype).eps * here.abs().max()
-    if (here - there).abs().max() > allowed:
-        kind = f"{model.config.model_type} with {model.config._attn_implementation} attention"
-        message = (
-            f"examples in one sequence would see each other: {kind}, {rows} sequences at a time, "
-            "does not keep them apart; set data.packing to false"
-        )
-        raise ConfigError(Problem("data.packing", message, True))
+    bins: list[list[int]] = [[] for _ in range(count)]
+    beyond = sum(lengths) + 1
+    loads = [(0, number) for number in range(count)]
+    heapify(loads)
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        load, number = loads[0]
+        bins[number].append(index)
+        # A full one goes behind all others.
+        full = len(bins[number]) == most
+        heapreplace(loads, (beyond if full else load + lengths[index], number))
+    return bins
+
+
+def _sum(lengths: Sequence[int], indices: Sequence[int]) -> int:
+    return sum(lengths[index] for index in indices)

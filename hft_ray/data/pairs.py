@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from hft_ray.config import ConfigError, Data, Problem
-from hft_ray.data.batches import Item, collate
+from hft_ray.data.batches import Item, collate, concatenate
 from hft_ray.data.cache import (
     SETTING,
     SETTINGS,
@@ -34,7 +33,6 @@ from hft_ray.data.chat import render_answers, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode, encode_turns
 from hft_ray.data.examples import Text
-from hft_ray.data.packing import pack
 from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
 from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
-_VERSION = 3
+_VERSION = 4
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ class PairSet:
     @property
     def lengths(self) -> list[int]:
         """Tokens of the longer sequence of each pair, [n]."""
-        lengths: list[int] = np.diff(self.sequences.ends, prepend=0).reshape(-1, 2).max(1).tolist()
+        lengths: list[int] = self.sequences.lengths.reshape(-1, 2).max(1).tolist()
         return lengths
 
     @property
@@ -149,7 +147,7 @@ def _make(data: Data, tokenizer: PreTrainedTokenizerBase, path: str) -> Training
     records, length = _read(data, path), data.max_length
     encoded = list(_encode_all(records, tokenizer, length))
     kept = [pair for pair in encoded if _says_something(pair)]
-    made = assemble((each for pair in kept for each in pair), length, packing=False)
+    made = assemble(each for pair in kept for each in pair)
     if made is None:
         message = (
             f"no pair has two different answers within data.max_length = {length} tokens; raise "
@@ -189,38 +187,23 @@ def _encode_all(
 
 
 def collate_pairs(
-    pairs: Sequence[tuple[Item, Item]], pad_id: int, capacity: int | None
+    pairs: Sequence[tuple[Item, Item]], pad_id: int, packed: bool
 ) -> dict[str, torch.Tensor]:
-    """Put pairs into one batch: one sequence a row, or packed into rows.
+    """Put pairs into one batch.
 
     Args:
         pairs: Pairs of sequences, [B].
         pad_id: Token id of padding.
-        capacity: Tokens of a packed row, at least those of the longest sequence; ``None``: a row
-            for each sequence.
+        packed: Whether all sequences are put into one row, or each into a row of its own.
 
     Returns:
-        What ``collate`` returns, and ``documents``, [rows, T]: which sequence a position belongs
-        to, 2i for the chosen and 2i + 1 for the rejected answer of pair i; any at padding.
+        What ``concatenate`` or ``collate`` returns, and ``documents``, [rows, T]: which sequence a
+        position belongs to, 2i for the chosen and 2i + 1 for the rejected answer of pair i.
     """
     sequences = [sequence for pair in pairs for sequence in pair]
-    lengths = [len(sequence["input_ids"]) for sequence in sequences]
-    rows = (
-        [[index] for index in range(len(sequences))]
-        if capacity is None
-        else pack(lengths, capacity)
-    )
-    joined = [_joined([sequences[index] for index in row], capacity is not None) for row in rows]
-    batch = collate(joined, pad_id)
-    batch["documents"] = torch.zeros_like(batch["input_ids"])
-    for number, row in enumerate(rows):
-        owners = np.repeat(row, [lengths[index] for index in row])
-        batch["documents"][number, : len(owners)] = torch.as_tensor(owners)
-    return batch
-
-
-def _joined(sequences: Sequence[Item], packed: bool) -> Item:
-    row = {name: np.concatenate([each[name] for each in sequences]) for name in sequences[0]}
+    owners = torch.arange(len(sequences))
     if packed:
-        row["position_ids"] = np.concatenate([np.arange(len(s["input_ids"])) for s in sequences])
-    return row
+        lengths = torch.tensor([len(sequence["input_ids"]) for sequence in sequences])
+        return concatenate(sequences) | {"documents": owners.repeat_interleave(lengths)[None]}
+    batch = collate(sequences, pad_id)
+    return batch | {"documents": owners[:, None].expand_as(batch["input_ids"])}

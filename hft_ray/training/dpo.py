@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hft_ray.config import Preferences
-from hft_ray.data import PairSet, collate_pairs
+from hft_ray.data import PairSet, collate_pairs, on_device
 from hft_ray.evaluation.sharding import map_batches, scoring
 from hft_ray.ranks import Ranks
 from hft_ray.training.loss import IGNORED, answer_logprobs
@@ -76,7 +76,6 @@ class DirectPreference:
         method: The section of FILE.
         pairs: The tokenised pairs.
         pad_id: Token id of padding.
-        capacity: Tokens of a row that several sequences share; ``None``: a row for each.
         store: Where the reference is kept if it is the base.
         batch_size: Pairs of a forward pass in which the reference is asked.
     """
@@ -88,12 +87,11 @@ class DirectPreference:
         method: Preferences,
         pairs: PairSet,
         pad_id: int,
-        capacity: int | None,
         store: ReferenceStore,
         batch_size: int,
     ) -> None:
         self._method, self._pairs = method, pairs
-        self._pad_id, self._capacity = pad_id, capacity
+        self._pad_id = pad_id
         self._store, self._batch_size = store, batch_size
         self._reference: Logprobs | None = None
         self.identity = pairs.identity
@@ -109,32 +107,37 @@ class DirectPreference:
         """Return the tokens of both answers of these pairs."""
         return int(self._pairs.sequences.answer_tokens.reshape(-1, 2)[list(indices)].sum())
 
-    def batch(self, indices: Sequence[int]) -> Batch:
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        """Return the tokens of each of these pairs, both sequences together."""
+        both = self._pairs.sequences.lengths.reshape(-1, 2).sum(axis=1)
+        lengths: list[int] = both[list(indices)].tolist()
+        return lengths
+
+    def batch(self, indices: Sequence[int], packed: bool) -> Batch:
         """Return these pairs as one batch, with their reference."""
         assert self._reference is not None, "the stage has not begun"
         reference = torch.from_numpy(self._reference[list(indices)])
-        return self._collate(indices) | {"reference": reference}
+        return self._collate(indices, packed) | {"reference": reference}
 
-    def _collate(self, indices: Sequence[int]) -> Batch:
-        pairs = [self._pairs[index] for index in indices]
-        return collate_pairs(pairs, self._pad_id, self._capacity)
+    def _collate(self, indices: Sequence[int], packed: bool) -> Batch:
+        return collate_pairs([self._pairs[index] for index in indices], self._pad_id, packed)
 
-    def begin(self, model: nn.Module, ranks: Ranks, base: str | None) -> None:
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None, packed: bool) -> None:
         """Take ``model`` for the reference: ask it once, or know what the base said before."""
 
         def ask() -> Logprobs:
-            return self._ask(model, ranks)
+            return self._ask(model, ranks, packed)
 
         self._reference = (
             ask() if base is None else self._store.get([base, self.identity], ranks, ask)
         )
 
-    def _ask(self, model: Any, ranks: Ranks) -> Logprobs:
+    def _ask(self, model: Any, ranks: Ranks, packed: bool) -> Logprobs:
         """Return log ref(y | x) of all pairs, [n, 2]."""
         device = next(model.parameters()).device
 
         def compute(indices: list[int]) -> list[list[float]]:
-            batch = {key: value.to(device) for key, value in self._collate(indices).items()}
+            batch = on_device(self._collate(indices, packed), device)
             logprobs, _ = answer_logprobs(model, batch, 2 * len(indices))
             found: list[list[float]] = logprobs.view(-1, 2).tolist()
             return found

@@ -222,9 +222,9 @@ class Engine:
         """
         engine = self._deepspeed
         ids = torch.zeros((1, 2), dtype=torch.long, device=self._numerics.device)
-        for _ in range(engine.gradient_accumulation_steps()):
-            engine.backward(engine(input_ids=ids, use_cache=False).logits.float().sum() * 0.0)
-            engine.step()
+        engine.set_gradient_accumulation_boundary(True)
+        engine.backward(engine(input_ids=ids, use_cache=False).logits.float().sum() * 0.0)
+        engine.step()
 
     def step(
         self, batches: Sequence[Batch], loss: LossFunction, units: int, rate: float
@@ -232,7 +232,8 @@ class Engine:
         """Make one optimizer step from this rank's micro-batches (a collective).
 
         Args:
-            batches: One micro-batch per accumulation step, on the device.
+            batches: One for each forward pass, on the device; as many on every rank, and at most
+                DeepSpeed's accumulation steps, above 1 of which it sets room for sums aside.
             loss: What is minimised.
             units: What the sums of the whole step are divided by, over all ranks and micro-batches.
             rate: Learning rate.
@@ -247,20 +248,22 @@ class Engine:
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
         totals: dict[str, Tensor] = {}
-        # DeepSpeed averages over ranks and accumulation steps; what is wanted is the sum over them
-        # divided by the units of all, whichever micro-batch they stand in.
-        scale = self._ranks.size * len(batches) / units
+        # DeepSpeed averages over ranks; what is wanted is the sum over them divided by the units
+        # of all, whichever pass they stand in.
+        scale = self._ranks.size / units
         skipped, penalty = engine.skipped_steps, self._penalty()
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
+            # Passes differ in number from step to step, so DeepSpeed is told which one is the last.
+            engine.set_gradient_accumulation_boundary(number == len(batches))
             found = loss(engine, batch)
             value = found.value * scale
-            if penalty is not None and batch is batches[0]:
-                # Averaged over ranks and accumulation steps it is itself again.
-                value = value + penalty * len(batches)
+            if penalty is not None and number == 1:
+                # Averaged over ranks it is itself again.
+                value = value + penalty
             self._backward(value)
-            engine.step()
             for name, x in {"loss": found.value, **found.sums}.items():
                 totals[name] = totals.get(name, 0) + x.detach()
+        engine.step()
         total = torch.stack([x.float() for x in totals.values()])
         if engine.skipped_steps > skipped:
             # ZeRO leaves out a step whose gradients are not finite, and says so nowhere else: the
@@ -284,12 +287,12 @@ class Engine:
 
     def _backward(self, loss: Tensor) -> None:
         if self._ranks.size > 1 or self._training.stage(1) > 0:
-            self._deepspeed.backward(loss)
+            self._deepspeed.backward(loss, scale_wrt_gas=False)
             return
         # One rank alone has nobody to sum gradients with; DeepSpeed would copy all of them into one
         # buffer and back.
         with self._deepspeed.no_sync():
-            self._deepspeed.backward(loss)
+            self._deepspeed.backward(loss, scale_wrt_gas=False)
         for parameter in self.model.parameters():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)  # as the sum over ranks makes it

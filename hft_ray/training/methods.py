@@ -60,9 +60,8 @@ def _objective(config: Config, workspace: Workspace, part: Method | StageEntry) 
         return SupervisedFineTuning(data, pad)
     ((path, section),) = config.pair_data.items()
     pairs = workspace.pair_set(model, path, section)
-    capacity = section.max_length if section.packing else None
     size = micro_batch_size(config.training, workspace.ranks.size)
-    return DirectPreference(part, pairs, pad, capacity, ReferenceStore(workspace.cache), size)
+    return DirectPreference(part, pairs, pad, ReferenceStore(workspace.cache), size)
 
 
 def known_sequences(config: Config) -> int | None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hft_ray.data import Mixture, TrainingSet, collate
+from hft_ray.data import Mixture, TrainingSet, collate, concatenate
 from hft_ray.ranks import Ranks
 from hft_ray.training.loss import answer_loss
 
@@ -56,19 +56,28 @@ class Objective(Protocol):
     def trained(self, indices: Sequence[int]) -> int:
         """Return the tokens of these examples that have a loss."""
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """Return these examples as one batch, on the CPU; ``input_ids`` is among its tensors."""
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        """Return the tokens of each of these examples."""
+
+    def batch(self, indices: Sequence[int], packed: bool) -> Batch:
+        """Return these examples as one batch, on the CPU; ``input_ids`` is among its tensors.
+
+        Args:
+            indices: The examples.
+            packed: Whether they are one row, which needs ``Documents.apart``, or padded.
+        """
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the loss of a batch, which is on the model's device."""
 
-    def begin(self, model: nn.Module, ranks: Ranks, base: str | None) -> None:
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None, packed: bool) -> None:
         """Look at the model as it is before the stage changes it (a collective).
 
         Args:
             model: The model.
             ranks: The processes of the run.
             base: What the model is, if it is the untouched base: its weights and number format.
+            packed: As for :meth:`batch`.
         """
 
     def state(self) -> dict[str, Tensor]:
@@ -103,15 +112,21 @@ class SupervisedFineTuning:
         """Return the tokens of the answers."""
         return int(self._data.answer_tokens[list(indices)].sum())
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """Return these examples, padded to the longest."""
-        return collate([self._data[index] for index in indices], self._pad_id)
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        """Return the tokens of each of these examples."""
+        lengths: list[int] = self._data.lengths[list(indices)].tolist()
+        return lengths
+
+    def batch(self, indices: Sequence[int], packed: bool) -> Batch:
+        """Return these examples, in one row or padded to the longest."""
+        items = [self._data[index] for index in indices]
+        return concatenate(items) if packed else collate(items, self._pad_id)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the summed cross-entropy of the trained tokens, in nats."""
         return Loss(answer_loss(model, batch))
 
-    def begin(self, model: nn.Module, ranks: Ranks, base: str | None) -> None:
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None, packed: bool) -> None:
         """Nothing: the loss does not depend on where the stage began."""
 
     def state(self) -> dict[str, Tensor]:

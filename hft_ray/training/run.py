@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from hft_ray.config import Config
-from hft_ray.data import require_isolation
 from hft_ray.evaluation import Scores, TaskSequence
 from hft_ray.evaluation.item_scores import SUFFIX
 from hft_ray.mirror import Mirror
@@ -36,7 +35,8 @@ from hft_ray.training.checkpoint import (
     tensors_of,
     write,
 )
-from hft_ray.training.engine import Engine, Numerics, micro_batch_size
+from hft_ray.training.documents import Documents
+from hft_ray.training.engine import Engine, Numerics
 from hft_ray.training.export import save_model
 from hft_ray.training.feed import Feed
 from hft_ray.training.garbage import only_new_garbage
@@ -125,7 +125,8 @@ class _Run:
         self.candidates = Candidates(extras, model, base, self.ranks) if extras else None
         self.stages = make_stages(config, workspace)
         self.steps = self.stages[-1].end
-        self.feed = Feed(self.stages, config.training, self.ranks, workspace.device)
+        self.documents = Documents(model, config)
+        self.feed = Feed(self.stages, config, self.ranks, workspace.device, self.documents)
         self.catalog = workspace.catalog(config.model)
         self.rounds = Rounds(config.selection.reselect, self.stages)
         self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
@@ -260,11 +261,7 @@ class _Run:
             if self._told_to_stop(step, told, scored=True):
                 return self._outcome("stopped", told, start)
         require_causal(self.engine.forward_model, self.config.model.name)
-        if self.config.data.packing:
-            micro = micro_batch_size(self.config.training, self.ranks.size)
-            # A pair is two sequences.
-            rows = 2 * micro if self.config.pair_data else micro
-            require_isolation(self.engine.forward_model, rows=rows)
+        self.documents.settle(self.ranks)
         every, log_every = self.config.evaluation.every, self.config.training.log_every
         values: dict[str, float] = {}
         self.progress.open_window()
@@ -317,7 +314,10 @@ class _Run:
         if step == 0:
             model = self.config.model
             base = f"{self.workspace.weights_hash(model)} {model.attention} {self.model.dtype}"
-        stage_at(self.stages, step).objective.begin(self.model, self.ranks, base)
+        self.documents.settle(self.ranks)
+        objective, packed = stage_at(self.stages, step).objective, self.documents.packed
+        with self.documents.apart():
+            objective.begin(self.model, self.ranks, base, packed)
 
     def _select(self, step: int) -> None:
         self.selector.begin(step, self.rounds, self.feed)
@@ -325,13 +325,15 @@ class _Run:
     def _step(self, step: int) -> None:
         """Make an optimizer step."""
         batches = list(self.feed.passes(step))
-        tokens = sum(int(batch["input_ids"].numel()) for batch in batches) * self.ranks.size
+        tokens = self.feed.tokens(step)
         flops = tokens * self.selector.flops_per_token
         self.progress.window.add(tokens, self.feed.trained(step), flops)
         stage = stage_at(self.stages, step)
         rate = stage.rate(step, self.selector.rounds[-1].step)
         units = self.feed.units(step)
-        self.progress.add(self.engine.step(batches, stage.objective.loss, units, rate), rate)
+        with self.documents.apart():
+            found = self.engine.step(batches, stage.objective.loss, units, rate)
+        self.progress.add(found, rate)
 
     @property
     def _sequence(self) -> TaskSequence | None:

@@ -61,7 +61,7 @@ def _set_problems(config: Config, workspace: Workspace, shape: nn.Module) -> Ite
             message = _beyond(tokenizer, [tokens.input_ids], rows)
             if message is not None:
                 yield Problem(path, message, name)
-        longest = int(tokens.positions.max()) + 1 if limit is not None and length > limit else 0
+        longest = int(tokens.lengths.max()) if limit is not None and length > limit else 0
         if limit is not None and longest > limit:
             message = (
                 f"the longest example has {longest} tokens, but the model has {limit} positions; "
