@@ -122,8 +122,7 @@ def _probe(model: Any, head: nn.Linear) -> Shaping | None:
     with scoring(model), _replaced(head, give):
         try:
             ids = torch.zeros((1, 2), dtype=torch.long, device=device)
-            mask = torch.ones_like(ids)
-            made: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            made: Tensor = model(input_ids=ids, use_cache=False).logits
         except (IndexError, RuntimeError, TypeError, ValueError):
             return None  # it does something that takes logits of a batch
     if len(calls) != 1 or made.shape != shown.shape:
