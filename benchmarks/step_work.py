@@ -206,7 +206,8 @@ def with_trainer(setup: Setup, drawn: Case, pairs: int, here: Here | None) -> _A
         weight_decay=0.0,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
-        deepspeed=deepspeed_config(setup.training, setup.numerics, 1, trained),
+        deepspeed=deepspeed_config(setup.training, setup.numerics, 1, trained)
+        | {"gradient_clipping": 1.0},
         bf16=setup.numerics.dtype == torch.bfloat16,
         use_cpu=setup.device == "cpu",
         report_to=[],

@@ -26,6 +26,7 @@ PURE_OR_BUILT = (
     "httpcore2",
     "httpx2",
     "huggingface-hub",
+    "liger-kernel",
     "moocore",
     "multiprocess",
     "nltk",

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from part_speed import CATEGORY, Work, answers, figures, free, timed
+from part_speed import CATEGORY, LEAN, answers, figures, free, timed, whole
 from shapes import build, qwen
 
 from hft_ray.config import Training
 from hft_ray.data import collate
 from hft_ray.ranks import Ranks
-from hft_ray.selection import build_catalog, draw
+from hft_ray.selection import build_catalog
 from hft_ray.training.engine import Engine, Numerics
 from hft_ray.training.models import recompute_activations
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
@@ -24,14 +24,9 @@ LIMIT_GIB = 72
 def rows(tiny: bool) -> Iterator[dict[str, Any]]:
     """Yield the figures of one configuration."""
     shape, device = qwen(tiny), local_device()
-    length = 64 if tiny else 4096
-    work = Work((length,) * 2)
+    work = whole(tiny, 2)
     training = Training(
-        batch_size=2,
-        zero_stage=0,
-        learning_rate=1e-5,
-        precision="bf16",
-        gradient_checkpointing=True,
+        batch_size=2, zero_stage=0, learning_rate=1e-5, gradient_checkpointing=True, **LEAN
     )
     with process_group():
         start_deepspeed()
@@ -41,18 +36,17 @@ def rows(tiny: bool) -> Iterator[dict[str, Any]]:
         recompute_activations(model)
         catalog = build_catalog(model)
         engine = Engine(model, training, numerics, Ranks())
-        drawn = draw(catalog, CATEGORY, 0)
+        drawn = CATEGORY.draw(catalog, 0)
         yield {"what": "weights", "parameters": catalog.parameters, **_memory()}
         engine.select(drawn)
         yield {"what": "engine", "share": drawn.fractions.model_parameters, **_memory()}
         items = work.items(shape.vocab_size)
         batch = {key: value.to(device) for key, value in collate(items, 0).items()}
-        tokens = sum(work.lengths)
-        seconds = timed(lambda: engine.step([batch], answers, tokens, 1e-5), 2, 4)
-        row = figures(seconds, tokens, shape, length)
-        yield {"what": "steps", "case": f"half by category, 2 x {length}", **row, **_memory()}
+        seconds = timed(lambda: engine.step([batch], answers, work.tokens, 1e-5), 2, 4)
+        row = figures(seconds, work, shape)
+        yield {"what": "steps", **row, **_memory()}
         started = time.perf_counter()
-        engine.select(draw(catalog, CATEGORY, 1))
+        engine.select(CATEGORY.draw(catalog, 1))
         if device.type == "cuda":
             torch.cuda.synchronize()
         took = time.perf_counter() - started

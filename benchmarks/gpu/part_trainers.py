@@ -1,4 +1,4 @@
-"""The same steps in Hugging Face's Trainer, and in TRL's SFTTrainer where it is installed."""
+"""The same steps in Hugging Face's Trainer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from part_speed import CATEGORY, FULL, STEPS, WARM_UP, Work, figures, free
+from part_speed import CATEGORY, FULL, STEPS, WARM_UP, Work, figures, free, whole
 from shapes import build, llama
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hft_ray.config import Training
 from hft_ray.data import collate
-from hft_ray.selection import build_catalog, draw
+from hft_ray.selection import build_catalog
 from hft_ray.training.engine import Numerics, deepspeed_config
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
@@ -36,21 +36,19 @@ class Timer(TrainerCallback):  # type: ignore[misc]
 def rows(tiny: bool) -> Iterator[dict[str, Any]]:
     """Yield a row for each case."""
     shape, device = llama(tiny), local_device()
-    length = 64 if tiny else 4096
-    work = Work((length,) * 4)
+    work = whole(tiny)
     training = Training(batch_size=4, zero_stage=0, learning_rate=1e-5)
     numerics = Numerics.of(training, device)
     with process_group():
         start_deepspeed()
-        for name, selection in (("full", FULL), ("half by category", CATEGORY)):
+        for case in (FULL, CATEGORY):
             free()
             model = build(shape, device, numerics.dtype)
-            chosen = set(draw(build_catalog(model), selection, 0).parameters)
+            chosen = set(case.draw(build_catalog(model)).parameters)
             for key, parameter in model.named_parameters():
                 parameter.requires_grad_(key in chosen)
             seconds = _trained(model, work, training, numerics, shape.vocab_size)
-            row = figures(seconds, sum(work.lengths), shape, length)
-            yield {"case": f"Trainer, {name}, 4 x {length}", **row}
+            yield {"case": f"Trainer, {case.name}", **figures(seconds, work, shape)}
             del model
 
 
@@ -68,7 +66,7 @@ def _trained(
             lr_scheduler_type="constant",
             weight_decay=0.0,
             optim="adamw_torch_fused",
-            deepspeed=deepspeed_config(training, numerics, 1, trained),
+            deepspeed=deepspeed_config(training, numerics, 1, trained) | {"gradient_clipping": 1.0},
             bf16=numerics.dtype == torch.bfloat16,
             use_cpu=numerics.device.type == "cpu",
             report_to=[],

@@ -13,8 +13,11 @@ from hft_ray.config.space import Choices, Interval
 
 SPACE = "search.space."
 
-UNSEARCHABLE = ("name", "arm", "search", "cluster", "tracking", "evaluation", "tasks")
-"""Sections that belong to the whole sweep, so no trial can have its own."""
+UNSEARCHABLE = (
+    *("name", "arm", "search", "cluster", "tracking", "evaluation", "tasks"),
+    "model.use_liger_kernel",  # changes the model's classes for a worker's whole life
+)
+"""Sections and settings that belong to the whole sweep, so no trial can have its own."""
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,7 +132,7 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 def searchable_keys() -> list[str]:
     """Return the dotted keys that a trial can have a value of its own for."""
-    return [key for key in known_keys() if key.split(".")[0] not in UNSEARCHABLE]
+    return [key for key in known_keys() if not {key, key.split(".")[0]} & set(UNSEARCHABLE)]
 
 
 def searched_values(config: Config, key: str) -> list[Any]:

@@ -38,6 +38,9 @@ class Model(Section):
     """Revision of a hub name."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     """Attention implementation of transformers; auto takes the model's own preference."""
+    use_liger_kernel: bool = False
+    """Run norms, rotary embeddings and feed-forward layers by Liger's fused kernels: on an H100 a
+    step of a 1B model takes a fifth less time. Needs a GPU and ``pip install 'hft-ray[liger]'``."""
     trust_remote_code: bool = False
     """Run Python code that a model repository ships. Only for repositories you trust."""
     shape: dict[str, Any] | None = None

@@ -43,7 +43,7 @@ NAME = "hft_documents"
 
 _ROUNDING = 4
 """Isolated documents have equal logits, up to kernels that sum in another order."""
-_VARLEN = frozenset(inspect.signature(varlen_attn).parameters if varlen_attn else ())
+_VARLEN = frozenset(inspect.signature(varlen_attn).parameters if varlen_attn is not None else ())
 _LARGEST_HEAD = 256
 """Numbers of a head that FlashAttention takes at most."""
 
@@ -241,7 +241,7 @@ class Documents:
 
     def apart(self) -> AbstractContextManager[None]:
         """Have the model keep documents apart for as long as it lasts, backward passes included."""
-        return _by_document(self._model) if self.packed and self._switches else nullcontext()
+        return by_document(self._model) if self.packed and self._switches else nullcontext()
 
     @property
     def _switches(self) -> bool:
@@ -254,14 +254,14 @@ class Documents:
             return "model.attention is eager, which computes attention between all documents"
         try:
             with quiet():
-                return _mixes(self._model, _by_document if self._switches else None)
+                return _mixes(self._model, by_document if self._switches else None)
         except (UnsupportedAttentionError, TypeError) as error:
             # The latter: its code knows nothing of the arguments.
             return f"documents in one row would see each other: {error}"
 
 
 @contextmanager
-def _by_document(model: Any) -> Iterator[None]:
+def by_document(model: Any) -> Iterator[None]:
     """Have a model use :func:`attend` for as long as it lasts."""
     usual = model.config._attn_implementation
     model.set_attn_implementation(NAME)

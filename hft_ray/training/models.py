@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,29 @@ def load_model(model: Model, source: str, dtype: torch.dtype) -> nn.Module:
     require_loaded(info, loaded, model.name)
     require_tied(loaded, model.name)
     require_finite(loaded, model.name)
+    if model.use_liger_kernel:
+        fuse(loaded)
     trained: nn.Module = loaded.train()
     return trained
+
+
+def fuse(model: Any) -> None:
+    """Have a model compute by Liger's kernels (arXiv 2410.10989), for the rest of the process.
+
+    Not the loss: see :mod:`hft_ray.evaluation.linear`.
+
+    Raises:
+        ConfigError: There is no GPU, or Liger is not installed.
+    """
+    path = "model.use_liger_kernel"
+    if not torch.cuda.is_available():
+        raise ConfigError(Problem(path, "needs a GPU; leave it out on a CPU", True))
+    if find_spec("liger_kernel") is None:
+        problem = "liger-kernel is not installed: pip install 'hft-ray[liger]'"
+        raise ConfigError(Problem(path, problem, True))
+    from transformers.integrations.liger import apply_liger_kernel  # brings Trainer's modules along
+
+    apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})
 
 
 def recompute_activations(model: Any) -> None:

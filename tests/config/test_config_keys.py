@@ -115,6 +115,12 @@ def test_a_trial_can_have_every_setting_of_its_own_but_the_sweeps():
     assert len(keys) == len(set(keys))
 
 
+def test_what_changes_a_worker_for_good_is_the_whole_sweeps():
+    assert "model.use_liger_kernel" in known_keys()
+    assert "model.use_liger_kernel" not in searchable_keys()
+    assert "model.attention" in searchable_keys()
+
+
 def test_every_searchable_key_takes_its_own_default_again():
     config = Config.model_validate(RAW)
     defaults = settings(config)
