@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/head_loss.py
     python benchmarks/head_loss.py --device cuda --model 1b --rows 8 --length 2048
 
-Two tables. Memory: what a loss and its gradient need beside a head of 152,000 tokens and 2,048
-hidden units, with 2,048 trained positions; on a CPU each in a process of its own. Time: forward and
+Two tables. Memory: what a loss and its gradient need beside a head for 152,000 tokens, with 2,048
+trained positions; each in a process of its own. Time: forward and
 backward pass of a model by turns, so that each pair of times meets the same load.
 """
 
@@ -31,7 +31,7 @@ from hft_ray.data import collate
 from hft_ray.evaluation.linear import Head
 from hft_ray.training.loss import answer_loss
 
-VOCABULARY, WIDTH, POSITIONS = 152_000, 2_048, 2_048
+VOCABULARY, POSITIONS = 152_000, 2_048
 WARM_UP = 2
 
 
@@ -44,14 +44,14 @@ def whole_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return F.cross_entropy(logits.float(), targets[trained], reduction="sum")
 
 
-def memory(device: str, kind: torch.dtype, trained: bool, whole: bool) -> int:
+def memory(device: str, kind: torch.dtype, width: int, trained: bool, whole: bool) -> int:
     """Return the bytes that a head's loss and gradient need at their peak, beside the head."""
     torch.manual_seed(0)
     weight = nn.Parameter(
-        torch.empty(VOCABULARY, WIDTH, dtype=kind, device=device).normal_(std=0.02)
+        torch.empty(VOCABULARY, width, dtype=kind, device=device).normal_(std=0.02)
     )
     weight.requires_grad_(trained)
-    hidden = torch.randn(POSITIONS, WIDTH, dtype=kind, device=device, requires_grad=True)
+    hidden = torch.randn(POSITIONS, width, dtype=kind, device=device, requires_grad=True)
     targets = torch.randint(VOCABULARY, (POSITIONS,), device=device)
 
     def used() -> int:
@@ -68,7 +68,7 @@ def memory(device: str, kind: torch.dtype, trained: bool, whole: bool) -> int:
     return used() - before
 
 
-def print_memory(device: str) -> None:
+def print_memory(device: str, width: int) -> None:
     """Print the peaks of both losses, head trained and frozen, fp32 and bf16."""
     print("| head | type | all logits, GB | in parts, GB | ratio | with the head's weight |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
@@ -78,8 +78,9 @@ def print_memory(device: str) -> None:
             found = []
             for whole in (True, False):
                 with ProcessPoolExecutor(1, mp_context=context) as pool:
-                    found.append(pool.submit(memory, device, kind, trained, whole).result() / 1e9)
-            head = VOCABULARY * WIDTH * kind.itemsize / 1e9
+                    peak = pool.submit(memory, device, kind, width, trained, whole).result()
+                found.append(peak / 1e9)
+            head = VOCABULARY * width * kind.itemsize / 1e9
             with_head = (found[1] + head) / (found[0] + head)
             name = str(kind).removeprefix("torch.")
             print(
@@ -126,12 +127,13 @@ def main() -> int:
     parser.add_argument("--model", choices=["smollm2", "1b", "7b"], default="smollm2")
     parser.add_argument("--rows", type=int, default=4, help="sequences of a step")
     parser.add_argument("--length", type=int, default=64, help="tokens of a sequence")
+    parser.add_argument("--width", type=int, default=2048, help="hidden units, for the memory")
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--parts", default="memory,time")
     options = parser.parse_args()
     parts = options.parts.split(",")
     if "memory" in parts:
-        print_memory(options.device)
+        print_memory(options.device, options.width)
     if "time" in parts:
         with tempfile.TemporaryDirectory(prefix="hft-ray-") as root:
             setup = Setup(
