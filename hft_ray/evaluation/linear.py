@@ -29,7 +29,7 @@ PART_BYTES = 1 << 28
 TRAINED_PART = 2048
 """At least so many positions at once where W is trained: each part's product is added to fp32 sums
 as large as W, which would take longer than a small part's products themselves."""
-_FP32_BYTES = 1 << 27
+FP32_BYTES = 1 << 27
 """Most bytes of logits in fp32, of some of a part's positions."""
 
 
@@ -210,7 +210,7 @@ def _parts(hidden: Tensor, head: Head, trained: bool) -> Iterator[slice]:
 
 def _rows(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield places and logits of positions that are looked at in fp32 at once."""
-    for rows in _slices(len(logits), max(1, _FP32_BYTES // (4 * logits.shape[1]))):
+    for rows in _slices(len(logits), max(1, FP32_BYTES // (4 * logits.shape[1]))):
         yield rows, logits[rows]
 
 
