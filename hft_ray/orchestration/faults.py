@@ -46,8 +46,9 @@ RULES: dict[Fault, Rule] = {
         "be those of what was selected; please report it"
     ),
     "out_of_memory": Rule(
-        advice="smaller training.batch_size, more cluster.workers with a higher "
-        "training.zero_stage, or less memory elsewhere would make room"
+        advice="smaller training.batch_size, training.optimizer_states bf16, more "
+        "cluster.workers with a higher training.zero_stage, or less memory elsewhere would make "
+        "room"
     ),
     "data": Rule(),
     "storage_full": Rule(

@@ -106,6 +106,7 @@ class Engine:
         self._training = training
         self._numerics = numerics
         self._ranks = ranks
+        self._plain = plain(training, numerics, ranks.size)
         self._deepspeed: Any = None
         self._steps: dict[str, int] = {}
         self.parked: dict[str, Moments] = {}
@@ -124,9 +125,13 @@ class Engine:
         before get theirs back.
         """
         self.detach()
-        if self._training.moments == "carry":
-            chosen = set(draw.parameters)
-            self.parked = {name: kept for name, kept in self.parked.items() if name in chosen}
+        chosen = set(draw.parameters)
+        leaving = {name: kept for name, kept in self.parked.items() if name not in chosen}
+        for name, kept in leaving.items():
+            if self._training.moments == "carry":
+                del self.parked[name]
+            else:
+                self.parked[name] = kept.on_cpu()
         apply(self.model, draw)
         groups = self._groups(draw)
         trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
@@ -137,7 +142,7 @@ class Engine:
             dist_init_required=False,
         )
         self._steps = {name: group.steps for group in groups for name in group.parameters}
-        if any(self._steps.values()):
+        if any(self._steps.values()) and not self._plain:
             self._dry_step()
         self._restore(groups)
 
@@ -152,7 +157,10 @@ class Engine:
             link(self._deepspeed)
             for name, parameter in self.model.named_parameters():
                 if steps := self._steps.get(name, 0):
-                    self.parked[name] = take(self._deepspeed, parameter, steps)
+                    # Out of an optimizer over the parameters it goes into the next one as it is.
+                    self.parked[name] = take(
+                        self._deepspeed, parameter, steps, copy=not self._plain
+                    )
         self.close()
 
     def forget(self, names: Iterable[str]) -> None:
@@ -187,7 +195,7 @@ class Engine:
             optimizer = torch.optim.AdamW(
                 parameters, lr=0.0, weight_decay=0.0, betas=betas, fused=True
             )
-        if plain(self._training, self._numerics, self._ranks.size):
+        if self._plain:
             optimizer.register_step_pre_hook(lambda *_: self._clip())
         return optimizer
 
@@ -208,15 +216,17 @@ class Engine:
         for group in groups:
             for name, parameter in group.parameters.items():
                 if name in self.parked:
-                    put(self._deepspeed, parameter, self.parked[name])
+                    put(self._deepspeed, parameter, self.parked[name], self._plain)
         set_steps(self._deepspeed, [group.steps for group in groups])
         for built, group in zip(self._deepspeed.optimizer.param_groups, groups, strict=True):
             built["weight_decay"] = group.weight_decay
-        if self._training.moments != "store":
-            self.parked.clear()
+        # What is in the engine now comes back with :meth:`detach`.
+        for name in list(self.parked):
+            if self._training.moments != "store" or (self._plain and name in self._steps):
+                del self.parked[name]
 
     def _dry_step(self) -> None:
-        """Have DeepSpeed make its optimizer state, which it does in its first step (a collective).
+        """Have ZeRO or bf16 make its optimizer state, as in a first step (a collective).
 
         Learning rate, weight decay and gradients are zero: nothing changes, moments come out empty.
         """

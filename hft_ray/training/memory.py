@@ -36,7 +36,8 @@ def memory_per_worker(
     parameters alone; offloaded, the state lies in the host's memory instead. Activations follow
     "Reducing Activation Recomputation in Large Transformer Models" (arXiv 2205.05198, table 2)
     without the quadratic term, which SDPA does not hold: 34 bytes per token, hidden unit and layer
-    in 16 bit, 2 with recomputation; plus the logits.
+    in 16 bit, 2 with recomputation; plus the logits. Scoring takes less, that of variants too: the
+    model and a forward pass, under ZeRO-3 also an engine over what was trained last.
 
     Args:
         training: The section of FILE.

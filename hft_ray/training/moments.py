@@ -41,7 +41,7 @@ MASTER = "master"
 
 @dataclass(frozen=True)
 class Moments:
-    """One parameter's optimizer state, on the CPU.
+    """One parameter's optimizer state, on the CPU or still on the device.
 
     Attributes:
         steps: t, the optimizer steps that the moments have seen.
@@ -51,6 +51,10 @@ class Moments:
 
     steps: int
     tensors: dict[str, Tensor]
+
+    def on_cpu(self) -> Moments:
+        """Return the same on the CPU."""
+        return Moments(self.steps, {key: tensor.cpu() for key, tensor in self.tensors.items()})
 
 
 def link(engine: Any) -> None:
@@ -66,8 +70,19 @@ def link(engine: Any) -> None:
             lazy_init_hp_params_optimizer_state(parameters, flat, outer.optimizer.state)
 
 
-def take(engine: Any, parameter: nn.Parameter, steps: int) -> Moments:
-    """Return a copy of the parameter's state in ``engine`` (a collective)."""
+def take(engine: Any, parameter: nn.Parameter, steps: int, copy: bool = True) -> Moments:
+    """Return the parameter's state in ``engine`` (a collective).
+
+    Args:
+        engine: DeepSpeed's.
+        parameter: A parameter that it trains.
+        steps: The optimizer steps that its moments have seen.
+        copy: Whether it is a copy on the CPU; else the optimizer's own tensors, for which it must
+            be one over the parameters themselves.
+    """
+    if not copy:
+        state = engine.optimizer.state[parameter]
+        return Moments(steps, {key: x for key, x in state.items() if key != "step"})
     lean = isinstance(_inner(engine), KahanAdamW)
     # DeepSpeed gives bf16 states as fp32.
     dtype = torch.bfloat16 if lean else torch.float32
@@ -79,8 +94,22 @@ def take(engine: Any, parameter: nn.Parameter, steps: int) -> Moments:
     return Moments(steps, {key: _cpu(_get(engine, parameter, key), dtype) for key in keys})
 
 
-def put(engine: Any, parameter: nn.Parameter, moments: Moments) -> None:
-    """Write the parameter's state into ``engine``, whose optimizer has state already."""
+def put(engine: Any, parameter: nn.Parameter, moments: Moments, fresh: bool = False) -> None:
+    """Write the parameter's state into ``engine``.
+
+    Args:
+        engine: DeepSpeed's; its optimizer has state already.
+        parameter: A parameter that it trains.
+        moments: Its state.
+        fresh: The optimizer has no state yet, and is one over the parameters themselves: it takes
+            these tensors for its own.
+    """
+    if fresh:
+        device = parameter.device
+        state = {key: value.to(device) for key, value in moments.tensors.items()}
+        step = torch.tensor(float(moments.steps), device=device)
+        engine.optimizer.state[parameter] = {"step": step, **state}
+        return
     for key, value in moments.tensors.items():
         _set(engine, parameter, key, value)
 

@@ -133,7 +133,7 @@ def reselections_job(ranks: int, file: dict[str, Any], rounds: int) -> dict[str,
 
 def variants_job(file: dict[str, Any]) -> dict[str, Any]:
     """Return the job that makes variants of two trained models."""
-    changes = {"training.steps": 2, "training.zero_stage": 0}
+    changes = {"training.steps": 2, "training.zero_stage": 0, "selection.reselect": "never"}
     cases = {
         "lora-0": merged(file, changes | METHODS["lora"][0]),
         "half-2": merged(file, changes | {"training.zero_stage": 2}),

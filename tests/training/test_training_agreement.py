@@ -20,6 +20,23 @@ def test_losses_agree_across_zero_stages(runs, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_gradient_norms_agree_across_zero_stages(runs, stage):
+    """Each kind of optimizer measures them in its own way."""
+    found = [runs.outcome(f"zero{each}")["values"]["train/grad_norm"] for each in (stage, 0)]
+    assert found[0] == pytest.approx(found[1], rel=RELATIVE)
+    assert found[0] > 0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_lean_states_take_the_course_of_fp32_states(runs, stage):
+    lean = runs.losses(f"lean-{stage}")
+    assert lean == pytest.approx(runs.losses("lean-0"), rel=RELATIVE)
+    # Another beta2 and bf16's own noise are between the two.
+    assert lean == pytest.approx(runs.losses("bf16-1"), rel=1e-3)
+    assert lean[-1] < 0.9 * lean[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_losses_agree_across_one_and_two_ranks(one_rank, two_ranks, stage):
     agree(two_ranks.losses(f"zero{stage}"), one_rank.losses(f"zero{stage}"))
     agree(two_ranks.losses(f"zero{stage}"), one_rank.losses("accumulated"))
