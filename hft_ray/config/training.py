@@ -25,9 +25,10 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     """Peak learning rate of AdamW."""
     batch_size: PositiveInt = 8
-    """Sequences per optimizer step, over all workers."""
+    """Examples per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
-    """Sequences per forward pass of one worker; the rest is accumulated. Default: all."""
+    """Examples per forward pass of one worker; the rest is accumulated. Default: all. Without
+    padding (data.packing) a pass has room for this many of data.max_length, and holds what fits."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

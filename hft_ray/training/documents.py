@@ -31,9 +31,11 @@ from hft_ray.ranks import Ranks
 from hft_ray.training.fit import quiet
 
 try:
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention import varlen
+
+    _VARLEN = frozenset(inspect.signature(varlen.varlen_attn).parameters)
 except ImportError:  # before torch 2.10
-    varlen_attn = None  # type: ignore[assignment]
+    _VARLEN = frozenset()
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +45,6 @@ NAME = "hft_documents"
 
 _ROUNDING = 4
 """Isolated documents have equal logits, up to kernels that sum in another order."""
-_VARLEN = frozenset(inspect.signature(varlen_attn).parameters if varlen_attn is not None else ())
 _LARGEST_HEAD = 256
 """Numbers of a head that FlashAttention takes at most."""
 
@@ -171,7 +172,7 @@ def _varlen(
     elif groups > 1:
         key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-    out = varlen_attn(q, k, v, bounds, bounds, longest, longest, **more)
+    out = varlen.varlen_attn(q, k, v, bounds, bounds, longest, longest, **more)
     assert isinstance(out, Tensor)
     return out[None]
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hft_ray.data import IGNORED, batch_indices, collate, steps_per_epoch
+from hft_ray.data import IGNORED, batch_indices, collate, concatenate, steps_per_epoch
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,10 +41,9 @@ def test_order_depends_on_seed_and_epoch_only():
     assert batch_indices(3, 10, 4, 0) == [3, 8, 7, 6]
 
 
-def item(length, packed=False):
+def item(length, untrained=1):
     ids = np.arange(10, 10 + length)
-    made = {"input_ids": ids, "labels": np.where(ids == 10, IGNORED, ids)}
-    return made | ({"position_ids": np.arange(length) % 2} if packed else {})
+    return {"input_ids": ids, "labels": np.where(ids < 10 + untrained, IGNORED, ids)}
 
 
 def test_collate_pads_on_the_right():
@@ -57,12 +56,16 @@ def test_collate_pads_on_the_right():
     assert all(tensor.dtype == torch.long for tensor in batch.values())
 
 
-def test_collate_makes_each_token_of_packed_padding_a_document_of_its_own():
-    batch = collate([item(2, packed=True), item(4, packed=True)], pad_id=1)
+def test_concatenate_pads_nothing_and_tells_where_items_begin():
+    # A first token is not trained: what stands before it is another item.
+    batch = concatenate([item(2, untrained=0), item(4, untrained=2)])
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
-        "input_ids": [[10, 11, 1, 1], [10, 11, 12, 13]],
-        "labels": [[IGNORED, 11, IGNORED, IGNORED], [IGNORED, 11, 12, 13]],
-        "position_ids": [[0, 1, 0, 0], [0, 1, 0, 1]],
+        "input_ids": [[10, 11, 10, 11, 12, 13]],
+        "labels": [[IGNORED, 11, IGNORED, IGNORED, 12, 13]],
+        "position_ids": [[0, 1, 0, 1, 2, 3]],
+        "cu_seq_lens_q": [0, 2, 6],
+        "cu_seq_lens_k": [0, 2, 6],
+        **dict.fromkeys(("max_length_q", "max_length_k"), 4),
     }
 
 

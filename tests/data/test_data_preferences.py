@@ -144,14 +144,14 @@ def test_pairs_without_answers_left_or_with_the_same_are_dropped(tmp_path, llama
     assert again.identity == made.identity
 
 
-def test_a_packed_batch_tells_whose_token_is_whose(tmp_path, llama3):
+def test_a_batch_tells_whose_token_is_whose(tmp_path, llama3):
     records = [{"prompt": "ab"[: i + 1], "chosen": " ten", "rejected": " two"} for i in range(2)]
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     made = prepare_pairs(Data(train=str(file)), llama3, tmp_path)
     pairs = [made[0], made[1]]
-    for capacity, rows in ((None, 4), (512, 1)):
-        batch = collate_pairs(pairs, 0, capacity)
+    for packed, rows in ((False, 4), (True, 1)):
+        batch = collate_pairs(pairs, 0, packed)
         assert len(batch["input_ids"]) == rows
         for index, sequence in enumerate(each for pair in pairs for each in pair):
             mine = (batch["documents"] == index) & (batch["labels"] != IGNORED)

@@ -56,7 +56,7 @@ def test_items_are_the_encoded_examples(llama3, file, tmp_path):
 
 
 def test_second_call_does_not_encode_again(llama3, file, tmp_path, forbid_encoding):
-    data = Data(train=file, packing=True)
+    data = Data(train=file)
     first = prepare(data, llama3, tmp_path)
     forbid_encoding()
     # What the tokenizer was used for in between does not count.
@@ -64,7 +64,7 @@ def test_second_call_does_not_encode_again(llama3, file, tmp_path, forbid_encodi
     second = prepare(data, llama3, tmp_path)
     assert isinstance(second.input_ids, np.memmap)
     for i in range(len(first)):
-        for name in ("input_ids", "labels", "position_ids"):
+        for name in ("input_ids", "labels"):
             assert np.array_equal(first[i][name], second[i][name])
     assert len(folders(tmp_path)) == 1
 
@@ -80,7 +80,8 @@ def test_every_change_of_meaning_makes_a_new_set(llama3, chatml, write_jsonl, tm
     prepare(Data(train=file), llama3, tmp_path)
     prepare(Data(train=file, limit=3), llama3, tmp_path)
     prepare(Data(train=file, max_length=16), llama3, tmp_path)
-    prepare(Data(train=file, packing=True), llama3, tmp_path)
+    # How passes are made of it is no part of a set.
+    prepare(Data(train=file, packing=False), llama3, tmp_path)
     prepare(Data(train=file, format="prompt_completion"), llama3, tmp_path)
     prepare(Data(train=file), chatml, tmp_path)
     chatml.chat_template += "{# other #}"
@@ -88,7 +89,7 @@ def test_every_change_of_meaning_makes_a_new_set(llama3, chatml, write_jsonl, tm
     chatml.eos_token = "<|im_start|>"
     prepare(Data(train=file), chatml, tmp_path)
     prepare(Data(train=write_jsonl(RECORDS[1:])), llama3, tmp_path)
-    assert len(folders(tmp_path)) == 9
+    assert len(folders(tmp_path)) == 8
 
 
 def test_examples_without_a_trained_token_are_dropped(llama3, write_jsonl, tmp_path, caplog):
@@ -139,29 +140,6 @@ def test_missing_template_is_said_once(llama2, write_jsonl, tmp_path):
     turns = [{"role": role, "content": "Hi"} for role in ("user", "assistant")]
     with pytest.raises(ConfigError, match=r"^1 problem:\n.*no chat template"):
         prepare(Data(train=write_jsonl([{"messages": turns}] * 3)), llama2, tmp_path)
-
-
-def test_packing_keeps_every_example_whole(llama3, file, tmp_path):
-    made = prepare(Data(train=file, packing=True, max_length=32), llama3, tmp_path)
-    expected = sorted(
-        (each.input_ids, each.labels) for each in (direct(llama3, r, 32) for r in RECORDS)
-    )
-    documents = []
-    for i in range(len(made)):
-        item = made[i]
-        assert len(item["input_ids"]) <= 32
-        starts = np.flatnonzero(item["position_ids"] == 0)
-        assert starts[0] == 0
-        for start, end in zip(starts, [*starts[1:], len(item["input_ids"])], strict=True):
-            assert item["position_ids"][start:end].tolist() == list(range(end - start))
-            assert item["labels"][start] == IGNORED
-            documents.append(
-                (item["input_ids"][start:end].tolist(), item["labels"][start:end].tolist())
-            )
-    assert sorted(documents) == expected
-    assert len(made) < len(RECORDS)
-    answers = [int((made[i]["labels"][1:] != IGNORED).sum()) for i in range(len(made))]
-    assert made.answer_tokens.tolist() == answers
 
 
 def _prepare_in_process(folder, barrier, results):

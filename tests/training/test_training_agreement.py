@@ -80,9 +80,15 @@ def test_checkpointed_activations_give_the_same_losses(one_rank):
     assert on == pytest.approx(off, rel=1e-6)
 
 
-def test_packed_sequences_train(one_rank):
-    losses = one_rank.losses("packed")
-    assert losses[-1] < losses[0]
+@pytest.mark.parametrize("stage", STAGES)
+def test_padding_and_passes_change_nothing(runs, one_rank, stage):
+    for case in (f"zero{stage}-padded", f"zero{stage}-passes"):
+        assert runs.losses(case) == pytest.approx(one_rank.losses("zero0-half"), rel=1e-5)
+
+
+def test_passes_of_an_offloaded_optimizer_are_summed(runs, one_rank):
+    losses = runs.losses("offload-passes")
+    assert losses == pytest.approx(one_rank.losses("zero0-half"), rel=1e-5)
 
 
 @pytest.mark.parametrize("stage", [0, 3])

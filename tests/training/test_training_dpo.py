@@ -69,22 +69,22 @@ def pairs(records, tiny_models, tmp_path_factory):
     return prepare_pairs(Data(train=str(file), max_length=64), tokenizer, root)
 
 
-def objective(pairs, base, tmp_path, settings, capacity=None, batch_size=3):
+def objective(pairs, base, tmp_path, settings, packed=False, batch_size=3):
     made = DirectPreference(
-        Preferences(beta=BETA, **settings), pairs, 2, capacity, ReferenceStore(tmp_path), batch_size
+        Preferences(beta=BETA, **settings), pairs, 2, ReferenceStore(tmp_path), batch_size
     )
-    made.begin(base, Ranks(), None)
+    made.begin(base, Ranks(), None, packed)
     return made
 
 
-def ours(objective, folder, micros):
+def ours(objective, folder, micros, packed=False):
     """Return loss, sums and gradients per pair, from micro-batches of these sizes."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     total, sums, first = 0.0, {}, 0
     for size in micros:
         indices = list(range(first, first + size))
         first += size
-        loss = objective.loss(model, objective.batch(indices))
+        loss = objective.loss(model, objective.batch(indices, packed))
         (loss.value / len(objective)).backward()
         total += loss.value.item() / len(objective)
         for name, value in loss.sums.items():
@@ -157,19 +157,21 @@ def test_loss_rewards_and_gradients_are_trls(
 def test_micro_batches_and_packing_change_nothing(name, pairs, base, tuned, tmp_path):
     settings = LOSSES[name][0]
     loss, sums, gradients = ours(objective(pairs, base, tmp_path, settings), tuned, [7])
-    for capacity, micros in ((None, [1] * 7), (None, [3, 4]), (64, [7]), (40, [2, 5])):
-        other = objective(pairs, base, tmp_path, settings, capacity, batch_size=len(micros))
-        again, other_sums, other_gradients = ours(other, tuned, micros)
+    for packed, micros in ((False, [1] * 7), (False, [3, 4]), (True, [7]), (True, [2, 5])):
+        other = objective(pairs, base, tmp_path, settings, packed, batch_size=len(micros))
+        again, other_sums, other_gradients = ours(other, tuned, micros, packed)
         assert again == pytest.approx(loss, abs=1e-5)
         assert other_sums == pytest.approx(sums, abs=1e-5, rel=1e-6)
         for parameter, gradient in gradients.items():
             torch.testing.assert_close(gradient, other_gradients[parameter], atol=1e-5, rtol=1e-5)
 
 
-def test_packed_rows_hold_several_sequences(pairs, base, tmp_path):
-    packed = objective(pairs, base, tmp_path, {}, capacity=64).batch([0, 1, 2])
-    assert len(packed["input_ids"]) < 6
-    assert len(packed["reference"]) == 3
+def test_a_packed_row_holds_all_sequences(pairs, base, tmp_path):
+    made = objective(pairs, base, tmp_path, {}, packed=True)
+    batch = made.batch([0, 1, 2], packed=True)
+    assert batch["input_ids"].shape == (1, sum(made.lengths([0, 1, 2])))
+    assert len(batch["cu_seq_lens_q"]) == 6 + 1
+    assert len(batch["reference"]) == 3
 
 
 def test_losses_by_hand():
@@ -193,7 +195,7 @@ def test_losses_by_hand():
 
 def test_the_reference_itself_has_no_reward(pairs, base, tmp_path):
     made = objective(pairs, base, tmp_path, {}, batch_size=7)
-    loss = made.loss(base, made.batch(range(7)))
+    loss = made.loss(base, made.batch(range(7), packed=False))
     assert loss.value.item() == pytest.approx(7 * math.log(2), abs=1e-4)
     assert loss.sums["rewards_margin"].item() == pytest.approx(0, abs=1e-4)
 
@@ -202,9 +204,9 @@ def test_the_bases_reference_is_asked_once(pairs, base, tuned, tmp_path):
     store = ReferenceStore(tmp_path)
 
     def begin(base_name, model):
-        made = DirectPreference(Preferences(), pairs, 2, None, store, 3)
-        made.begin(model, Ranks(), base_name)
-        return made.batch(range(7))["reference"]
+        made = DirectPreference(Preferences(), pairs, 2, store, 3)
+        made.begin(model, Ranks(), base_name, packed=False)
+        return made.batch(range(7), packed=False)["reference"]
 
     moved = AutoModelForCausalLM.from_pretrained(tuned, dtype=torch.float32)
     first = begin("one", base)

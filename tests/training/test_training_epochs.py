@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hft_ray.config import Training
+from hft_ray.config import Config, Training
 from hft_ray.data import steps_per_epoch
 from hft_ray.ranks import Ranks
+from hft_ray.training.documents import Documents
 from hft_ray.training.feed import Feed
 from hft_ray.training.schedule import learning_rate, total_steps
 from hft_ray.training.stages import Rounds, Stage
@@ -29,7 +30,10 @@ class Numbers:
     def __len__(self):
         return self.n
 
-    def batch(self, indices):
+    def lengths(self, indices):
+        return [index + 1 for index in indices]
+
+    def batch(self, indices, packed):
         return {"input_ids": torch.tensor(indices)}
 
 
@@ -39,10 +43,14 @@ def make_stage(n, training, start=0):
     return Stage("numbers", Numbers(n), start, steps, per_epoch, training)
 
 
-def examples(stages, training, ranks):
+def examples(stages, training, ranks, packed=False):
     """The examples of each step, of all ranks together, as they are fed."""
+    config = Config(name="n", model="m", data={"train": "d", "max_length": 50}, training=training)
+    documents = Documents(None, config)
+    documents.packed = packed
     feeds = [
-        Feed(stages, training, Ranks(rank, ranks), torch.device("cpu")) for rank in range(ranks)
+        Feed(stages, config, Ranks(rank, ranks), torch.device("cpu"), documents)
+        for rank in range(ranks)
     ]
     return [
         [int(i) for feed in feeds for batch in feed.passes(step) for i in batch["input_ids"]]
@@ -94,6 +102,15 @@ def test_each_stage_counts_its_own_epochs(n, other, epochs, size):
     expected = begins_again(batches[: first.end], n)
     expected += [first.end + step for step in begins_again(batches[first.end :], other)]
     assert starts(Rounds("epoch", stages), range(stages[-1].end)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(n=LENGTHS, size=st.integers(1, 8), ranks=st.sampled_from([1, 2]), micro=st.integers(1, 2))
+def test_a_step_has_the_same_examples_packed_and_padded(n, size, ranks, micro):
+    size *= ranks * micro
+    training = Training(epochs=2, batch_size=size, micro_batch_size=micro)
+    found = [examples([make_stage(n, training)], training, ranks, each) for each in (False, True)]
+    assert [sorted(each) for each in found[0]] == [sorted(each) for each in found[1]]
 
 
 def test_ten_epochs_of_ten_in_batches_of_four_are_ten_rounds():

@@ -117,10 +117,8 @@ LONG = {"prompt": "the capital of France is Paris " * 4, "completion": " Rome"}
     [
         ([], {}, False),
         ([LONG], {}, True),
-        ([LONG], {"packing": True}, True),
+        ([LONG], {"packing": False}, True),
         ([LONG], {"max_length": 24}, False),
-        # Positions begin again with each example: the longest one counts, not the row.
-        ([], {"packing": True}, False),
     ],
 )
 def test_the_longest_example_fits_the_positions(records, data, refused, folder, workspace):

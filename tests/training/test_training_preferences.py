@@ -29,9 +29,9 @@ def test_losses_agree_across_zero_stages_and_ranks(runs, one_rank, stage):
     assert values["train/rewards_margin"] > 0
 
 
-@pytest.mark.parametrize("case", ["dpo-packed", "dpo-accumulated"])
-def test_losses_agree_however_pairs_are_batched(one_rank, case):
-    same(one_rank.losses(case), one_rank.losses("dpo-0"))
+def test_losses_agree_however_pairs_are_batched(runs, one_rank):
+    same(one_rank.losses("dpo-accumulated"), one_rank.losses("dpo-0"))
+    same(runs.losses("dpo-padded"), one_rank.losses("dpo-0"))
 
 
 def test_a_draw_by_gradients_sees_the_preference_loss(one_rank):
@@ -61,5 +61,5 @@ def test_a_resume_within_a_later_stage_is_exact(runs, stage):
 def test_runs_share_the_bases_reference_and_no_other(runs):
     lines = (runs.folder / "root/cache/reference/computed.jsonl").read_text().splitlines()
     keys = [json.loads(line)["key"] for line in lines]
-    # All runs on the same pairs; the packed ones are cut at another length.
-    assert len(keys) == len(set(keys)) == ("dpo-packed" in runs.files) + 1
+    # All runs on the same pairs.
+    assert len(keys) == 1

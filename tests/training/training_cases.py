@@ -111,6 +111,11 @@ def common_cases() -> dict[str, dict[str, Any]]:
     cases["variants-again"] = variants | {"training.zero_stage": 0, "stop_at": 9, "again": True}
     for stage in STAGES:
         cases[f"dpo-{stage}"] = PAIRS | {"training.zero_stage": stage}
+    for stage in STAGES:
+        cases[f"zero{stage}-padded"] = cases[f"zero{stage}-half"] | {"data.packing": False}
+        cases[f"zero{stage}-passes"] = cases[f"zero{stage}-half"] | {"training.micro_batch_size": 1}
+    cases["dpo-padded"] = cases["dpo-2"] | {"data.packing": False}
+    cases["offload-passes"] = cases["zero2-passes"] | {"training.offload": "optimizer"}
     for stage in (0, 3):
         cases[f"stages-{stage}"] = STAGED | {"training.zero_stage": stage}
         cases[f"stages-{stage}-again"] = cases[f"stages-{stage}"] | {
@@ -147,8 +152,6 @@ def single_cases() -> dict[str, dict[str, Any]]:
         "unaudited": {"training.steps": 7, "selection.reselect": 3, "selection.audit": False},
         "stopped": {"training.steps": 7, "stop_at": 3},
         "sparse-log": {"training.steps": 7, "training.log_every": 3},
-        "packed": {"data.packing": True},
-        "dpo-packed": PAIRS | {"data.packing": True, "data.max_length": 96},
         "dpo-accumulated": PAIRS | {"training.micro_batch_size": 2},
         "dpo-gradient": PAIRS | {"selection.strategy": "gradient"},
         "everything": {"selection.ratio": 1.0},
