@@ -64,7 +64,7 @@ def memory(device: str, kind: torch.dtype, width: int, trained: bool, whole: boo
         loss = F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="sum")
     else:
         loss = Head(weight).losses(hidden, targets, summed=True)
-    torch.autograd.backward((loss / POSITIONS))
+    torch.autograd.backward(loss / POSITIONS)
     return used() - before
 
 
