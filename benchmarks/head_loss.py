@@ -64,7 +64,7 @@ def memory(device: str, kind: torch.dtype, width: int, trained: bool, whole: boo
         loss = F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="sum")
     else:
         loss = Head(weight).losses(hidden, targets, summed=True)
-    (loss / POSITIONS).backward()
+    torch.autograd.backward(loss / POSITIONS)
     return used() - before
 
 
@@ -99,7 +99,7 @@ def print_times(setup: Setup, pairs: int) -> None:
 
     def step(loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]) -> None:
         model.zero_grad()
-        loss(model, batch).backward()
+        torch.autograd.backward(loss(model, batch))
 
     print("\n| head | all logits, s | in parts, s | ratio | middle half |")
     print("| --- | --- | --- | --- | --- |", flush=True)
