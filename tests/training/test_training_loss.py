@@ -130,9 +130,8 @@ def check(model, batch):
         ours, others = gradients(model, loss(found)), gradients(model, loss(expected))
         assert ours.keys() == others.keys()
         for name, gradient in others.items():
-            torch.testing.assert_close(
-                ours[name], gradient, rtol=1e-5, atol=1e-6 * float(gradient.abs().max())
-            )
+            # Where a gradient passes through the layers, their rounding is in it too.
+            assert (ours[name] - gradient).norm() <= 2e-6 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("frozen", [False, True])
