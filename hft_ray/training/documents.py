@@ -79,8 +79,8 @@ def attend(
         scaling: Of the scores; none: one over the root of D.
         is_causal: Whether a token sees only what comes before; none: what the layer says.
         sliding_window: Tokens that a token sees, itself included; none: all before it.
-        kwargs: ``cu_seq_lens_q``, where documents begin and end, int32, [documents + 1];
-            ``max_length_q``, tokens of the longest; and whatever else the model gives.
+        kwargs: ``cu_seq_lens_q``, where documents begin and end, int32, [documents + 1], none of
+            one alone; ``max_length_q``, tokens of the longest; and what else the model gives.
 
     Returns:
         The result, [1, T, heads, D], and no weights.
@@ -88,9 +88,12 @@ def attend(
     Raises:
         UnsupportedAttentionError: The model asks for something else, such as soft-capped scores.
     """
-    bounds = kwargs.get("cu_seq_lens_q")
-    if bounds is None or len(query) != 1:
-        raise UnsupportedAttentionError("its attention is not told where documents begin")
+    if len(query) != 1:
+        raise UnsupportedAttentionError("its attention is given several rows")
+    bounds, longest = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
+    if bounds is None:  # a row of one document
+        longest = query.shape[2]
+        bounds = torch.tensor([0, longest], dtype=torch.int32, device=query.device)
     for name in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(name) is not None:
             raise UnsupportedAttentionError(f"its attention needs `{name}`")
@@ -99,8 +102,8 @@ def attend(
     if attention_mask is not None and int(attention_mask) != sliding_window:
         raise UnsupportedAttentionError("its attention has a window that only a mask tells")
     if _has_kernel(query, key, value, dropout, sliding_window):
-        longest = int(kwargs["max_length_q"])
-        out = _varlen(query, key, value, bounds, longest, scaling, sliding_window)
+        assert longest is not None
+        out = _varlen(query, key, value, bounds, int(longest), scaling, sliding_window)
     else:
         out = _one_by_one(query, key, value, bounds, dropout, scaling, sliding_window)
     return out, None
