@@ -40,11 +40,11 @@ WANTED = 1.8
 def training_set(count: int, longest: int) -> TrainingSet:
     """Return examples of which the second half is trained."""
     random = np.random.default_rng(0)
-    lengths = random.lognormal(0.0, 0.8, 4 * count)
+    lengths = random.lognormal(0.0, 0.8, count)
     scale = longest / 4 / lengths.mean()
     for _ in range(20):  # cutting lowers the mean
         scale *= longest / 4 / np.minimum(lengths * scale, longest).mean()
-    sizes = np.clip((lengths * scale).astype(np.int64), 8, longest)[:count]
+    sizes = np.clip((lengths * scale).astype(np.int64), 8, longest)
     ids = random.integers(1, 30_000, int(sizes.sum())).astype(np.int32)
     places = np.concatenate([np.arange(size) / size for size in sizes])
     return TrainingSet(
@@ -131,7 +131,7 @@ def compare(setup: Setup, length: int, micro: int, pairs: int) -> bool:
         ]
         for name, side in sides.items()
     ]
-    columns = ["passes", "per step", "share that is not padding", "step, s", "trained tokens/s"]
+    columns = ["steps", "passes", "share that is not padding", "step, s", "trained tokens/s"]
     print_table(f"Padding (medians of {pairs} pairs)", [*columns, "of padded"], rows)
     mean = float(data.lengths.mean())
     print(f"\n{setup.rows} examples a step, {mean:.0f} tokens long in the mean, {length} at most.")

@@ -165,7 +165,8 @@ class EvaluationSection(Section):
     every: PositiveInt | None = None
     """Steps between two evaluations; by default only after the last step."""
     batch_size: PositiveInt = 32
-    """Sequences per forward pass of one worker. Does not change the scores."""
+    """Sequences of the greatest length per forward pass of one worker; of shorter ones as many more
+    as have as many tokens. Does not change the scores."""
     _task_places: tuple[str, ...] | None = PrivateAttr(None)
 
     @field_validator(

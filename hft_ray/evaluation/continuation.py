@@ -55,7 +55,7 @@ def continuations(
         tokenizer: Its tokenizer.
         prompts: Token ids of the prompts, [n].
         decoding: Where to end.
-        batch_size: Most prompts of one batch.
+        batch_size: Prompts of the greatest length that a batch has room for.
         ranks: The processes that generate together.
 
     Raises:
@@ -84,7 +84,8 @@ def continuations(
         return [_text(tokenizer, row, settings.eos_token_id, decoding) for row in new_tokens]
 
     with _generation_config(model, settings):
-        return map_batches(compute, [len(prompt) for prompt in cut], batch_size, ranks)
+        # What is generated takes room as well.
+        return map_batches(compute, [len(prompt) + new for prompt in cut], batch_size, ranks)
 
 
 def _text(

@@ -36,7 +36,7 @@ class LiveModel(LM):
     Args:
         model: The model, in evaluation mode.
         tokenizer: Its tokenizer.
-        batch_size: Most sequences of one batch.
+        batch_size: Sequences of the greatest length that a batch has room for.
         ranks: The processes that score together.
         path: Place of the evaluation in FILE, for errors.
     """

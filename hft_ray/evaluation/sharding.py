@@ -23,10 +23,18 @@ R = TypeVar("R")
 def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Return the indices of ``lengths`` in batches of like length, the longest first.
 
+    A batch has as many tokens, padding included, as ``batch_size`` units of the greatest length.
     The longest come first so that a batch too large for the memory fails at once.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    room = batch_size * max(lengths, default=0)
+    batches, start = [], 0
+    while start < len(order):
+        # A batch is as wide as its first unit.
+        stop = start + max(batch_size, room // max(lengths[order[start]], 1))
+        batches.append(order[start:stop])
+        start = stop
+    return batches
 
 
 def map_batches(
@@ -40,7 +48,7 @@ def map_batches(
     Args:
         compute: Indices of one batch -> one result for each of them.
         lengths: Length in tokens of every unit, [n].
-        batch_size: Most units of one batch.
+        batch_size: Units of the greatest length that a batch has room for.
         ranks: Batch b is run by rank b modulo their number. In lockstep a rank that has no batch
             left repeats the first one and throws the result away.
 

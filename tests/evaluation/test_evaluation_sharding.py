@@ -58,7 +58,10 @@ def test_a_suite_scores_again_and_again(tmp_path):
 
 
 def test_batches_are_of_like_length_and_the_longest_come_first():
-    assert sorted_batches([3, 9, 3, 1, 9], 2) == [[1, 4], [0, 2], [3]]
+    # Room for 18 tokens: two of 9, and then six of 3.
+    assert sorted_batches([3, 9, 3, 1, 9], 2) == [[1, 4], [0, 2, 3]]
+    assert sorted_batches([9, 4, 3, 3, 2, 1], 1) == [[0], [1, 2], [3, 4, 5]]
+    assert sorted_batches([], 2) == []
 
 
 def test_results_are_in_order():
