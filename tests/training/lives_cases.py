@@ -229,7 +229,7 @@ class Lives:
         ).hexdigest()
 
 
-def start_lives(folder: Path, jobs: list[dict[str, Any]], timeout: int = 500) -> Lives:
+def start_lives(folder: Path, jobs: list[dict[str, Any]], timeout: int = 1100) -> Lives:
     """Run jobs in a worker of their own."""
     path = folder / "job.json"
     content = {"root": str(folder / "root"), "out": str(folder), "jobs": jobs}
