@@ -2,7 +2,8 @@
 
 A run is found by its tags before one is created, and where an answer that was lost made two, one
 goes; a parameter is written once; a metric is written once per key and step, so that a resumed
-trial may repeat steps. All methods block: they belong on the writer's thread.
+trial may repeat steps. All methods block: they belong on the writer's threads, of which one writes
+artifacts alone.
 """
 
 from __future__ import annotations
@@ -124,10 +125,7 @@ class Store:
     def _find_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            created = self._client.create_experiment(
-                self._experiment, artifact_location=self._artifacts, tags=names.EXPERIMENT_TAGS
-            )
-            return str(created)
+            found = make_experiment(self._client, self._experiment, self._artifacts)
         if (problem := deleted(found)) is not None:
             raise UnavailableError(problem)
         return str(found.experiment_id)
@@ -276,6 +274,18 @@ class Store:
         self._finish(
             self._runs[sweep, trial], Finish(sweep, trial, time, event.state, event.reason)
         )
+
+
+def make_experiment(client: Any, name: str, artifacts: str | None) -> Any:
+    """Make an experiment, or take the one that another sweep has made in this moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_experiment(name, artifact_location=artifacts, tags=names.EXPERIMENT_TAGS)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.get_experiment_by_name(name)
 
 
 def deleted(experiment: Any) -> str | None:
