@@ -64,15 +64,17 @@ class Tracker:
         self._errors = errors or BackgroundErrors()
         self._sweep = ""
         self._store = Store(uri, experiment, artifacts, log.warning)
-        self._events_file, self._artifacts_file, self._refused = (
+        self._waiting, self._artifacts_waiting, self._refused = (
             Spool(spool / f"{name}.jsonl") for name in ("tracking", "artifacts", "refused")
         )
-        self._try_refused_again()
+        # What was refused is older than what waits; all of it is tried again, in order.
+        self._move(self._waiting, self._refused)
+        self._move(self._refused, self._waiting)
         box = partial(
             Outbox, refused=self._refused, errors=self._errors, retry=retry, capacity=capacity
         )
-        self._artifacts = box("artifact store", self._write, self._artifacts_file)
-        self._events = box(WORK, self._write_or_hand_on, self._events_file, on_outage=on_outage)
+        self._artifacts = box("artifact store", self._write, self._artifacts_waiting)
+        self._events = box(WORK, self._write_or_hand_on, self._waiting, on_outage=on_outage)
 
     def open_sweep(
         self, name: str, config_yaml: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -209,17 +211,20 @@ class Tracker:
             Whether everything reached the store. If not, the next tracker with the same spool
             folder writes it.
         """
-        self._try_refused_again()
-        self._events.wake()
-        self.flush(timeout)
+        end = time.monotonic() + timeout
+        if self.flush(timeout) and len(self._refused):
+            # A run that was missing then may be there now.
+            self._move(self._refused, self._waiting)
+            self._events.wake()
+            self.flush(max(0.0, end - time.monotonic()))
         patience = max(1.0, self._retry[0])
         lost = sum(box.close(patience) for box in (self._events, self._artifacts))
-        files = (self._events_file, self._artifacts_file, self._refused)
-        left = [f"{len(file)} events wait in {file.path}" for file in files if len(file)]
+        files = (self._waiting, self._artifacts_waiting, self._refused)
+        left = [f"events wait on disk, {len(file)} in {file.path}" for file in files if len(file)]
         if lost:
-            left.append(f"{lost} could not be put on disk and are lost")
+            left.append(f"{lost} events could not be put on disk and are lost")
         if self._events.dropped:
-            left.append(f"{self._events.dropped} of metrics were dropped, too many waited")
+            left.append(f"{self._events.dropped} metric events were dropped, too many waited")
         if left:
             self._errors.leave(
                 WORK,
@@ -228,9 +233,9 @@ class Tracker:
             )
         return not left
 
-    def _try_refused_again(self) -> None:
+    def _move(self, source: Spool, target: Spool) -> None:
         try:
-            self._events_file.take_over(self._refused)
+            target.take_over(source)
         except OSError as error:
             self._errors.caught(WORK, error)
 

@@ -225,7 +225,7 @@ def test_a_full_queue_drops_metrics_only_and_says_so(open_tracker, tmp_path, mon
     assert kinds[:2] + kinds[-1:] == ["Open", "Artifact", "Finish"]
     dropped = 50 - kinds.count("Metrics")
     assert dropped in (40, 41)
-    assert f"{dropped} of metrics were dropped" in tracker.errors.undone["tracking store"]
+    assert f"{dropped} metric events were dropped" in tracker.errors.undone["tracking store"]
     assert any("metrics are dropped" in problem for problem in tracker.problems)
 
 
@@ -260,7 +260,7 @@ def test_what_the_store_refuses_is_put_aside_and_told(root, open_tracker, tmp_pa
     assert len(tracker.problems) == 2, "once for each kind"
     assert "never-opened" in tracker.problems[0]
     assert "missing.png" in tracker.problems[1]
-    assert f"2 events wait in {refused}" in tracker.errors.undone["tracking store"]
+    assert f"2 in {refused}" in tracker.errors.undone["tracking store"]
     assert sorted(json.loads(line)["kind"] for line in refused.read_text().splitlines()) == [
         "Artifact",
         "Metrics",
@@ -330,7 +330,7 @@ def test_an_outage(server, open_tracker, tmp_path):
     assert not first.close(0.5)
     spool = tmp_path / "other/tracking.jsonl"
     assert len(spool.read_text().splitlines()) == 4
-    assert f"4 events wait in {spool}" in first.errors.undone["tracking store"]
+    assert f"4 in {spool}" in first.errors.undone["tracking store"]
     with spool.open("a") as file:
         file.write('{"kind": "Metr')  # as a killed process leaves it
 
