@@ -253,3 +253,22 @@ def test_a_spool_that_another_program_deletes_ends_nothing(begin, root, faults, 
     assert not tracker.close(5), "the start of t1 is lost"
     assert errors.counts["tracking store"] == 1
     assert read_sweep(tracking_uri(None, root), "faults", "deleted").state == "complete"
+
+
+def test_an_experiment_that_another_sweep_makes_in_this_moment_is_taken(begin, root, faults):
+    def strike(call, *args, **kwargs):
+        if call == "create_experiment":
+            faults.heal()
+            other = open_client(tracking_uri(None, root))
+            other.create_experiment(args[0], artifact_location=kwargs["artifact_location"])
+
+    client = open_client(tracking_uri(None, root))
+    if (found := client.get_experiment_by_name("faults")) is not None:
+        client.rename_experiment(found.experiment_id, "faults before")
+    faults.strike = strike
+    tracker, errors, _ = begin()
+    for part in WHEN:
+        write(tracker, "together", part)
+    assert tracker.close(LONG)
+    assert errors.summary() == []
+    check_whole(root, "together")
