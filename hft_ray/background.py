@@ -63,7 +63,7 @@ class BackgroundErrors:
         """Return the lines that the user reads at the end; none if nothing went wrong."""
         counted = [
             f"{count} error{'s' if count > 1 else ''} in the background ({work})"
-            + ("" if work in self.undone else "; nothing was lost")
+            + ("" if self.undone else "; nothing was lost")
             for work, count in sorted(self.counts.items())
         ]
         return counted + [self.undone[work] for work in sorted(self.undone)]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from itertools import islice, takewhile
 
-from hft_ray.background import BackgroundErrors, Worker, backoff
+from hft_ray.background import BackgroundErrors, Worker, backoff, in_a_line
 from hft_ray.tracking.events import Event, Metrics
 from hft_ray.tracking.spool import Spool
 from hft_ray.tracking.store import RejectedError, UnavailableError
@@ -55,8 +55,7 @@ class Outbox:
         self._errors, self._on_outage = errors, on_outage
         self._retry, self._capacity = retry, capacity
         self._changed = threading.Condition()
-        self._queue: deque[Event] = deque()
-        self._taken: list[Event] = []
+        self._queue: list[Event] = []
         self._told: set[str] = set()
         self._away = False
         self._failures, self._pauses, self._next_attempt = 0, 0, 0.0
@@ -92,50 +91,43 @@ class Outbox:
         self._worker.close(timeout)
         with self._changed:
             # A call to the store that hangs: its events may be written twice, which is harmless.
-            rest = [*self._taken, *self._queue]
-            try:
-                self._spool.append(rest)
-            except OSError as error:
-                self._errors.caught(self._work, error)
-                return len(rest)
-            self._taken, self._queue = [], deque()
-        return 0
+            self._park(list(self._queue))
+            return len(self._queue)
 
     def _idle(self) -> bool:
-        return not (self._queue or self._taken or len(self._spool))
+        return not (self._queue or len(self._spool))
 
     def _step(self) -> float | None:
-        with self._changed:
-            self._taken += self._queue
-            self._queue.clear()
         if self.dropped:
             self._tell_once(
                 "dropped", f"too many events wait for the {self._work}: metrics are dropped"
             )
         due = time.monotonic() >= self._next_attempt
+        batch, done = list(self._queue), 0
         if due and not len(self._spool):
-            done = self._deliver(self._taken)
-            with self._changed:
-                del self._taken[:done]
-        self._park()
+            done = self._deliver(batch)
+            self._dequeue(done)
+        self._park(batch[done:])
         if due and len(self._spool):
             self._replay()
         with self._changed:
             self._changed.notify_all()
-            waiting = self._taken or len(self._spool)
-        return max(0.0, self._next_attempt - time.monotonic()) if waiting else None
+        return None if self._idle() else max(0.0, self._next_attempt - time.monotonic())
 
-    def _park(self) -> None:
-        """Put on disk what is not delivered."""
+    def _dequeue(self, count: int) -> None:
+        with self._changed:
+            del self._queue[:count]
+
+    def _park(self, rest: list[Event]) -> None:
+        """Put on disk what is not delivered, the oldest of the queue."""
         try:
-            self._spool.append(self._taken)
+            self._spool.append(rest)
         except OSError as error:
             place = self._spool.path
             self._tell_once("held", f"{place} cannot be written, events wait in memory: {error}")
         else:
             self._told.discard("held")
-            with self._changed:
-                self._taken = []
+            self._dequeue(len(rest))
 
     def _replay(self) -> None:
         was_away = self._away
@@ -193,7 +185,7 @@ class Outbox:
             # One of them may be to blame.
             return all(self._try([event]) for event in group)
         self._refused.append(group)
-        reason, place = first_line(error), self._refused.path
+        reason, place = in_a_line(str(error)), self._refused.path
         log.warning("%s: an event waits in %s: %s", self._work, place, reason)
         self._tell_once(
             "refused", f"the {self._work} does not take an event, it waits in {place}: {reason}"
@@ -210,7 +202,7 @@ class Outbox:
             where = self._spool.path
             self._errors.tell(
                 f"{self._work} not reached; the sweep goes on, its events wait in {where}: "
-                f"{first_line(outage)}"
+                f"{in_a_line(str(outage))}"
             )
 
     def _tell_once(self, what: str, text: str) -> None:
@@ -222,15 +214,10 @@ class Outbox:
 def _group(events: list[Event], start: int) -> list[Event]:
     """Return the event at ``start`` and, if it is metrics, those of the same run that follow."""
     first = events[start]
-    end = start + 1
-    if isinstance(first, Metrics):
-        while end < len(events) and isinstance(events[end], Metrics):
-            if (events[end].sweep, events[end].trial) != (first.sweep, first.trial):
-                break
-            end += 1
-    return events[start:end]
 
+    def belongs(event: Event) -> bool:
+        run = (event.sweep, event.trial)
+        return isinstance(event, Metrics) and run == (first.sweep, first.trial)
 
-def first_line(error: Exception) -> str:
-    """Return what matters of an error of MLflow, whose messages may have pages."""
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    rest = islice(events, start + 1, None)
+    return [first, *takewhile(belongs, rest if isinstance(first, Metrics) else ())]

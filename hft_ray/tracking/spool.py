@@ -47,11 +47,17 @@ class Spool:
                     raise
             self._count += len(events)
 
-    def take_over(self, other: Spool) -> None:
-        """Move the events of another spool to the end; raises as :meth:`append`."""
-        if batch := other.peek(len(other)):
-            self.append([event for event, _ in batch if event is not None])
-            other.advance([length for _, length in batch])
+    def take_over(self, other: Spool) -> int:
+        """Move the events of another spool to the end; raises as :meth:`append`.
+
+        Returns:
+            How many lines were broken, and are skipped.
+        """
+        batch = other.peek(len(other))
+        events = [event for event, _ in batch if event is not None]
+        self.append(events)
+        other.advance([length for _, length in batch])
+        return len(batch) - len(events)
 
     def peek(self, longest: int) -> list[tuple[Event | None, int]]:
         """Return the oldest events, each with its length in the file; None is a broken line.
@@ -80,7 +86,7 @@ class Spool:
             self._offset += sum(lengths)
             self._count -= len(lengths)
             if not self._count:
-                self.path.unlink()
+                self.path.unlink(missing_ok=True)
                 self._offset = 0
 
     def _mend(self) -> int:

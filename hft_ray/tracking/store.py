@@ -74,13 +74,14 @@ class Store:
         """Return the run of a sweep or trial that was written to before; never asks the store."""
         return self._runs.get((sweep, trial))
 
-    def write(self, event: Event) -> None:
-        """Write one event other than metrics.
+    def write(self, events: Sequence[Event]) -> None:
+        """Write one event, or metrics of one run.
 
         Raises:
             UnavailableError: The store is away; the same call may succeed later.
-            RejectedError: The event can never be written.
+            RejectedError: The events can never be written.
         """
+        event = events[0]
         with translated():
             if isinstance(event, Open):
                 self._open(event)
@@ -92,26 +93,25 @@ class Store:
                 self._finish(self._run(event), event)
             elif isinstance(event, Settle):
                 self._settle(event)
-            elif isinstance(event, Metrics):
-                self.write_metrics([event])
+            else:
+                self._log_metrics([each for each in events if isinstance(each, Metrics)])
 
-    def write_metrics(self, events: Sequence[Metrics]) -> None:
-        """Write the metrics of one run, 1,000 in a request; raises as :meth:`write`."""
+    def _log_metrics(self, events: Sequence[Metrics]) -> None:
+        """Write the metrics of one run, 1,000 in a request."""
         from mlflow.entities import Metric
 
-        with translated():
-            run_id = self._run(events[0])
-            fresh: dict[tuple[str, int], Any] = {}
-            for event in events:
-                for name, value in event.values.items():
-                    key = names.valid_key(name)
-                    if event.step not in self._logged(run_id, key):
-                        metric = Metric(key, value, event.time, event.step)
-                        fresh.setdefault((key, event.step), metric)
-            for batch in _batches(fresh.items(), names.METRICS_PER_BATCH):
-                self._connected().log_batch(run_id, metrics=[metric for _, metric in batch])
-                for (key, step), _ in batch:
-                    self._steps[run_id][key].add(step)
+        run_id = self._run(events[0])
+        fresh: dict[tuple[str, int], Any] = {}
+        for event in events:
+            for name, value in event.values.items():
+                key = names.valid_key(name)
+                if event.step not in self._logged(run_id, key):
+                    metric = Metric(key, value, event.time, event.step)
+                    fresh.setdefault((key, event.step), metric)
+        for batch in _batches(fresh.items(), names.METRICS_PER_BATCH):
+            self._connected().log_batch(run_id, metrics=[metric for _, metric in batch])
+            for (key, step), _ in batch:
+                self._steps[run_id][key].add(step)
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -270,7 +270,7 @@ class Store:
             return
         sweep, trial, time = event.sweep, event.trial, event.time
         self._open(Open(sweep, trial, time, event.params))
-        self.write_metrics([Metrics(sweep, trial, time, event.step, event.values)])
+        self._log_metrics([Metrics(sweep, trial, time, event.step, event.values)])
         self._finish(
             self._runs[sweep, trial], Finish(sweep, trial, time, event.state, event.reason)
         )

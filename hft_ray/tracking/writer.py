@@ -68,13 +68,14 @@ class Tracker:
             Spool(spool / f"{name}.jsonl") for name in ("tracking", "artifacts", "refused")
         )
         # What was refused is older than what waits; all of it is tried again, in order.
-        self._move(self._waiting, self._refused)
-        self._move(self._refused, self._waiting)
+        if len(self._refused):
+            self._move(self._waiting, self._refused)
+            self._move(self._refused, self._waiting)
         box = partial(
             Outbox, refused=self._refused, errors=self._errors, retry=retry, capacity=capacity
         )
-        self._artifacts = box("artifact store", self._write, self._artifacts_waiting)
-        self._events = box(WORK, self._write_or_hand_on, self._waiting, on_outage=on_outage)
+        self._artifacts = box("artifact store", self._store.write, self._artifacts_waiting)
+        self._events = box(WORK, self._write, self._waiting, on_outage=on_outage)
 
     def open_sweep(
         self, name: str, config_yaml: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -85,7 +86,7 @@ class Tracker:
             ValueError: The name has characters that no sweep may have.
         """
         self._sweep = _checked(name)
-        self._put(Open(name, None, params=encode_params(params), tags=dict(tags)))
+        self._events.put(Open(name, None, params=encode_params(params), tags=dict(tags)))
         self.log_artifact(config_yaml, "config.yaml")
 
     def describe_front(
@@ -103,7 +104,7 @@ class Tracker:
             names.OBJECTIVES: json.dumps(dict(objectives)),
             names.REFERENCE_POINT: json.dumps(dict(reference_point)),
         }
-        self._put(Tags(self._sweep, None, tags=described))
+        self._events.put(Tags(self._sweep, None, tags=described))
         self.log_sweep(0, {f"{names.BASE_PREFIX}{name}": x for name, x in base.items()})
 
     def open_trial(self, trial: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
@@ -113,7 +114,7 @@ class Tracker:
             ValueError: The id has characters that no trial id may have.
         """
         event = Open(self._sweep, _checked(trial), params=encode_params(params), tags=dict(tags))
-        self._put(event)
+        self._events.put(event)
 
     def log(self, trial: str, step: int, metrics: Mapping[str, float]) -> None:
         """Log a trial's metrics; a step that a metric has already is left as it is."""
@@ -125,7 +126,7 @@ class Tracker:
 
     def set_trial_tags(self, trial: str, tags: Mapping[str, str]) -> None:
         """Set tags of a trial; tags it has already cost nothing."""
-        self._put(Tags(self._sweep, trial, tags=dict(tags)))
+        self._events.put(Tags(self._sweep, trial, tags=dict(tags)))
 
     def set_pareto(self, on_front: Mapping[str, bool]) -> None:
         """Tag the run of each trial, or variant, with whether it is on the front."""
@@ -155,11 +156,11 @@ class Tracker:
             event = Artifact(self._sweep, trial, path=artifact_path, file=str(content.resolve()))
         else:
             event = Artifact(self._sweep, trial, path=artifact_path, text=content)
-        self._put(event)
+        self._events.put(event)
 
     def finish_trial(self, trial: str, state: State, reason: str | None = None) -> None:
         """End a trial's run."""
-        self._put(Finish(self._sweep, trial, state=state, reason=reason))
+        self._events.put(Finish(self._sweep, trial, state=state, reason=reason))
 
     def settle_trial(
         self,
@@ -176,7 +177,7 @@ class Tracker:
         ended in this state already is left as it is.
         """
         values = {name: float(value) for name, value in metrics.items()}
-        self._put(
+        self._events.put(
             Settle(
                 self._sweep,
                 _checked(trial),
@@ -190,7 +191,7 @@ class Tracker:
 
     def finish_sweep(self, state: State) -> None:
         """End the parent run."""
-        self._put(Finish(self._sweep, None, state=state))
+        self._events.put(Finish(self._sweep, None, state=state))
 
     def run_id(self, trial: str | None = None) -> str | None:
         """Return the run of a trial, or of the sweep; None while it is not written yet."""
@@ -235,30 +236,21 @@ class Tracker:
 
     def _move(self, source: Spool, target: Spool) -> None:
         try:
-            target.take_over(source)
+            if broken := target.take_over(source):
+                self._errors.tell(f"{source.path}: skipped {broken} broken lines")
         except OSError as error:
             self._errors.caught(WORK, error)
 
     def _put_metrics(self, trial: str | None, step: int, metrics: Mapping[str, float]) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        self._put(Metrics(self._sweep, trial, step=int(step), values=values))
+        self._events.put(Metrics(self._sweep, trial, step=int(step), values=values))
 
-    def _put(self, event: Event) -> None:
-        self._events.put(event)
-
-    def _write_or_hand_on(self, group: list[Event]) -> None:
+    def _write(self, group: list[Event]) -> None:
         """Write events; an artifact's turn has come when its run has been written."""
         if isinstance(group[0], Artifact):
             self._artifacts.put(group[0])
         else:
-            self._write(group)
-
-    def _write(self, group: list[Event]) -> None:
-        metrics = [event for event in group if isinstance(event, Metrics)]
-        if metrics:
-            self._store.write_metrics(metrics)
-        else:
-            self._store.write(group[0])
+            self._store.write(group)
 
 
 def _checked(name: str) -> str:
