@@ -194,7 +194,7 @@ class _Sweep:
         try:
             if self.study.left():
                 self._tuner(self.study.left()).fit()
-        except Exception as error:
+        except BaseException as error:  # noqa: BLE001 - nobody else hears of it in this thread
             log.exception("Ray Tune ended")
             self.tune_error = error
 

@@ -12,8 +12,8 @@ these moments:
 Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank; every
 encoding of a training set is one of ``encoded``.
 
-Files ``tracking``, ``mirror``, ``requests`` and ``nodes`` there say how often this background work of
-the driver raises.
+Files ``tracking``, ``mirror``, ``requests`` and ``nodes`` there say how often this work in the
+background raises.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def wrap_store(module):
 
 
 def wrap_mirror(module):
-    module.Mirror.put = striking("mirror", module.Mirror.put)
+    module.SweepMirror._copy = striking("mirror", module.SweepMirror._copy)
 
 
 def wrap_requests(module):
