@@ -194,7 +194,8 @@ class _Sweep:
         try:
             if self.study.left():
                 self._tuner(self.study.left()).fit()
-        except BaseException as error:  # noqa: BLE001 - nobody else hears of it in this thread
+        except BaseException as error:
+            # Nobody else would hear of it in this thread.
             log.exception("Ray Tune ended")
             self.tune_error = error
 
