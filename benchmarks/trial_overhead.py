@@ -43,6 +43,7 @@ import torch
 from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.cli.logs import terminal
 from hft_ray.config import Config
 from hft_ray.config.keys import with_settings
@@ -102,7 +103,7 @@ def warm(config: Config, root: Path) -> Steps:
         if event["event"] == "report":
             reports.setdefault(event["trial"], []).append(event["time"])
 
-    run_sweep(config, folder, watch, threading.Event())
+    run_sweep(config, folder, watch, threading.Event(), BackgroundErrors())
     return reports
 
 

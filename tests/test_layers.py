@@ -33,7 +33,7 @@ BELOW = {
     "suites": set(),
 }
 """Package -> the packages of ours that it may import; those not here may import every other."""
-SHARED = {"ranks", "strict_json", "disk_errors"}
+SHARED = {"ranks", "strict_json", "disk_errors", "background"}
 """Modules below every package."""
 
 WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/sweeping.py")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hft_ray.orchestration.view import SweepView
 
-LASTING = ("finished", "retried", "tracking")
+LASTING = ("finished", "retried", "background")
 """The events that are told above the panel too."""
 STATES = ("complete", "pruned", "stopped", "failed", "running", "queued", "planned")
 """The states of trials in the order in which they are shown."""
@@ -62,9 +62,7 @@ class Progress:
         """Take an event and the view after it."""
         self._view = view
         line = describe(event, view)
-        if line is not None and (
-            self._live is None or event["event"] in ("finished", "retried", "tracking")
-        ):
+        if line is not None and (self._live is None or event["event"] in LASTING):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
@@ -87,11 +85,8 @@ def describe(event: dict[str, Any], view: SweepView) -> str | None:
             return f"{done} {trial} will be started again: {event['reason']}"
         case "finished":
             return f"{done} {trial} {_ending(event, view)}"
-        case "tracking" if event["away"]:
-            waiting = f"its events wait in {event['file']}"
-            return f"{done} the tracking store is not reached; the sweep goes on, {waiting}"
-        case "tracking":
-            return f"{done} the tracking store is reached again"
+        case "background":
+            return f"{done} {event['text']}"
     return None
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 import torch
 from rich.console import Console
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
 from hft_ray.cli.progress import Progress
@@ -60,9 +61,10 @@ def run(
     # Now that all else is right, it may be written.
     tracking.try_out()
     tracking.say_away()
+    errors = BackgroundErrors()
     try:
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
-            front = _on_cluster(config, folder, address, console, warm)
+            front = _on_cluster(config, folder, address, console, warm, errors)
             _last_words(config, folder, front, console)
     except ClusterError as error:
         _say(f"a local Ray cluster did not start: {error}")
@@ -70,11 +72,11 @@ def run(
         _leave(1)
     except SweepError as error:
         _say_failed(str(error), folder)
-        tracking.say_waiting()
+        _say_background(errors, folder)
         _leave(1)
     except InterruptedSweepError:
         _say("stopped; finished trials are saved, the same command goes on")
-        tracking.say_waiting()
+        _say_background(errors, folder)
         _leave(130)
     except ConfigError:
         raise
@@ -82,15 +84,16 @@ def run(
         if (problem := disk_problem(error)) is None:
             raise
         _say_failed(problem, folder)
+        _say_background(errors, folder)
         _leave(1)
-    tracking.say_waiting()
+    _say_background(errors, folder)
     if as_json:
         print(front_json(front))
-    _leave(0)
+    _leave(1 if errors.undone else 0)
 
 
 class _Tracking:
-    """What is said of the tracking store before a sweep begins and after it has ended."""
+    """What is said of the tracking store before a sweep begins."""
 
     def __init__(self, config: Config, folder: SweepFolder) -> None:
         self._config, self._folder = config.tracking, folder
@@ -114,13 +117,7 @@ class _Tracking:
         """Tell, at once, that the store does not answer now."""
         if self._away is not None:
             _say(f"the tracking store {self._uri} is not reached: {self._away}")
-            _say(f"The sweep starts; its events wait in {self._folder.spooled} until it answers.")
-
-    def say_waiting(self) -> None:
-        """Tell, at the end, which events have not reached the store."""
-        if self._folder.spooled.is_file():
-            _say(f"not everything is in the tracking store {self._uri}:")
-            _say(f"the rest waits in {self._folder.spooled}; the same command delivers it.")
+            _say(f"The sweep starts; its events wait in {self._folder.spool} until it answers.")
 
 
 def check_cluster(config: Config, address: str | None) -> None:
@@ -136,12 +133,21 @@ def _say_failed(reason: str, folder: SweepFolder) -> None:
     _say(f"What happened is in {folder.logs / 'driver.log'}")
 
 
+def _say_background(errors: BackgroundErrors, folder: SweepFolder) -> None:
+    """Say what went wrong in the background, and what is left undone there."""
+    for line in errors.summary():
+        _say(line)
+    if errors.counts:
+        _say(f"What happened is in {folder.logs / 'driver.log'}")
+
+
 def _on_cluster(
     config: Config,
     folder: SweepFolder,
     address: str | None,
     console: Console,
     warm: Callable[[Console], None],
+    errors: BackgroundErrors,
 ) -> Front:
     """Join the cluster and run the sweep under the live view; return the front."""
     console.print(f"[bold]{config.name}[/]: logs in {folder.logs}", soft_wrap=True)
@@ -154,7 +160,7 @@ def _on_cluster(
             console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
         warm(console)
         with signals() as interrupted, Progress(console, config.name) as progress:
-            return run_sweep(config, folder, progress, interrupted)
+            return run_sweep(config, folder, progress, interrupted, errors)
 
 
 def _say(text: str) -> None:

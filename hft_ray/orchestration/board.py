@@ -65,6 +65,11 @@ class Job:
             self.seconds += time.time() - self.since
             self.since = None
 
+    def forget(self) -> None:
+        """Keep no more than that it has ended: its owner has taken every result."""
+        self.settings, self.results, self.last_scored = {}, [], None
+        self.outcome = {}
+
 
 @dataclass
 class Group:
@@ -100,6 +105,7 @@ class Board:
         self.events: list[dict[str, Any]] = []
         self.closing = False
         self._orders = 0
+        self._events_taken = 0
 
     # What the driver and the Tune trials ask for.
 
@@ -128,7 +134,11 @@ class Board:
             owner: Who asks, ignored unless it is the trial's owner still; None may always.
         """
         job = self.jobs.get(trial)
-        if job is None or job.outcome is not None or owner not in (None, job.owner):
+        if job is None or owner not in (None, job.owner):
+            return
+        if job.outcome is not None:
+            if owner is not None:
+                job.forget()
             return
         if not job.stop:
             job.stop = True
@@ -136,6 +146,13 @@ class Board:
         if trial in self.queue:
             self.queue.remove(trial)
             self._end(job, {"state": "stopped", "reason": "stopped before it began"})
+
+    def events_after(self, number: int) -> list[dict[str, Any]]:
+        """Return the events past a number, and keep those up to it no longer."""
+        taken = max(0, number - self._events_taken)
+        del self.events[:taken]
+        self._events_taken += taken
+        return list(self.events)
 
     def result_after(self, trial: str, index: int) -> dict[str, Any] | None:
         """Return the trial's result number ``index``, or None while there is none yet."""
@@ -230,6 +247,10 @@ class Board:
     def tell(self, trial: str, text: str) -> None:
         """Take what a worker says of how far it is."""
         self._event("told", trial, text=text)
+
+    def troubled(self, work: str, error: str) -> None:
+        """Take note of an error in the background, for the driver to count."""
+        self._event("troubled", "", work=work, error=error)
 
     def saved(self, trial: str, step: int) -> None:
         """Take note of a checkpoint."""

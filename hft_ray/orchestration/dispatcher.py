@@ -7,6 +7,7 @@ into a process group's timeout.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from typing import Any, TypeVar
 import ray
 from ray._private.state import state
 
+from hft_ray.background import RETRY, in_a_line, repeat
 from hft_ray.orchestration.board import Board, Kind, Order
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 NAMESPACE = "hft_ray"
 POLL_SECONDS = 10.0
 """Longest wait of one call; the asker then asks again, and so notices when it is to go home."""
@@ -100,20 +103,29 @@ class DispatcherActor:
 
     async def join(self, group: int, incarnation: str, size: int, node: str) -> None:
         """See :meth:`Board.join`."""
-        staying = (await asyncio.to_thread(self._nodes)).staying
+        try:
+            staying = (await asyncio.to_thread(self._nodes)).staying
+        except Exception as error:  # noqa: BLE001 - a group may join without
+            self._caught("watching the nodes", error)
+            staying = None
         await self._change(lambda: self.board.join(group, incarnation, size, node, staying))
 
-    async def watch_nodes(self) -> None:
+    async def watch_nodes(
+        self, every: float = NODE_SECONDS, retry: tuple[float, float] = RETRY
+    ) -> None:
         """Take the trials of lost nodes back for as long as the actor lives.
 
         A group that lost a node joins again when there is room for it, which may be never.
         """
-        while True:
-            await asyncio.sleep(NODE_SECONDS)
-            nodes = await asyncio.to_thread(self._nodes)
-            async with self._changed:
-                self.board.lose_nodes(nodes.living)
-                self._changed.notify_all()
+        await repeat("watching the nodes", self._look_at_nodes, every, self._caught, retry)
+
+    async def _look_at_nodes(self) -> None:
+        nodes = await asyncio.to_thread(self._nodes)
+        await self._change(lambda: self.board.lose_nodes(nodes.living))
+
+    def _caught(self, work: str, error: Exception) -> None:
+        log.error("error in the background (%s)", work, exc_info=error)
+        self.board.troubled(work, in_a_line(error))
 
     async def report(self, *arguments: Any) -> bool:
         """See :meth:`Board.report`."""
@@ -148,7 +160,7 @@ class DispatcherActor:
 
     async def events(self, after: int, seconds: float) -> list[dict[str, Any]]:
         """Wait for events past number ``after``; empty when none came in ``seconds``."""
-        return await self._wait(lambda: self.board.events[after:], seconds) or []
+        return await self._wait(lambda: self.board.events_after(after), seconds) or []
 
     async def _change(self, change: Callable[[], T]) -> T:
         async with self._changed:

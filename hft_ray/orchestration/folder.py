@@ -20,7 +20,6 @@ from hft_ray.config.narrowing import widening_problems
 from hft_ray.config.out_folder import MARKER
 from hft_ray.config.section import NAME, NAMED
 from hft_ray.strict_json import dumps
-from hft_ray.tracking.spool import NAME as SPOOLED
 
 FREE = ("search.trials", "search.seeds", "search.budget", "search.plateau", "cluster.")
 """Settings that may change when a sweep goes on: they extend or end it, or say where it runs."""
@@ -94,13 +93,8 @@ class SweepFolder:
 
     @property
     def spool(self) -> Path:
-        """Folder in which events wait while tracking is away."""
+        """Folder in which events wait that tracking has not taken."""
         return self.path / "spool"
-
-    @property
-    def spooled(self) -> Path:
-        """The events that wait; there is no such file when none do."""
-        return self.spool / SPOOLED
 
     @property
     def report(self) -> Path:

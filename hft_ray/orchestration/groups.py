@@ -7,7 +7,7 @@ time; a group pays that once.
 from __future__ import annotations
 
 import logging
-import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
+from hft_ray.background import BackgroundErrors, Worker
 from hft_ray.config import Config
 
 log = logging.getLogger(__name__)
@@ -56,50 +57,52 @@ class Groups:
         config: FILE.
         root: Storage root.
         dispatcher: The dispatcher's handle.
+        errors: Told of groups that are lost.
     """
 
-    def __init__(self, config: Config, root: Path, dispatcher: Any) -> None:
+    def __init__(
+        self, config: Config, root: Path, dispatcher: Any, errors: BackgroundErrors
+    ) -> None:
         self._config, self._root, self._dispatcher = config, root, dispatcher
+        self._errors = errors
         self._abandoned = False
         # Train's fit() installs signal handlers when it runs in the main thread.
-        self._threads = [
-            threading.Thread(target=self._run, args=(number,), daemon=True, name=f"group-{number}")
+        self._workers = [
+            Worker(f"worker group {number}", partial(self._run, number), errors.caught)
             for number in range(config.cluster.groups)
         ]
 
     def start(self) -> None:
         """Start all groups."""
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.wake()
 
     def join(self, seconds: float) -> None:
         """Wait for the groups to go home."""
-        for thread in self._threads:
-            thread.join(seconds)
+        for worker in self._workers:
+            worker.close(seconds, drain=False)
 
     def abandon(self) -> None:
         """Take no more note of the groups: the sweep ends, and they with its Ray connection."""
         self._abandoned = True
 
-    def _run(self, number: int) -> None:
-        while not self._abandoned and not self._run_once(number):
-            log.info("worker group %d waits for room on the cluster", number)
-
-    def _run_once(self, number: int) -> bool:
-        """Run a group to its end; return False if there was no room for it."""
+    def _run(self, number: int) -> float | None:
+        """Run a group to its end; return at once for another start if there was no room for it."""
         try:
             self._trainer(number).fit()
         except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait
             if self._abandoned:
-                return True
+                return None
             if isinstance(error, ControllerError) and isinstance(
                 error.controller_failure, WorkerGroupStartupTimeoutError
             ):
-                return False
-            reason = str(error).strip().splitlines()
+                log.info("worker group %d waits for room on the cluster", number)
+                return 0.0
             log.warning("worker group %d is lost: %s", number, error)
-            ray.get(self._dispatcher.lose.remote(number, reason[-1] if reason else repr(error)))
-        return True
+            reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+            self._errors.tell(f"worker group {number} is lost: {reason}")
+            ray.get(self._dispatcher.lose.remote(number, reason))
+        return None
 
     def _trainer(self, number: int) -> _Trainer:
         cluster = self._config.cluster

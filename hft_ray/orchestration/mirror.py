@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from hft_ray.background import BackgroundErrors, Worker
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.orchestration.folder import SweepFolder
@@ -21,7 +21,10 @@ from hft_ray.orchestration.folder import SweepFolder
 log = logging.getLogger(__name__)
 _STATE = "state-"
 _STATES_KEPT = 2
-_RETRY_SECONDS = 30.0
+WORK = "mirror"
+_RETRY = (2.0, 30.0)
+_CLOSING_SECONDS = 600.0
+"""How long the last copy may take: weights are large."""
 
 
 def sweep_in(config: Config) -> Mirror | None:
@@ -88,18 +91,23 @@ class SweepMirror:
     Args:
         place: The sweep's place in the mirror.
         folder: The sweep's folder.
-        on_problem: Told one sentence when the mirror does not take something; it is tried again.
+        errors: Told when the mirror does not take something; it is tried again.
+        on_behind: Called with the reason each time.
+        retry: First and longest pause between two attempts, in seconds.
     """
 
     def __init__(
-        self, place: Mirror, folder: SweepFolder, on_problem: Callable[[str], None]
+        self,
+        place: Mirror,
+        folder: SweepFolder,
+        errors: BackgroundErrors,
+        on_behind: Callable[[str], None] = lambda reason: None,
+        retry: tuple[float, float] = _RETRY,
     ) -> None:
-        self._place, self._folder, self._on_problem = place, folder, on_problem
+        self._place, self._folder = place, folder
+        self._errors, self._on_behind = errors, on_behind
         self._ended: list[str] = []
-        self._changed, self._closing = threading.Event(), threading.Event()
-        self._behind = False
-        self._thread = threading.Thread(target=self._main, name="mirror", daemon=True)
-        self._thread.start()
+        self._worker = Worker(WORK, self._copy, self._caught, retry)
 
     def update(self, ended: Collection[str]) -> None:
         """Take note that the folder has changed.
@@ -108,24 +116,20 @@ class SweepMirror:
             ended: The trials that have ended, and write no more.
         """
         self._ended = list(ended)
-        self._changed.set()
+        self._worker.wake()
 
     def close(self) -> None:
         """Copy what is left and end."""
-        self._closing.set()
-        self._changed.set()
-        self._thread.join()
+        if not self._worker.close(_CLOSING_SECONDS):
+            self._errors.leave(
+                WORK,
+                f"the mirror {self._place.uri} is behind the sweep's folder {self._folder.path}; "
+                "the same command brings it up to date.",
+            )
 
-    def _main(self) -> None:
-        while not self._closing.is_set():
-            self._changed.wait(_RETRY_SECONDS if self._behind else None)
-            self._changed.clear()
-            try:
-                self._copy()
-                self._behind = False
-            except (MirrorError, OSError) as error:
-                self._behind = True
-                self._on_problem(f"the mirror is behind: {error}")
+    def _caught(self, work: str, error: Exception) -> None:
+        self._errors.caught(work, error)
+        self._on_behind(str(error))
 
     def _copy(self) -> None:
         names, ended = set(self._place.names()), set(self._ended)

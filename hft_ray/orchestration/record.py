@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config, ConfigError, Problem
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.load import parse
@@ -51,6 +52,7 @@ class Recorder:
         config: FILE.
         folder: The sweep's folder, for the report and the tracking spool.
         tags: Further tags of the sweep's run.
+        errors: Told what goes wrong with tracking.
         on_outage: Called with True when tracking is away, with False when it is back.
     """
 
@@ -59,6 +61,7 @@ class Recorder:
         config: Config,
         folder: SweepFolder,
         tags: Mapping[str, str],
+        errors: BackgroundErrors | None = None,
         on_outage: Callable[[bool], None] = lambda away: None,
     ) -> None:
         assert config.search is not None
@@ -73,6 +76,7 @@ class Recorder:
             config.tracking.experiment,
             spool=folder.spool,
             artifacts=artifact_location(uri, folder.root),
+            errors=errors,
             on_outage=on_outage,
         )
         self._base: dict[str, float] = {}
@@ -221,7 +225,7 @@ class Recorder:
         pairs = zip(front.points, front.on_front, strict=True)
         self._tracker.set_pareto({run_key(point.trial, point.variant): on for point, on in pairs})
         # The run ids are part of the report: all are known once the tags of all are written.
-        self._tracker.flush(timeout=30)
+        self._tracker.flush(timeout=30, artifacts=False)
         front = self.front(trials, models)
         folder = self._folder.path / "front"
         files = write_front(front, self._config, folder)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
+from hft_ray.background import BackgroundErrors, Worker
 from hft_ray.tracking import RejectedError, StopMode, StopRequests, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -18,32 +18,41 @@ class StopListener:
     Args:
         requests: Where to look.
         follow: Called with what is asked for, in the listener's thread.
+        errors: Told what goes wrong.
+        retry: First and longest pause after an error, in seconds.
     """
 
-    def __init__(self, requests: StopRequests, follow: Callable[[StopMode], None]) -> None:
+    def __init__(
+        self,
+        requests: StopRequests,
+        follow: Callable[[StopMode], None],
+        errors: BackgroundErrors,
+        retry: tuple[float, float] = (POLL_SECONDS, 30.0),
+    ) -> None:
         self._requests, self._follow = requests, follow
-        self._closed = threading.Event()
+        self._asked: StopMode | None = None
         self._away = False
-        self._thread = threading.Thread(target=self._run, daemon=True, name="stop-listener")
+        self._worker = Worker("listening for hft-ray stop", self._look, errors.caught, retry)
 
     def start(self) -> None:
         """Begin to listen."""
-        self._thread.start()
+        self._worker.wake()
 
     def close(self) -> None:
         """Listen no more; a call to the store that hangs is not waited for."""
-        self._closed.set()
+        self._worker.close(timeout=0.0, drain=False)
 
-    def _run(self) -> None:
-        while not self._closed.wait(POLL_SECONDS):
-            try:
-                mode = self._requests.poll()
-            except (RejectedError, UnavailableError) as error:
-                if not self._away:
-                    log.warning("requests to stop are not heard for now: %s", error)
-                self._away = True
-                continue
+    def _look(self) -> float:
+        try:
+            # A request is handed out once: it stays until it has been followed.
+            self._asked = self._asked or self._requests.poll()
             self._away = False
-            if mode is not None and not self._closed.is_set():
-                log.info("asked to stop: %s", mode)
-                self._follow(mode)
+        except (RejectedError, UnavailableError) as error:
+            if not self._away:
+                log.warning("requests to stop are not heard for now: %s", error)
+            self._away = True
+        if self._asked is not None:
+            log.info("asked to stop: %s", self._asked)
+            self._follow(self._asked)
+            self._asked = None
+        return POLL_SECONDS

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import ray
@@ -14,6 +14,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.folder import SweepFolder
@@ -48,7 +49,11 @@ class InterruptedSweepError(RuntimeError):
 
 
 def run_sweep(
-    config: Config, folder: SweepFolder, watch: Watch, interrupted: threading.Event
+    config: Config,
+    folder: SweepFolder,
+    watch: Watch,
+    interrupted: threading.Event,
+    errors: BackgroundErrors,
 ) -> Front:
     """Run a sweep, or what is left of it, on the joined Ray cluster.
 
@@ -57,6 +62,7 @@ def run_sweep(
         folder: The sweep's folder, claimed.
         watch: Told every event, with the view as it is after it.
         interrupted: Set from outside to end early.
+        errors: Told what goes wrong in the background, and what is left undone there.
 
     Returns:
         The front of all trials of the sweep, those of earlier commands included.
@@ -68,7 +74,7 @@ def run_sweep(
     """
     with folder.held():
         try:
-            return _Sweep(config, folder, watch, interrupted).run()
+            return _Sweep(config, folder, watch, interrupted, errors).run()
         except RayError as error:
             log.exception("the sweep ended")
             raise SweepError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
@@ -78,11 +84,16 @@ class _Sweep:
     """The driver's parts while a sweep runs."""
 
     def __init__(
-        self, config: Config, folder: SweepFolder, watch: Watch, interrupted: threading.Event
+        self,
+        config: Config,
+        folder: SweepFolder,
+        watch: Watch,
+        interrupted: threading.Event,
+        errors: BackgroundErrors,
     ) -> None:
         assert config.search is not None
         self.config, self.folder, self.search = config, folder, config.search
-        self.watch, self.interrupted = watch, interrupted
+        self.watch, self.interrupted, self.errors = watch, interrupted, errors
         self.study = Study(config, folder.study, Warm.read(folder.warm))
         self.study.answers = FolderAnswers(folder)
         self.view = SweepView(config.name, self.study.planned(), config.cluster.groups)
@@ -91,16 +102,17 @@ class _Sweep:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.searcher = StudySearcher(self.study)
         self.journal = Journal(folder.events)
-        self.recorder = Recorder(config, folder, job_tags(), self._tracking_is_away)
+        errors.show = self._show
+        self.recorder = Recorder(config, folder, job_tags(), errors, self._tracking_is_away)
         place = sweep_in(config)
-        self.mirror = SweepMirror(place, folder, self._mirror_is_behind) if place else None
+        self.mirror = SweepMirror(place, folder, errors, self._mirror_is_behind) if place else None
         self.members: list[str] = []
         # Every trial under way writes its last weights, and those of steps before.
         spare = config.cluster.groups + (config.evaluation.every is not None)
         self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
         self.tune_error: BaseException | None = None
         self.seen = 0
-        self.listener = StopListener(self.recorder.stop_requests(), self._stop)
+        self.listener = StopListener(self.recorder.stop_requests(), self._stop, errors)
         self.draining = False
 
     def run(self) -> Front:
@@ -112,7 +124,7 @@ class _Sweep:
             problem = "a sweep of this name is running on this Ray cluster"
             raise ConfigError(Problem("name", problem, self.config.name)) from None
         ray.get(self.dispatcher.events.remote(0, 0.0))
-        groups = Groups(self.config, self.folder.root, self.dispatcher)
+        groups = Groups(self.config, self.folder.root, self.dispatcher, self.errors)
         state: State = "failed"
         self.journal.write("sweep_started", driver=os.getpid())
         try:
@@ -129,13 +141,15 @@ class _Sweep:
             state = "stopped"
             raise
         finally:
-            self.listener.close()
-            self.searcher.close()
-            self.recorder.close(state)
-            if self.mirror is not None:
-                self.mirror.close()
-            self.journal.write("sweep_ended", state=state)
-            self._send_home(groups, wait=state == "complete")
+            # Last in, first out; what one part raises keeps no other from its end.
+            with ExitStack() as ending:
+                ending.callback(self._send_home, groups, wait=state == "complete")
+                ending.callback(self.journal.write, "sweep_ended", state=state)
+                if self.mirror is not None:
+                    ending.callback(self.mirror.close)
+                ending.callback(self.recorder.close, state)
+                ending.callback(self.searcher.close)
+                ending.callback(self.listener.close)
 
     def _send_home(self, groups: Groups, wait: bool) -> None:
         """End the workers and the dispatcher; a cluster out of reach has ended them itself."""
@@ -162,6 +176,8 @@ class _Sweep:
         self.view.front = self.recorder.front(self.study.trials())
         # The driver before may have been killed while it did so.
         self._tidy(self.view.ended)
+        if self.mirror is not None:
+            self.mirror.update(self.view.ended)
         self._phase("searching")
 
     def _trials(self) -> None:
@@ -178,7 +194,8 @@ class _Sweep:
         try:
             if self.study.left():
                 self._tuner(self.study.left()).fit()
-        except Exception as error:
+        except BaseException as error:
+            # Nobody else would hear of it in this thread.
             log.exception("Ray Tune ended")
             self.tune_error = error
 
@@ -235,6 +252,8 @@ class _Sweep:
         log.info("%s", {key: value for key, value in event.items() if key != "metrics"})
         if event["event"] == "told":
             self._phase(event["text"])
+        if event["event"] == "troubled":
+            self.errors.caught(event["work"], event["error"])
         if event["trial"] == BASE or not event["trial"]:
             return
         if event["event"] == "report" and event["last"]:
@@ -266,12 +285,13 @@ class _Sweep:
 
     def _tracking_is_away(self, away: bool) -> None:
         self.journal.write("tracking_lost" if away else "tracking_regained")
-        waiting = str(self.folder.spooled)
-        self.watch({"event": "tracking", "trial": "", "away": away, "file": waiting}, self.view)
 
     def _mirror_is_behind(self, reason: str) -> None:
-        log.warning(reason)
         self.journal.write("mirror_behind", reason=reason)
+
+    def _show(self, text: str) -> None:
+        """Show a sentence that comes from a thread in the background."""
+        self.watch({"event": "background", "trial": "", "text": text}, self.view)
 
     def _tidy(self, ended: list[str]) -> None:
         """Delete what trials that have ended need no more, and weights that left the front."""

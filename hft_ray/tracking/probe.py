@@ -13,10 +13,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client, prepare_environment
 from hft_ray.tracking.location import artifact_location, sqlite_path
-from hft_ray.tracking.store import REFUSALS, deleted
+from hft_ray.tracking.store import REFUSALS, deleted, make_experiment
 
 _URI, _EXPERIMENT = "tracking.uri", "tracking.experiment"
 _DENIED = (401, 403)
@@ -116,7 +115,7 @@ def _look_at_experiment(uri: str, name: str, artifacts: str | None, write: bool)
         if found is not None and (problem := deleted(found)) is not None:
             raise ConfigError(Problem(_EXPERIMENT, problem))
         if found is None and write:
-            found = _made(client, name, artifacts)
+            found = make_experiment(client, name, artifacts)
         if write:
             client.set_experiment_tag(found.experiment_id, _MARK, "true")
     except ConfigError:
@@ -130,18 +129,6 @@ def _look_at_experiment(uri: str, name: str, artifacts: str | None, write: bool)
         message = f"the tracking store cannot be used: {type(error).__name__}: {_line(error)}"
         raise _never(_URI, message, uri) from error
     return artifacts if found is None else str(found.artifact_location)
-
-
-def _made(client: Any, name: str, artifacts: str | None) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_experiment(name, artifact_location=artifacts, tags=names.EXPERIMENT_TAGS)
-    except MlflowException as error:
-        # Another sweep may have made it in this moment.
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    return client.get_experiment_by_name(name)
 
 
 def _of_mlflow(error: Any, uri: str) -> Exception:

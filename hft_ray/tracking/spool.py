@@ -9,9 +9,6 @@ from pathlib import Path
 
 from hft_ray.tracking.events import Event, from_line, to_line
 
-NAME = "tracking.jsonl"
-"""The file's name in the spool's folder."""
-
 
 class Spool:
     """Events on disk, one per line; read from the front, written at the end.
@@ -20,8 +17,8 @@ class Spool:
     again, which does no harm: writing an event twice changes nothing. Threads may share a spool.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._lock = threading.Lock()
         self._offset = 0
         self._count = self._mend()
@@ -50,13 +47,37 @@ class Spool:
                     raise
             self._count += len(events)
 
+    def take_over(self, other: Spool) -> int:
+        """Move the events of another spool to the end; raises as :meth:`append`.
+
+        Returns:
+            How many lines were broken, and are skipped.
+        """
+        batch = other.peek(len(other))
+        events = [event for event, _ in batch if event is not None]
+        self.append(events)
+        other.advance([length for _, length in batch])
+        return len(batch) - len(events)
+
     def peek(self, longest: int) -> list[tuple[Event | None, int]]:
-        """Return the oldest events, each with its length in the file; None is a broken line."""
+        """Return the oldest events, each with its length in the file; None is a broken line.
+
+        Raises:
+            OSError: The file cannot be read, or another program has changed it.
+        """
         if not self._count:
             return []
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            lines = [line for line in (file.readline() for _ in range(longest)) if line]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                lines = [line for line in (file.readline() for _ in range(longest)) if line]
+        except FileNotFoundError:
+            lines = []
+        if not lines:
+            missing = self._count
+            with self._lock:
+                self._offset, self._count = 0, self._mend()
+            raise OSError(f"{self.path} was changed: {missing} events that waited there are gone")
         return [(_event(line), len(line)) for line in lines]
 
     def advance(self, lengths: Sequence[int]) -> None:
@@ -65,7 +86,7 @@ class Spool:
             self._offset += sum(lengths)
             self._count -= len(lengths)
             if not self._count:
-                self.path.unlink()
+                self.path.unlink(missing_ok=True)
                 self._offset = 0
 
     def _mend(self) -> int:

@@ -2,7 +2,8 @@
 
 A run is found by its tags before one is created, and where an answer that was lost made two, one
 goes; a parameter is written once; a metric is written once per key and step, so that a resumed
-trial may repeat steps. All methods block: they belong on the writer's thread.
+trial may repeat steps. All methods block: they belong on the writer's threads, of which one writes
+artifacts alone.
 """
 
 from __future__ import annotations
@@ -73,13 +74,14 @@ class Store:
         """Return the run of a sweep or trial that was written to before; never asks the store."""
         return self._runs.get((sweep, trial))
 
-    def write(self, event: Event) -> None:
-        """Write one event other than metrics.
+    def write(self, events: Sequence[Event]) -> None:
+        """Write one event, or metrics of one run.
 
         Raises:
             UnavailableError: The store is away; the same call may succeed later.
-            RejectedError: The event can never be written.
+            RejectedError: The events can never be written.
         """
+        event = events[0]
         with translated():
             if isinstance(event, Open):
                 self._open(event)
@@ -91,26 +93,25 @@ class Store:
                 self._finish(self._run(event), event)
             elif isinstance(event, Settle):
                 self._settle(event)
-            elif isinstance(event, Metrics):
-                self.write_metrics([event])
+            else:
+                self._log_metrics([each for each in events if isinstance(each, Metrics)])
 
-    def write_metrics(self, events: Sequence[Metrics]) -> None:
-        """Write the metrics of one run, 1,000 in a request; raises as :meth:`write`."""
+    def _log_metrics(self, events: Sequence[Metrics]) -> None:
+        """Write the metrics of one run, 1,000 in a request."""
         from mlflow.entities import Metric
 
-        with translated():
-            run_id = self._run(events[0])
-            fresh: dict[tuple[str, int], Any] = {}
-            for event in events:
-                for name, value in event.values.items():
-                    key = names.valid_key(name)
-                    if event.step not in self._logged(run_id, key):
-                        metric = Metric(key, value, event.time, event.step)
-                        fresh.setdefault((key, event.step), metric)
-            for batch in _batches(fresh.items(), names.METRICS_PER_BATCH):
-                self._connected().log_batch(run_id, metrics=[metric for _, metric in batch])
-                for (key, step), _ in batch:
-                    self._steps[run_id][key].add(step)
+        run_id = self._run(events[0])
+        fresh: dict[tuple[str, int], Any] = {}
+        for event in events:
+            for name, value in event.values.items():
+                key = names.valid_key(name)
+                if event.step not in self._logged(run_id, key):
+                    metric = Metric(key, value, event.time, event.step)
+                    fresh.setdefault((key, event.step), metric)
+        for batch in _batches(fresh.items(), names.METRICS_PER_BATCH):
+            self._connected().log_batch(run_id, metrics=[metric for _, metric in batch])
+            for (key, step), _ in batch:
+                self._steps[run_id][key].add(step)
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -124,10 +125,7 @@ class Store:
     def _find_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            created = self._client.create_experiment(
-                self._experiment, artifact_location=self._artifacts, tags=names.EXPERIMENT_TAGS
-            )
-            return str(created)
+            found = make_experiment(self._client, self._experiment, self._artifacts)
         if (problem := deleted(found)) is not None:
             raise UnavailableError(problem)
         return str(found.experiment_id)
@@ -272,10 +270,22 @@ class Store:
             return
         sweep, trial, time = event.sweep, event.trial, event.time
         self._open(Open(sweep, trial, time, event.params))
-        self.write_metrics([Metrics(sweep, trial, time, event.step, event.values)])
+        self._log_metrics([Metrics(sweep, trial, time, event.step, event.values)])
         self._finish(
             self._runs[sweep, trial], Finish(sweep, trial, time, event.state, event.reason)
         )
+
+
+def make_experiment(client: Any, name: str, artifacts: str | None) -> Any:
+    """Make an experiment, or take the one that another sweep has made in this moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_experiment(name, artifact_location=artifacts, tags=names.EXPERIMENT_TAGS)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.get_experiment_by_name(name)
 
 
 def deleted(experiment: Any) -> str | None:

@@ -1,55 +1,51 @@
-"""The background writer: training hands events over and never waits for MLflow.
-
-Events wait in memory, and on disk while the store is away. Order is kept: once anything is on disk,
-later events go behind it, until all of it is written. A disk that takes nothing leaves them in
-memory.
-"""
+"""The background writer: training hands events over and never waits for MLflow."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.tracking import names
 from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Settle, Tags
+from hft_ray.tracking.outbox import Outbox
 from hft_ray.tracking.spool import Spool
-from hft_ray.tracking.store import RejectedError, Store, UnavailableError
+from hft_ray.tracking.store import Store
 from hft_ray.tracking.values import encode_params
 
 State = Literal["complete", "pruned", "failed", "stopped"]
 
-_LOGGER = logging.getLogger(__name__)
-_REPLAY_AT_ONCE = 500
+log = logging.getLogger(__name__)
+WORK = "tracking store"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,199}")
 
 
 class Tracker:
-    """Writes one sweep and its trials to MLflow, from a thread of its own.
+    """Writes one sweep and its trials to MLflow, from threads of its own.
 
     No method but :meth:`flush` and :meth:`close` waits, and none raises because of MLflow: what
-    goes wrong is told to ``on_problem`` (from the writer's thread) and to the logger. Opening a
-    sweep or a trial that MLflow knows already continues its run.
+    goes wrong is told to ``errors``. Artifacts have a queue of their own and hold back nothing
+    else. Opening a sweep or a trial that MLflow knows already continues its run.
 
     Where a trial is asked for, its id is meant, or for a variant what ``run_key`` makes of both.
 
     Args:
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
         experiment: Name of the MLflow experiment.
-        spool: Folder of the sweep in which events wait while the store is away.
+        spool: Folder of the sweep in which events wait that are not in the store.
         artifacts: Where a new experiment keeps its artifacts, from
             :func:`~hft_ray.tracking.artifact_location`.
-        on_problem: Called with one sentence for every problem.
+        errors: Told what the user should know, and at the end what is not in the store.
         on_outage: Called with True when the store is away, with False when it is back.
         retry: First and longest pause between two attempts while the store is away, in seconds.
         capacity: Metric events that wait in memory at most, a tenth of those that wait on disk at
-            most; more are dropped, with a warning.
+            most; more are dropped.
     """
 
     def __init__(
@@ -59,27 +55,27 @@ class Tracker:
         *,
         spool: Path,
         artifacts: str | None = None,
-        on_problem: Callable[[str], None] | None = None,
+        errors: BackgroundErrors | None = None,
         on_outage: Callable[[bool], None] = lambda away: None,
         retry: tuple[float, float] = (1.0, 30.0),
         capacity: int = 100_000,
     ) -> None:
-        self._on_problem, self._on_outage = on_problem, on_outage
-        self._retry = retry
-        self._capacity = capacity
+        self._uri, self._retry = uri, retry
+        self._errors = errors or BackgroundErrors()
         self._sweep = ""
-        self._store = Store(uri, experiment, artifacts, self._problem)
-        self._spool = Spool(spool)
-        self._changed = threading.Condition()
-        self._queue: deque[Event] = deque()
-        self._taken: list[Event] = []
-        self._dropped = 0
-        self._closing = False
-        self._held = False
-        self._pause = 0.0
-        self._next_attempt = 0.0
-        self._thread = threading.Thread(target=self._main, name="tracking", daemon=True)
-        self._thread.start()
+        self._store = Store(uri, experiment, artifacts, log.warning)
+        self._waiting, self._artifacts_waiting, self._refused = (
+            Spool(spool / f"{name}.jsonl") for name in ("tracking", "artifacts", "refused")
+        )
+        # What was refused is older than what waits; all of it is tried again, in order.
+        if len(self._refused):
+            self._move(self._waiting, self._refused)
+            self._move(self._refused, self._waiting)
+        box = partial(
+            Outbox, refused=self._refused, errors=self._errors, retry=retry, capacity=capacity
+        )
+        self._artifacts = box("artifact store", self._store.write, self._artifacts_waiting)
+        self._events = box(WORK, self._write, self._waiting, on_outage=on_outage)
 
     def open_sweep(
         self, name: str, config_yaml: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -90,7 +86,7 @@ class Tracker:
             ValueError: The name has characters that no sweep may have.
         """
         self._sweep = _checked(name)
-        self._put(Open(name, None, params=encode_params(params), tags=dict(tags)))
+        self._events.put(Open(name, None, params=encode_params(params), tags=dict(tags)))
         self.log_artifact(config_yaml, "config.yaml")
 
     def describe_front(
@@ -108,7 +104,7 @@ class Tracker:
             names.OBJECTIVES: json.dumps(dict(objectives)),
             names.REFERENCE_POINT: json.dumps(dict(reference_point)),
         }
-        self._put(Tags(self._sweep, None, tags=described))
+        self._events.put(Tags(self._sweep, None, tags=described))
         self.log_sweep(0, {f"{names.BASE_PREFIX}{name}": x for name, x in base.items()})
 
     def open_trial(self, trial: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
@@ -118,7 +114,7 @@ class Tracker:
             ValueError: The id has characters that no trial id may have.
         """
         event = Open(self._sweep, _checked(trial), params=encode_params(params), tags=dict(tags))
-        self._put(event)
+        self._events.put(event)
 
     def log(self, trial: str, step: int, metrics: Mapping[str, float]) -> None:
         """Log a trial's metrics; a step that a metric has already is left as it is."""
@@ -130,7 +126,7 @@ class Tracker:
 
     def set_trial_tags(self, trial: str, tags: Mapping[str, str]) -> None:
         """Set tags of a trial; tags it has already cost nothing."""
-        self._put(Tags(self._sweep, trial, tags=dict(tags)))
+        self._events.put(Tags(self._sweep, trial, tags=dict(tags)))
 
     def set_pareto(self, on_front: Mapping[str, bool]) -> None:
         """Tag the run of each trial, or variant, with whether it is on the front."""
@@ -160,11 +156,11 @@ class Tracker:
             event = Artifact(self._sweep, trial, path=artifact_path, file=str(content.resolve()))
         else:
             event = Artifact(self._sweep, trial, path=artifact_path, text=content)
-        self._put(event)
+        self._events.put(event)
 
     def finish_trial(self, trial: str, state: State, reason: str | None = None) -> None:
         """End a trial's run."""
-        self._put(Finish(self._sweep, trial, state=state, reason=reason))
+        self._events.put(Finish(self._sweep, trial, state=state, reason=reason))
 
     def settle_trial(
         self,
@@ -181,7 +177,7 @@ class Tracker:
         ended in this state already is left as it is.
         """
         values = {name: float(value) for name, value in metrics.items()}
-        self._put(
+        self._events.put(
             Settle(
                 self._sweep,
                 _checked(trial),
@@ -195,17 +191,19 @@ class Tracker:
 
     def finish_sweep(self, state: State) -> None:
         """End the parent run."""
-        self._put(Finish(self._sweep, None, state=state))
+        self._events.put(Finish(self._sweep, None, state=state))
 
     def run_id(self, trial: str | None = None) -> str | None:
         """Return the run of a trial, or of the sweep; None while it is not written yet."""
         return self._store.run_id(self._sweep, trial)
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until everything is written; return whether it is."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._idle() or not self._thread.is_alive(), timeout)
-            return self._idle()
+    def flush(self, timeout: float, artifacts: bool = True) -> bool:
+        """Wait until everything is written, or everything but artifacts; return whether it is."""
+        end = time.monotonic() + timeout
+        written = self._events.flush(timeout)
+        return written and (
+            not artifacts or self._artifacts.flush(max(0.0, end - time.monotonic()))
+        )
 
     def close(self, timeout: float = 30.0) -> bool:
         """Write what is left and end the writer; what cannot be written stays on disk.
@@ -214,166 +212,50 @@ class Tracker:
             Whether everything reached the store. If not, the next tracker with the same spool
             folder writes it.
         """
-        written = self.flush(timeout)
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join(timeout=max(1.0, self._retry[0]))
-        with self._changed:
-            # A call to the store that hangs: its events may be written twice, which is harmless.
-            self._save_all()
-        if not written:
-            self._problem(f"tracking store not reached; the rest waits in {self._spool.path}")
-        return written
+        end = time.monotonic() + timeout
+        if self.flush(timeout) and len(self._refused):
+            # A run that was missing then may be there now.
+            self._move(self._refused, self._waiting)
+            self._events.wake()
+            self.flush(max(0.0, end - time.monotonic()))
+        patience = max(1.0, self._retry[0])
+        lost = sum(box.close(patience) for box in (self._events, self._artifacts))
+        files = (self._waiting, self._artifacts_waiting, self._refused)
+        left = [f"events wait on disk, {len(file)} in {file.path}" for file in files if len(file)]
+        if lost:
+            left.append(f"{lost} events could not be put on disk and are lost")
+        if self._events.dropped:
+            left.append(f"{self._events.dropped} metric events were dropped, too many waited")
+        if left:
+            self._errors.leave(
+                WORK,
+                f"not everything is in the tracking store {self._uri}: {'; '.join(left)}. "
+                "The same command delivers what waits.",
+            )
+        return not left
+
+    def _move(self, source: Spool, target: Spool) -> None:
+        try:
+            if broken := target.take_over(source):
+                self._errors.tell(f"{source.path}: skipped {broken} broken lines")
+        except OSError as error:
+            self._errors.caught(WORK, error)
 
     def _put_metrics(self, trial: str | None, step: int, metrics: Mapping[str, float]) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        self._put(Metrics(self._sweep, trial, step=int(step), values=values))
-
-    def _put(self, event: Event) -> None:
-        with self._changed:
-            if isinstance(event, Metrics) and self._full():
-                self._dropped += 1
-                return
-            self._queue.append(event)
-            self._changed.notify_all()
-
-    def _full(self) -> bool:
-        return len(self._queue) >= self._capacity or len(self._spool) >= 10 * self._capacity
-
-    def _idle(self) -> bool:
-        return not (self._queue or self._taken or len(self._spool))
-
-    def _main(self) -> None:
-        try:
-            while not self._closing:
-                self._take()
-                self._work()
-        finally:
-            # Also after an error nobody foresaw: nothing is lost, training goes on.
-            with self._changed:
-                self._save_all()
-                self._changed.notify_all()
-
-    def _take(self) -> None:
-        """Wait for events, or for the next attempt while events wait on disk."""
-        with self._changed:
-            waiting = len(self._spool) or self._held
-            pause = max(0.0, self._next_attempt - time.monotonic()) if waiting else None
-            self._changed.wait_for(lambda: self._closing or (self._queue and not self._held), pause)
-            self._taken = list(self._queue)
-            self._queue.clear()
-            dropped, self._dropped = self._dropped, 0
-        if dropped:
-            self._problem(
-                f"{dropped} metric events were dropped: too many wait for the tracking store"
-            )
-
-    def _work(self) -> None:
-        if len(self._spool):
-            self._settle(self._taken)
-            if time.monotonic() >= self._next_attempt and not self._closing:
-                self._replay()
-        else:
-            self._settle(self._deliver(self._taken))
-
-    def _settle(self, rest: list[Event]) -> None:
-        """Put what was not delivered on disk, and wake who waits for the writer."""
-        back: list[Event] = []
-        try:
-            self._spool.append(rest)
-        except OSError as error:
-            back = rest
-            if not self._held:
-                self._problem(
-                    f"{self._spool.path} cannot be written, events wait in memory: {error}"
-                )
-        with self._changed:
-            self._held = bool(back)
-            self._queue.extendleft(reversed(back))
-            self._taken = []
-            self._changed.notify_all()
-
-    def _save_all(self) -> None:
-        rest = [*self._taken, *self._queue]
-        try:
-            self._spool.append(rest)
-        except OSError as error:
-            self._problem(f"{len(rest)} events are lost: {self._spool.path}: {error}")
-        self._taken = []
-        self._queue.clear()
-
-    def _replay(self) -> None:
-        while batch := self._spool.peek(_REPLAY_AT_ONCE):
-            events = [event for event, _ in batch if event is not None]
-            if len(events) < len(batch):
-                self._problem(f"{self._spool.path}: skipped a broken line")
-            rest = self._deliver(events)
-            # Every line before the first event that is left has been dealt with.
-            done = len(batch) if not rest else [event for event, _ in batch].index(rest[0])
-            with self._changed:
-                self._spool.advance([length for _, length in batch[:done]])
-                self._changed.notify_all()
-            if rest:
-                return
-        self._problem("tracking store reached again, everything is written")
-
-    def _deliver(self, events: list[Event]) -> list[Event]:
-        """Write the events; return those that the store could not take now."""
-        position = 0
-        while position < len(events):
-            group = _group(events, position)
-            try:
-                self._write(group)
-            except RejectedError as error:
-                self._problem(f"not logged: {_first_line(error)}")
-            except UnavailableError as error:
-                self._postpone(error)
-                return events[position:]
-            position += len(group)
-        if self._pause:
-            self._pause = 0.0
-            self._on_outage(False)
-        return []
+        self._events.put(Metrics(self._sweep, trial, step=int(step), values=values))
 
     def _write(self, group: list[Event]) -> None:
-        metrics = [event for event in group if isinstance(event, Metrics)]
-        if metrics:
-            self._store.write_metrics(metrics)
+        """Write events; an artifact's turn has come when its run has been written."""
+        if isinstance(group[0], Artifact):
+            self._artifacts.put(group[0])
         else:
-            self._store.write(group[0])
-
-    def _postpone(self, error: UnavailableError) -> None:
-        if not self._pause:
-            self._on_outage(True)
-            self._problem(f"tracking store not reached, training goes on: {_first_line(error)}")
-        first, longest = self._retry
-        self._pause = min(max(first, 2 * self._pause), longest)
-        self._next_attempt = time.monotonic() + self._pause
-
-    def _problem(self, text: str) -> None:
-        _LOGGER.warning(text)
-        if self._on_problem is not None:
-            self._on_problem(text)
-
-
-def _group(events: list[Event], start: int) -> list[Event]:
-    """Return the event at ``start`` and, if it is metrics, those of the same run that follow."""
-    first = events[start]
-    end = start + 1
-    if isinstance(first, Metrics):
-        while end < len(events) and isinstance(events[end], Metrics):
-            if (events[end].sweep, events[end].trial) != (first.sweep, first.trial):
-                break
-            end += 1
-    return events[start:end]
+            self._store.write(group)
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"no valid name of a sweep or trial: {name!r}; allowed: {_NAME.pattern}")
+        raise ValueError(
+            f"not a valid name of a sweep or trial: {name!r}; allowed: {_NAME.pattern}"
+        )
     return name
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
 from hft_ray.config.load import validate
 from hft_ray.mirror import LIST, Mirror
@@ -36,11 +37,11 @@ def keep(path):
 
 
 def mirror_once(config, folder, ended):
-    problems = []
-    mirror = SweepMirror(sweep_in(config), folder, problems.append)
+    errors = BackgroundErrors()
+    mirror = SweepMirror(sweep_in(config), folder, errors)
     mirror.update(ended)
     mirror.close()
-    return problems
+    return errors.summary()
 
 
 def run_trial(study):
@@ -107,19 +108,22 @@ def test_the_newest_state_counts_and_of_damaged_ones_the_one_before(config, fold
     assert not folder.config.exists()
 
 
-def test_a_mirror_that_is_away_ends_no_sweep_and_catches_up(config, folder, tmp_path, monkeypatch):
-    from hft_ray.orchestration import mirror as module
-
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.2)
+def test_a_mirror_that_is_away_ends_no_sweep_and_catches_up(config, folder, tmp_path):
     (tmp_path / "mirror").write_text("a file where the folder should be")
     told, problems = threading.Event(), []
-    mirror = SweepMirror(sweep_in(config), folder, lambda text: (problems.append(text), told.set()))
+    errors = BackgroundErrors()
+    mirror = SweepMirror(
+        *(sweep_in(config), folder, errors),
+        on_behind=lambda reason: (problems.append(reason), told.set()),
+        retry=(0.2, 0.2),
+    )
     mirror.update([])
     assert told.wait(60)
-    assert "the mirror is behind" in problems[0]
+    assert "cannot be" in problems[0]
     (tmp_path / "mirror").unlink()
     mirror.close()
     assert sweep_in(config).names()[0].startswith("state-")
+    assert errors.undone == {}
 
 
 def test_a_new_sweep_and_one_without_a_mirror_find_nothing(config, tmp_path):

@@ -87,11 +87,10 @@ def test_clock():
     assert [clock(s) for s in (None, 0, 59.9, 61, 3661)] == ["-", "0:00", "0:59", "1:01", "1:01:01"]
 
 
-def test_tracking_that_is_away_is_told_and_where_its_events_wait():
+def test_what_happens_in_the_background_is_told():
     view = SweepView("s", planned=2, groups=1)
-    away = {"event": "tracking", "trial": "", "away": True, "file": "spool/tracking.jsonl"}
-    assert "goes on, its events wait in spool/tracking.jsonl" in describe(away, view)
-    assert "is reached again" in describe(away | {"away": False}, view)
+    away = {"event": "background", "trial": "", "text": "tracking store not reached"}
+    assert describe(away, view).endswith("] tracking store not reached")
 
 
 def test_each_event_worth_a_line_has_one():

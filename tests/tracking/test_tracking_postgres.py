@@ -11,6 +11,7 @@ import time
 import pytest
 from servers import MlflowServer, Postgres, Wire
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
 from hft_ray.tracking import Tracker, artifact_location, read_sweep, tracking_uri
 from hft_ray.tracking.environment import open_client
@@ -48,11 +49,17 @@ def opened(tmp_path):
 
     def open_one(uri, sweep, **options):
         spool = options.pop("spool", tmp_path / "spool")
+        problems = []
+        errors = BackgroundErrors(problems.append)
         tracker = Tracker(
-            uri, options.pop("experiment", "runs"), spool=spool, retry=QUICK, **options
+            uri,
+            options.pop("experiment", "runs"),
+            spool=spool,
+            retry=QUICK,
+            errors=errors,
+            **options,
         )
-        tracker.problems = []
-        tracker._on_problem = tracker.problems.append
+        tracker.problems = problems
         trackers.append(tracker)
         tracker.open_sweep(sweep, f"name: {sweep}\n", {"p": 1}, {})
         return tracker
@@ -189,12 +196,14 @@ def test_postgresql_without_a_server(postgres, server, opened, monkeypatch, tmp_
 FULL = """
 import resource, sys, time
 from pathlib import Path
+from hft_ray.background import BackgroundErrors
 from hft_ray.tracking import Tracker
 # A file may not grow: what a full disk or a quota does.
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 uri, spool, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 told = []
-tracker = Tracker(uri, "runs", spool=spool, retry=(0.05, 0.1), on_problem=told.append)
+errors = BackgroundErrors(told.append)
+tracker = Tracker(uri, "runs", spool=spool, retry=(0.05, 0.1), errors=errors)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 tracker.open_sweep("full", "name: full", {}, {})
 for step in range(200):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
 from hft_ray.orchestration import stopping
 from hft_ray.orchestration.stopping import StopListener
@@ -96,11 +97,13 @@ def test_a_store_that_is_away_only_delays_a_request(monkeypatch, caplog):
         followed.append(mode)
         heard.set()
 
-    listener = StopListener(Requests(), follow)
+    errors = BackgroundErrors()
+    listener = StopListener(Requests(), follow, errors)
     listener.start()
     assert heard.wait(30)
     listener.close()
     assert followed == ["now"]
+    assert errors.summary() == []
     assert sum("not heard" in record.message for record in caplog.records) == 1
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from dataclasses import asdict
 
 import pytest
 from servers import MlflowServer
 
+from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
 from hft_ray.tracking import (
     Tracker,
@@ -21,6 +23,7 @@ from hft_ray.tracking import (
     tracking_uri,
 )
 from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.store import Store, UnavailableError
 
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
 REFERENCE = {"task/score": 0.0, "forgetting/mean": 1.0}
@@ -55,16 +58,17 @@ def open_tracker(root, tmp_path):
 
     def open_one(uri=None, **options):
         problems = []
+        errors = BackgroundErrors(problems.append)
         tracker = Tracker(
             tracking_uri(uri, root),
             "experiment",
             spool=options.pop("spool", tmp_path / "sweep"),
             artifacts=artifact_location(tracking_uri(uri, root), root),
-            on_problem=problems.append,
+            errors=errors,
             retry=QUICK,
             **options,
         )
-        tracker.problems = problems
+        tracker.problems, tracker.errors = problems, errors
         trackers.append(tracker)
         return tracker
 
@@ -132,7 +136,7 @@ def check_sweep(uri, name):
     assert math.isnan(points[1].values["task/score"])
 
 
-def test_sqlite_layout_and_reading_back(root, open_tracker):
+def test_sqlite_layout_and_reading_back(root, open_tracker, tmp_path):
     tracker = open_tracker()
     write_sweep(tracker, "layout")
     assert tracker.close(60)
@@ -140,7 +144,8 @@ def test_sqlite_layout_and_reading_back(root, open_tracker):
     assert (root / "mlflow.db").exists()
     assert list((root / "artifacts").rglob("front.json"))
     assert tracker.problems == []
-    assert not (tracker._spool.path).exists()
+    assert tracker.errors.undone == {}
+    assert not (tmp_path / "sweep/tracking.jsonl").exists()
 
 
 def test_reopening_continues_the_runs(root, open_tracker):
@@ -169,12 +174,12 @@ def test_reopening_continues_the_runs(root, open_tracker):
     assert second.problems == []
 
 
-def test_a_changed_parameter_keeps_its_first_value_and_is_told(root, open_tracker):
+def test_a_changed_parameter_keeps_its_first_value_and_is_told(root, open_tracker, caplog):
     for value in (1, 2):
         tracker = open_tracker()
         tracker.open_sweep("changed", "", {"p": value}, {})
         assert tracker.close(60)
-    assert "changed: parameters keep their first value" in tracker.problems[0]
+    assert "changed: parameters keep their first value" in caplog.text
     assert read_sweep(tracking_uri(None, root), "experiment", "changed").params == {"p": 1}
 
 
@@ -197,24 +202,39 @@ def test_limits(root, open_tracker):
     assert tracker.problems == []
 
 
-def test_a_full_queue_drops_metrics_only_and_says_so(open_tracker):
+def test_a_full_queue_drops_metrics_only_and_says_so(open_tracker, tmp_path, monkeypatch):
+    held, go_on = threading.Event(), threading.Event()
+
+    def hang(*_):
+        held.set()
+        assert go_on.wait(60)
+        raise UnavailableError("gone")
+
+    monkeypatch.setattr(Store, "write", hang)
     tracker = open_tracker("http://127.0.0.1:9", capacity=10)
-    with tracker._changed:  # the writer cannot take anything meanwhile
-        tracker.open_sweep("full", "", {}, {})
-        for step in range(50):
-            tracker.log("t0", step, {"x": 1.0})
-        tracker.finish_trial("t0", "complete")
+    tracker.open_sweep("full", "", {}, {})
+    assert held.wait(60)  # the writer takes nothing meanwhile
+    for step in range(50):
+        tracker.log("t0", step, {"x": 1.0})
+    tracker.finish_trial("t0", "complete")
+    go_on.set()
     assert not tracker.close(0.5)
-    kinds = [json.loads(line)["kind"] for line in tracker._spool.path.read_text().splitlines()]
-    assert kinds == ["Open", "Artifact"] + ["Metrics"] * 8 + ["Finish"]
-    assert any("42 metric events were dropped" in problem for problem in tracker.problems)
+    lines = (tmp_path / "sweep/tracking.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    # The config of the sweep may have been taken with its start, or wait in the queue.
+    assert kinds[:2] + kinds[-1:] == ["Open", "Artifact", "Finish"]
+    dropped = 50 - kinds.count("Metrics")
+    assert dropped in (41, 42)
+    assert f"{dropped} metric events were dropped" in tracker.errors.undone["tracking store"]
+    assert any("metrics are dropped" in problem for problem in tracker.problems)
 
 
-def test_a_full_spool_drops_metrics_only(open_tracker):
+def test_a_full_spool_drops_metrics_only(open_tracker, tmp_path):
     tracker = open_tracker("http://127.0.0.1:9", capacity=2)
     tracker.open_sweep("bounded", "", {}, {})
+    spool = tmp_path / "sweep/tracking.jsonl"
     end = time.monotonic() + 240
-    while len(tracker._spool) < 20:
+    while not spool.exists() or len(spool.read_text().splitlines()) < 20:
         assert time.monotonic() < end
         tracker.log_sweep(0, {"x": 1.0})
         time.sleep(0.01)
@@ -222,23 +242,29 @@ def test_a_full_spool_drops_metrics_only(open_tracker):
         tracker.log_sweep(1, {"late": 1.0})
     tracker.finish_sweep("complete")
     assert not tracker.close(0.5)
-    text = tracker._spool.path.read_text()
+    text = spool.read_text()
     assert "late" not in text
     assert len(text.splitlines()) <= 25
     assert '"kind": "Finish"' in text.splitlines()[-1]
-    assert any("metric events were dropped" in problem for problem in tracker.problems)
+    assert any("metrics are dropped" in problem for problem in tracker.problems)
 
 
-def test_what_the_store_refuses_is_dropped_and_told(root, open_tracker, tmp_path):
+def test_what_the_store_refuses_is_put_aside_and_told(root, open_tracker, tmp_path):
     tracker = open_tracker()
     tracker.open_sweep("refused", "", {}, {})
     tracker.log("never-opened", 1, {"x": 1.0})
     tracker.log_artifact(tmp_path / "missing.png", "front/front.png")
     tracker.log_sweep(1, {"x": 2.0})
-    assert tracker.close(60)
-    assert len(tracker.problems) == 2
+    assert not tracker.close(60)
+    refused = tmp_path / "sweep/refused.jsonl"
+    assert len(tracker.problems) == 2, "once for each kind"
     assert "never-opened" in tracker.problems[0]
     assert "missing.png" in tracker.problems[1]
+    assert f"2 in {refused}" in tracker.errors.undone["tracking store"]
+    assert sorted(json.loads(line)["kind"] for line in refused.read_text().splitlines()) == [
+        "Artifact",
+        "Metrics",
+    ]
     assert read_sweep(tracking_uri(None, root), "experiment", "refused").metrics == {"x": 2.0}
 
 
@@ -302,9 +328,9 @@ def test_an_outage(server, open_tracker, tmp_path):
     first.open_trial("t0", {"lr": 0.1}, {})
     first.log("t0", 1, {"train/loss": 1.0})
     assert not first.close(0.5)
-    spool = first._spool.path
+    spool = tmp_path / "other/tracking.jsonl"
     assert len(spool.read_text().splitlines()) == 4
-    assert str(spool) in first.problems[-1]
+    assert f"4 in {spool}" in first.errors.undone["tracking store"]
     with spool.open("a") as file:
         file.write('{"kind": "Metr')  # as a killed process leaves it
 

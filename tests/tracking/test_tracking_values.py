@@ -60,14 +60,14 @@ def test_broken_lines_are_no_events(line):
 
 
 def test_spool_keeps_order_over_restarts(tmp_path):
-    spool = Spool(tmp_path / "new")
+    spool = Spool(tmp_path / "new" / "waiting.jsonl")
     spool.append(EVENTS[:3])
     spool.append(EVENTS[3:])
     taken = spool.peek(2)
     assert [event for event, _ in taken] == EVENTS[:2]
     spool.advance([length for _, length in taken])
     assert [event for event, _ in spool.peek(10)] == EVENTS[2:]
-    again = Spool(tmp_path / "new")
+    again = Spool(tmp_path / "new" / "waiting.jsonl")
     assert (len(again), [event for event, _ in again.peek(10)]) == (5, EVENTS)
     again.advance([length for _, length in again.peek(10)])
     assert not again.path.exists()
@@ -104,7 +104,7 @@ def test_a_password_in_the_uri_is_refused_and_not_shown(tmp_path):
 @pytest.mark.parametrize("name", ["", "../x", "a'b", "a\nb", "x" * 300])
 def test_names_that_could_mean_something_else_are_refused(name, tmp_path):
     tracker = Tracker("http://127.0.0.1:9", "experiment", spool=tmp_path)
-    with pytest.raises(ValueError, match="no valid name"):
+    with pytest.raises(ValueError, match="not a valid name"):
         tracker.open_sweep(name, "", {}, {})
     assert tracker.close(1)
 

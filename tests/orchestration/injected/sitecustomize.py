@@ -11,6 +11,9 @@ these moments:
 ``hold`` waits there until the file ``until`` is made, in which time the test does something.
 Every optimizer step that was made is a line of ``SWEEP.steps``: trial, step, rank; every
 encoding of a training set is one of ``encoded``.
+
+Files ``tracking``, ``mirror``, ``requests`` and ``nodes`` there say how often this work in the
+background raises.
 """
 
 from __future__ import annotations
@@ -174,7 +177,51 @@ def wrap_record(module):
     module.write_front = writing_front
 
 
+def strike(work):
+    """Raise for background work as often as the file of its name says; a negative number: always.
+
+    Each kind of work is one thread or task of one process.
+    """
+    left = FOLDER / work
+    if left.is_file() and (count := int(left.read_text())):
+        left.write_text(str(count - 1))
+        raise TypeError(f"injected into {work}")
+
+
+def striking(work, call):
+    def strike_first(*arguments, **keywords):
+        strike(work)
+        return call(*arguments, **keywords)
+
+    return strike_first
+
+
+def wrap_store(module):
+    module.Store.write = striking("tracking", module.Store.write)
+
+
+def wrap_mirror(module):
+    module.SweepMirror._copy = striking("mirror", module.SweepMirror._copy)
+
+
+def wrap_requests(module):
+    module.StopRequests.poll = striking("requests", module.StopRequests.poll)
+
+
+def wrap_dispatcher(module):
+    begin = module.DispatcherActor.__init__
+
+    def beginning(self, groups, retries):
+        begin(self, groups, retries, striking("nodes", module.look_at_nodes))
+
+    module.DispatcherActor.__init__ = beginning
+
+
 WRAPPED = {
+    "hft_ray.tracking.store": wrap_store,
+    "hft_ray.tracking.requests": wrap_requests,
+    "hft_ray.orchestration.mirror": wrap_mirror,
+    "hft_ray.orchestration.dispatcher": wrap_dispatcher,
     "hft_ray.orchestration.worker": wrap_worker,
     "hft_ray.training.run": wrap_run,
     "hft_ray.training.checkpoint": wrap_checkpoint,
