@@ -22,11 +22,12 @@ BELOW = {
     "data": {"config"},
     "evaluation": {"config", "data"},
     "mirror": set(),
-    "training": {"config", "selection", "data", "evaluation", "mirror"},
+    "training": {"config", "selection", "data", "evaluation", "mirror", "pareto"},
     "weights": {"config", "selection", "data", "evaluation", "training"},
     "integrations": {"config", "selection"},
-    "pareto": set(),
+    "pareto": {"config"},
     "analysis": {"pareto"},
+    "report": {"pareto", "analysis"},
     "search": {"config", "pareto"},
     "tracking": {"config"},
     "demo": {"config", "data", "evaluation", "training"},
@@ -38,6 +39,7 @@ SHARED = {"ranks", "strict_json", "disk_errors"}
 
 WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/sweeping.py")
 HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
+DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
     "config": HEAVY,
     "selection": HEAVY - {"torch"},
@@ -46,8 +48,9 @@ OUTSIDE = {
     "training": {"ray", "mlflow", "optuna"},
     "weights": {"ray", "mlflow", "optuna"},
     "integrations": {"ray", "mlflow", "optuna", "deepspeed"},
-    "pareto": HEAVY,
-    "analysis": HEAVY,
+    "pareto": HEAVY | DRAWING,
+    "analysis": HEAVY | DRAWING,
+    "report": HEAVY,
     "search": {"mlflow", "torch", "transformers", "deepspeed"},
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
 }
@@ -109,10 +112,20 @@ def test_a_package_does_without_libraries_that_are_not_its_concern(package):
         assert not found, f"{module} imports {sorted(found)}"
 
 
-def test_config_and_pareto_import_nothing_of_ours():
-    for package in ("config", "pareto"):
-        for module in modules_of(package):
-            assert not ours(module) - {"strict_json"}, module
+def test_config_imports_nothing_of_ours():
+    for module in modules_of("config"):
+        assert not ours(module) - {"strict_json"}, module
+
+
+def test_pareto_knows_of_file_its_constraints_and_preference_alone():
+    for module in modules_of("pareto"):
+        names = {name for name in imported(module) if name.startswith(f"{PACKAGE}.config")}
+        assert all(name.startswith(f"{PACKAGE}.config.constraints.") for name in names), module
+
+
+def test_the_report_alone_draws():
+    users = {package_of(module) for module in MODULES if libraries(module) & DRAWING}
+    assert users == {"report"}
 
 
 def test_nothing_but_the_command_line_imports_the_command_line():

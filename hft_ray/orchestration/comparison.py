@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.orchestration.record import config_of, front_of
+from hft_ray.orchestration.fronts import config_of, front_of
 from hft_ray.pareto import Comparison, Front, compare
 from hft_ray.tracking import read_sweep
 

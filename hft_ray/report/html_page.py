@@ -1,4 +1,4 @@
-"""A self-contained HTML page: policy, style, sortable tables. Nothing in it is loaded."""
+"""A self-contained HTML page: policy, apply_style, sortable tables. Nothing in it is loaded."""
 
 from __future__ import annotations
 

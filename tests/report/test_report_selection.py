@@ -10,7 +10,8 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from hft_ray.pareto import figure_trial, render_selection
+from hft_ray.report import selection_png
+from hft_ray.report.selection_png import render_selection
 
 CATEGORIES = ("attention", "feed_forward", "norm", "embedding", "head")
 
@@ -50,7 +51,7 @@ def drawn(monkeypatch, tmp_path):
             super().__init__(*arguments, **more)
             figures.append(self)
 
-    monkeypatch.setattr(figure_trial, "Figure", Kept)
+    monkeypatch.setattr(selection_png, "Figure", Kept)
 
     def draw(rounds, steps, title="t0003 of demo"):
         path = tmp_path / "selection.png"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from hft_ray.pareto.front import Array, Front, build_front
+from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.matching import Match, matches, thinned
 from hft_ray.pareto.noise import noise_of, seed_covariance
-from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.points import Array, Direction, Point
 from hft_ray.pareto.replicates import merged
-from hft_ray.pareto.table import estimate_text, format_value
-from hft_ray.pareto.uncertainty import Estimate
+from hft_ray.pareto.uncertainty import IntervalEstimate
 
 _MOST_LEVELS = 4
 
@@ -38,8 +36,8 @@ def _front(name: str, points: Sequence[Point], whole: Front) -> Front:
         points,
         whole.base,
         whole.reference_point,
-        whole.limits,
-        whole.preferred,
+        whole.constraints,
+        whole.preference,
     )
 
 
@@ -64,7 +62,9 @@ class ArmTable:
         names = [front.sweep for front in self.fronts]
         return names.index("full") if "full" in names else 0
 
-    def difference(self, match: Match, cells: Sequence[Point | None], arm: int) -> Estimate | None:
+    def difference(
+        self, match: Match, cells: Sequence[Point | None], arm: int
+    ) -> IntervalEstimate | None:
         """Return what an arm's value at a level is, minus the baseline's there.
 
         Both points answer the same items: the error is that of the paired difference.
@@ -86,7 +86,7 @@ class ArmTable:
         if not noise.errors.any():
             return None
         apart = here.values[match.objective] - there.values[match.objective]
-        return Estimate(apart, float(noise.difference(0, 1)[0]))
+        return IntervalEstimate(apart, float(noise.difference(0, 1)[0]))
 
     @cached_property
     def _between_seeds(self) -> dict[str, Array | None]:
@@ -96,26 +96,6 @@ class ArmTable:
             known = [point for point in self.points if point.measured([name])]
             found[name] = seed_covariance(known, {name: "min"})
         return found
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return what front.json holds of each arm."""
-        return [self._record(index, front) for index, front in enumerate(self.fronts)]
-
-    def _record(self, index: int, front: Front) -> dict[str, Any]:
-        cells = [
-            {"at": match.at, "level": level, "objective": match.objective}
-            | _cell_record(row[index], match.objective)
-            | {"difference": _difference_record(self, match, row, index)}
-            for match in self.matches
-            for level, row in zip(match.levels, match.cells, strict=True)
-        ]
-        return {
-            "arm": front.sweep,
-            "points": len(front.points),
-            "front_size": len(front.members),
-            "hypervolume": front.hypervolume,
-            "matched": cells,
-        }
 
 
 def arm_table(front: Front) -> ArmTable | None:
@@ -136,76 +116,3 @@ def _levels(fronts: Sequence[Front]) -> list[float]:
     name, direction = next(iter(fronts[0].objectives.items()))
     best = {front.members[0].values[name] for front in fronts if front.members}
     return thinned(sorted(best, reverse=direction == "max"), _MOST_LEVELS)
-
-
-def arm_rows(
-    table: ArmTable,
-    match: Match,
-    text: Callable[[Point, str], str],
-    *,
-    differences: bool = False,
-) -> list[dict[str, str]]:
-    """Return one row per arm: its points, its hypervolume, and its best value at each level.
-
-
-    Args:
-        table: The arms.
-        match: The objective that is read.
-        text: Says a point's value of a metric.
-        differences: Whether to add the difference from the baseline with its 95 % interval.
-    """
-    sign = "≥" if table.fronts[0].objectives[match.at] == "max" else "≤"
-    rows = []
-    for index, front in enumerate(table.fronts):
-        row = {"arm": front.sweep, "points": str(len(front.points))}
-        row["hypervolume"] = f"{front.hypervolume:.4g}"
-        for level, cells in zip(match.levels, match.cells, strict=True):
-            point = cells[index]
-            shown = "not reached" if point is None else text(point, match.objective)
-            apart = table.difference(match, cells, index) if differences else None
-            if apart is not None:
-                low, high = apart.interval()
-                shown += f"; {apart.value:+.3g} [{low:+.3g}, {high:+.3g}]"
-            row[f"{match.at} {sign} {level:.4g}"] = shown
-        rows.append(row)
-    return rows
-
-
-def with_error(point: Point, name: str) -> str:
-    """Return ``0.21 ± 0.03``, short enough for a terminal."""
-    return format_value(point.values[name], point.errors.get(name))
-
-
-def with_interval(point: Point, name: str) -> str:
-    """Return ``0.21 [0.15, 0.27] (t0007)``, without the interval where no error is known."""
-    estimate = _estimate(point, name)
-    value = format_value(point.values[name]) if estimate is None else estimate_text(estimate)
-    return f"{value} ({point.label})"
-
-
-def _estimate(point: Point, name: str) -> Estimate | None:
-    error = point.errors.get(name)
-    return None if error is None else Estimate(point.values[name], error)
-
-
-def _difference_record(
-    table: ArmTable, match: Match, cells: Sequence[Point | None], arm: int
-) -> dict[str, Any] | None:
-    apart = table.difference(match, cells, arm)
-    if apart is None:
-        return None
-    against = table.fronts[table.baseline].sweep
-    return {"against": against, "value": apart.value, "interval": list(apart.interval())}
-
-
-def _cell_record(point: Point | None, name: str) -> dict[str, Any]:
-    if point is None:
-        return {"trial": None, "variant": None, "value": None, "error": None, "interval": None}
-    estimate = _estimate(point, name)
-    return {
-        "trial": point.trial,
-        "variant": point.variant,
-        "value": point.values[name],
-        "error": estimate.error if estimate else None,
-        "interval": list(estimate.interval()) if estimate else None,
-    }

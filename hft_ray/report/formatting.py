@@ -1,4 +1,4 @@
-"""Fronts as rows of text, for the terminal and for the page."""
+"""Values, estimates and settings as short text."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hft_ray.pareto.front import Front
-from hft_ray.pareto.points import Point
-from hft_ray.pareto.uncertainty import Estimate
+from hft_ray.pareto import Point
+from hft_ray.pareto.uncertainty import IntervalEstimate
 
 
 def format_value(value: float | None, error: float | None = None) -> str:
@@ -25,7 +24,7 @@ def format_value(value: float | None, error: float | None = None) -> str:
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
-def estimate_text(estimate: Estimate | None) -> str:
+def estimate_text(estimate: IntervalEstimate | None) -> str:
     """Return ``0.745 [0.712, 0.778]``, or a dash when nothing is known of the noise."""
     if estimate is None:
         return "–"
@@ -63,24 +62,19 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     }
 
 
-def objective_text(front: Front, point: Point, name: str) -> str:
-    """Return one objective of a point with its standard error, when there is one."""
+def value_text(point: Point, name: str) -> str:
+    """Return a metric of a point, ``0.21 ± 0.03``, without the error where none is known."""
     return format_value(point.values.get(name), point.errors.get(name))
 
 
-def front_rows(front: Front) -> list[dict[str, str]]:
-    """Return one row per point on the front, best in the first objective first.
+def with_interval(point: Point, name: str) -> str:
+    """Return ``0.21 [0.15, 0.27] (t0007)``, without the interval where no error is known."""
+    estimate = estimate_of(point, name)
+    value = format_value(point.values[name]) if estimate is None else estimate_text(estimate)
+    return f"{value} ({point.label})"
 
-    Columns: ``trial`` (with a mark at the knee), the objectives with standard errors, and the
-    settings that differ within the sweep, by their short names.
-    """
-    front = front.averaged
-    settings = short_names(varied_params(front.points))
-    knee = None if front.knee_index is None else front.points[front.knee_index]
-    rows = []
-    for point in front.members:
-        row = {"trial": f"{point.label} (knee)" if point is knee else point.label}
-        row |= {name: objective_text(front, point, name) for name in front.objectives}
-        row |= {name: format_setting(point.setting(k)) for k, name in settings.items()}
-        rows.append(row)
-    return rows
+
+def estimate_of(point: Point, name: str) -> IntervalEstimate | None:
+    """Return a metric of a point with its standard error, None where no error is known."""
+    error = point.errors.get(name)
+    return None if error is None else IntervalEstimate(point.values[name], error)

@@ -8,8 +8,9 @@ import pytest
 
 from hft_ray.config.load import validate
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import Recorder, front_from_tracking
-from hft_ray.pareto import front_json
+from hft_ray.orchestration.fronts import front_from_tracking
+from hft_ray.orchestration.recorder import Recorder
+from hft_ray.report import front_json
 from hft_ray.search import Study
 from hft_ray.tracking import read_sweep, tracking_uri
 
@@ -144,9 +145,7 @@ def test_what_a_killed_driver_had_not_written_is_written_by_the_next(tmp_path):
     assert after[half].history("task/score") == [(8, 0.7)]
     assert after[lost].tags["hft_ray.reason"] == "it broke"
     uri = tracking_uri(None, tmp_path)
-    assert json.loads(front_from_tracking(uri, "hft-ray", "s").to_json()) == json.loads(
-        front.to_json()
-    )
+    assert front_json(front_from_tracking(uri, "hft-ray", "s")) == front_json(front)
 
 
 def test_the_arm_is_in_mlflow_and_comes_back_from_there(tmp_path):

@@ -1,12 +1,71 @@
-"""A comparison as rows of text, for the terminal and for the page."""
+"""Fronts, arms and comparisons as rows of text, for the terminal and for the page."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from hft_ray.pareto.comparison import Comparison, Difference
+from hft_ray.pareto import ArmTable, Comparison, Front, Point
+from hft_ray.pareto.comparison import SweepDifference
 from hft_ray.pareto.matching import Match
-from hft_ray.pareto.table import estimate_text, format_value
+from hft_ray.report.formatting import (
+    estimate_text,
+    format_setting,
+    format_value,
+    short_names,
+    value_text,
+    varied_params,
+)
+
+
+def front_rows(front: Front) -> list[dict[str, str]]:
+    """Return one row per point on the front, best in the first objective first.
+
+    Columns: ``trial`` (with a mark at the knee), the objectives with standard errors, and the
+    settings that differ within the sweep, by their short names.
+    """
+    front = front.averaged
+    settings = short_names(varied_params(front.points))
+    knee = None if front.knee_index is None else front.points[front.knee_index]
+    rows = []
+    for point in front.members:
+        row = {"trial": f"{point.label} (knee)" if point is knee else point.label}
+        row |= {name: value_text(point, name) for name in front.objectives}
+        row |= {name: format_setting(point.setting(k)) for k, name in settings.items()}
+        rows.append(row)
+    return rows
+
+
+def arm_rows(
+    table: ArmTable,
+    match: Match,
+    text: Callable[[Point, str], str],
+    *,
+    differences: bool = False,
+) -> list[dict[str, str]]:
+    """Return one row per arm: its points, its hypervolume, and its best value at each level.
+
+    Args:
+        table: The arms.
+        match: The objective that is read.
+        text: Says a point's value of a metric.
+        differences: Whether to add the difference from the baseline with its 95 % interval.
+    """
+    sign = "≥" if table.fronts[0].objectives[match.at] == "max" else "≤"
+    rows = []
+    for index, front in enumerate(table.fronts):
+        row = {"arm": front.sweep, "points": str(len(front.points))}
+        row["hypervolume"] = f"{front.hypervolume:.4g}"
+        for level, cells in zip(match.levels, match.cells, strict=True):
+            point = cells[index]
+            shown = "not reached" if point is None else text(point, match.objective)
+            apart = table.difference(match, cells, index) if differences else None
+            if apart is not None:
+                low, high = apart.interval()
+                shown += f"; {apart.value:+.3g} [{low:+.3g}, {high:+.3g}]"
+            row[f"{match.at} {sign} {level:.4g}"] = shown
+        rows.append(row)
+    return rows
 
 
 def side_rows(comparison: Comparison) -> list[dict[str, str]]:
@@ -64,7 +123,7 @@ def match_rows(comparison: Comparison, match: Match) -> list[dict[str, str]]:
     return rows
 
 
-def verdict(difference: Difference) -> str:
+def verdict(difference: SweepDifference) -> str:
     """Return which sweep's hypervolume is larger, as far as the interval decides it."""
     if difference.estimate is None:
         return "no errors known"

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hft_ray.pareto.front import Front
-from hft_ray.pareto.points import Point
+from hft_ray.pareto import Front, Point
 
 Role = Literal["front", "dominated", "infeasible", "unfinished"]
 
@@ -24,7 +23,7 @@ GRANULARITIES = ("category", "layer", "model")
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlotPoint:
     """One point on the plane of the first two objectives.
 
     Attributes:
@@ -54,8 +53,8 @@ def axes(front: Front) -> tuple[str, str]:
     return (names[0], names[1]) if len(names) > 1 else ("selection.ratio", names[0])
 
 
-def marks(front: Front) -> list[Mark]:
-    """Return a mark for every point that has both coordinates."""
+def plot_points(front: Front) -> list[PlotPoint]:
+    """Return what is drawn of every point that has both coordinates."""
     x_name, y_name = axes(front)
     found = []
     for index, (point, on_front) in enumerate(zip(front.points, front.on_front, strict=True)):
@@ -67,7 +66,7 @@ def marks(front: Front) -> list[Mark]:
             role = "dominated" if point.feasible else "infeasible"
         granularity = point.params.get("selection.granularity")
         found.append(
-            Mark(
+            PlotPoint(
                 index=index,
                 point=point,
                 x=x,
@@ -105,7 +104,7 @@ def base_mark(front: Front) -> tuple[float, float] | None:
     return x, y
 
 
-def full_label(front: Front, found: Sequence[Mark]) -> Mark | None:
+def full_label(front: Front, found: Sequence[PlotPoint]) -> PlotPoint | None:
     """Return the full fine-tuning that gets the label: the best one in the first objective.
 
     None where arms have names of their own.
@@ -119,7 +118,7 @@ def full_label(front: Front, found: Sequence[Mark]) -> Mark | None:
     return min(finished, key=lambda mark: sign * mark.point.values[name], default=None)
 
 
-def staircase(front: Front, found: Sequence[Mark]) -> tuple[list[float], list[float]]:
+def staircase(front: Front, found: Sequence[PlotPoint]) -> tuple[list[float], list[float]]:
     """Return the corners of the line that bounds what the front dominates.
 
     With two objectives only: with more, the front is no line on this plane, and the lists are
@@ -172,7 +171,7 @@ def summary(front: Front) -> str:
     complete = states.count("complete")
     parts = [f"{len(states)} points, {complete} complete, {sum(front.on_front)} on the front"]
     parts.append(f"hypervolume {front.hypervolume:.4g}")
-    if front.limits:
+    if front.constraints:
         beyond = sum(point.state == "complete" and not point.feasible for point in front.points)
         parts.insert(1, f"{beyond} outside the constraints")
     if front.knee_index is not None:

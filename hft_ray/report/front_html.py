@@ -14,29 +14,25 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hft_ray.pareto import picture
-from hft_ray.pareto.arms import arm_fronts
-from hft_ray.pareto.front import Front, minimised
-from hft_ray.pareto.look import look
-from hft_ray.pareto.page import page
-from hft_ray.pareto.picture import Mark
-from hft_ray.pareto.plotting import Section, plots_html, style
-from hft_ray.pareto.points import Point
-from hft_ray.pareto.several_html import draw_front
-from hft_ray.pareto.table import format_setting, objective_text
+from hft_ray.pareto import Front, Point, arm_fronts
+from hft_ray.pareto.dominance import minimised
+from hft_ray.report import plot_data
+from hft_ray.report.front_page import page
+from hft_ray.report.multi_front import series_style
+from hft_ray.report.plot_data import PlotPoint
+from hft_ray.report.plotly_figures import PageSection, apply_style, draw_front, hover, plots_html
 
 _SYMBOLS = {"category": "circle", "layer": "square", "model": "diamond", "other": "triangle-up"}
-_LONGEST_SETTINGS = 24
 _STYLES: dict[str, dict[str, Any]] = {
-    "front": {"size": 13, "opacity": 1.0, "line": {"color": picture.INK, "width": 1.4}},
+    "front": {"size": 13, "opacity": 1.0, "line": {"color": plot_data.INK, "width": 1.4}},
     "dominated": {"size": 9, "opacity": 0.5, "line": {"color": "white", "width": 1}},
-    "infeasible": {"size": 8, "opacity": 0.8, "line": {"color": picture.FAINT, "width": 1.8}},
-    "unfinished": {"size": 9, "opacity": 0.8, "line": {"color": picture.FAINT, "width": 1.4}},
+    "infeasible": {"size": 8, "opacity": 0.8, "line": {"color": plot_data.FAINT, "width": 1.8}},
+    "unfinished": {"size": 9, "opacity": 0.8, "line": {"color": plot_data.FAINT, "width": 1.4}},
 }
 
 
 def render_html(
-    front: Front, extra: Mapping[str, str] | None = None, sections: Sequence[Section] = ()
+    front: Front, extra: Mapping[str, str] | None = None, sections: Sequence[PageSection] = ()
 ) -> str:
     """Return the page: the front, its table, further sections, and all points.
 
@@ -58,32 +54,16 @@ def render_html(
     return page(front, plots[: len(own)], extra or {}, cards)
 
 
-def hover(front: Front, point: Point) -> str:
-    """Return what is read over a point: state, values with errors, configuration, run."""
-    lines = [f"<b>{escape(point.label)}</b> · {escape(point.state)} · step {point.step}"]
-    names = [*front.objectives, *(name for name in point.values if name not in front.objectives)]
-    lines += [f"{escape(name)}: <b>{objective_text(front, point, name)}</b>" for name in names]
-    if not point.feasible:
-        lines.append("outside the constraints")
-    settings = sorted(point.params, key=lambda key: not key.startswith("selection."))
-    for key in settings[:_LONGEST_SETTINGS]:
-        value = format_setting(point.setting(key))
-        shown = value if len(value) <= 60 else value[:57] + "..."
-        lines.append(f"{escape(key)} = {escape(shown)}")
-    if len(settings) > _LONGEST_SETTINGS:
-        lines.append(f"... and {len(settings) - _LONGEST_SETTINGS} settings more")
-    lines.append(f"run {escape(point.run_id or 'not recorded')}")
-    return "<br>".join(lines)
-
-
 def _scatter(front: Front) -> Any:
-    found = picture.marks(front)
+    found = plot_data.plot_points(front)
     arms = arm_fronts(front)
     figure = go.Figure()
-    xs, ys = picture.staircase(front, found)
+    xs, ys = plot_data.staircase(front, found)
     if xs:
         wide = (
-            {"color": picture.GRID, "width": 9} if arms else {"color": picture.LINE, "width": 1.8}
+            {"color": plot_data.GRID, "width": 9}
+            if arms
+            else {"color": plot_data.LINE, "width": 1.8}
         )
         figure.add_scatter(x=xs, y=ys, mode="lines", name="front", line=wide, hoverinfo="skip")
     if beyond := [mark for mark in found if mark.role == "infeasible"]:
@@ -97,7 +77,7 @@ def _scatter(front: Front) -> Any:
     return figure
 
 
-def _draw_trials(figure: Any, front: Front, found: Sequence[Mark]) -> None:
+def _draw_trials(figure: Any, front: Front, found: Sequence[PlotPoint]) -> None:
     """Draw the points by what was trained: colour for the ratio, symbol for the granularity."""
     for role in ("unfinished", "dominated", "front"):
         plain = [m for m in found if m.role == role and not m.point.full_fine_tuning]
@@ -107,25 +87,25 @@ def _draw_trials(figure: Any, front: Front, found: Sequence[Mark]) -> None:
                 figure.add_trace(_points(front, group, _SYMBOLS[granularity]))
     full = [mark for mark in found if mark.point.full_fine_tuning and mark.role != "infeasible"]
     for mark in full:
-        cross = {"size": 15, "color": picture.FULL, "coloraxis": None, "opacity": 0.95}
+        cross = {"size": 15, "color": plot_data.FULL, "coloraxis": None, "opacity": 0.95}
         figure.add_trace(_points(front, [mark], "cross", **cross))
     _legend_keys(figure, found)
 
 
 def _draw_arms(figure: Any, front: Front, arms: Mapping[str, Front]) -> None:
     """Draw each arm in its colour and symbol, with its own front."""
-    if cut := [mark for mark in picture.marks(front) if mark.role == "unfinished"]:
+    if cut := [mark for mark in plot_data.plot_points(front) if mark.role == "unfinished"]:
         figure.add_trace(_points(front, cut, "circle"))
     for index, (name, own) in enumerate(arms.items()):
-        draw_front(figure, own, look(name, index), functools.partial(hover, front))
+        draw_front(figure, own, series_style(name, index), functools.partial(hover, front))
 
 
-def _points(front: Front, group: Sequence[Mark], symbol: str, **marker: Any) -> Any:
+def _points(front: Front, group: Sequence[PlotPoint], symbol: str, **marker: Any) -> Any:
     role = group[0].role
     hollow = "-open" if role == "unfinished" else ""
     colour: Any = [mark.ratio for mark in group]
     if hollow or any(ratio is None for ratio in colour):
-        colour = picture.FAINT
+        colour = plot_data.FAINT
     return go.Scatter(
         x=[mark.x for mark in group],
         y=[mark.y for mark in group],
@@ -153,8 +133,8 @@ def _error_bars(errors: Sequence[float | None], role: str) -> dict[str, Any] | N
     return {"type": "data", "array": array, "color": colour, "thickness": 1.1, "width": 0}
 
 
-def _legend_keys(figure: Any, found: Sequence[Mark]) -> None:
-    """Add the entries of the legend: a symbol in neutral colour for what is on the picture."""
+def _legend_keys(figure: Any, found: Sequence[PlotPoint]) -> None:
+    """Add the entries of the legend: a symbol in neutral colour for what is on the plot_data."""
     used = {mark.granularity for mark in found if not mark.point.full_fine_tuning}
     keys = [(name, symbol, "front") for name, symbol in _SYMBOLS.items() if name in used]
     if any(mark.role == "dominated" for mark in found):
@@ -164,33 +144,33 @@ def _legend_keys(figure: Any, found: Sequence[Mark]) -> None:
     if any(mark.role == "unfinished" for mark in found):
         keys.append(("not complete", "circle-open", "unfinished"))
     for name, symbol, role in keys:
-        marker = {**_STYLES[role], "symbol": symbol, "color": picture.FAINT}
+        marker = {**_STYLES[role], "symbol": symbol, "color": plot_data.FAINT}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
 
 
-def _references(figure: Any, front: Front, found: Sequence[Mark]) -> None:
-    above = picture.better_is_up(front)
-    labelled = picture.full_label(front, found)
+def _references(figure: Any, front: Front, found: Sequence[PlotPoint]) -> None:
+    above = plot_data.better_is_up(front)
+    labelled = plot_data.full_label(front, found)
     if labelled is not None:
-        _label(figure, labelled.x, labelled.y, "full fine-tuning", picture.FULL, above=not above)
-    base = picture.base_mark(front)
+        _label(figure, labelled.x, labelled.y, "full fine-tuning", plot_data.FULL, above=not above)
+    base = plot_data.base_mark(front)
     if base is not None:
         figure.add_scatter(
             x=[base[0]],
             y=[base[1]],
             mode="markers",
-            marker={"symbol": "star", "size": 19, "color": picture.INK},
+            marker={"symbol": "star", "size": 19, "color": plot_data.INK},
             hovertext=[_base_hover(front)],
             hoverinfo="text",
             showlegend=False,
         )
-        _label(figure, *base, "base model", picture.INK, above=not above)
+        _label(figure, *base, "base model", plot_data.INK, above=not above)
     for mark in found:
         if mark.index == front.knee_index:
             ring = {
                 "symbol": "circle-open",
                 "size": 27,
-                "color": picture.KNEE,
+                "color": plot_data.KNEE,
                 "line": {"width": 2},
             }
             figure.add_scatter(
@@ -202,7 +182,7 @@ def _references(figure: Any, front: Front, found: Sequence[Mark]) -> None:
                 showlegend=False,
             )
             text = f"knee: {escape(mark.point.label)}"
-            _label(figure, mark.x, mark.y, text, picture.KNEE, above=above)
+            _label(figure, mark.x, mark.y, text, plot_data.KNEE, above=above)
 
 
 def _base_hover(front: Front) -> str:
@@ -223,16 +203,16 @@ def _label(figure: Any, x: float, y: float, text: str, colour: str, *, above: bo
 
 
 def _layout(figure: Any, front: Front) -> None:
-    x_name, y_name = picture.axes(front)
-    steps = len(picture.RATIO_COLOURS) - 1
-    style(figure, 600)
-    figure.update_xaxes(title={"text": escape(picture.direction_text(front, x_name))})
-    figure.update_yaxes(title={"text": escape(picture.direction_text(front, y_name))})
+    x_name, y_name = plot_data.axes(front)
+    steps = len(plot_data.RATIO_COLOURS) - 1
+    apply_style(figure, 600)
+    figure.update_xaxes(title={"text": escape(plot_data.direction_text(front, x_name))})
+    figure.update_yaxes(title={"text": escape(plot_data.direction_text(front, y_name))})
     figure.update_layout(
         coloraxis={
             "cmin": 0,
             "cmax": 1,
-            "colorscale": [[i / steps, c] for i, c in enumerate(picture.RATIO_COLOURS)],
+            "colorscale": [[i / steps, c] for i, c in enumerate(plot_data.RATIO_COLOURS)],
             "colorbar": {"title": {"text": "trained ratio"}, "thickness": 14, "outlinewidth": 0},
         },
     )
@@ -263,7 +243,7 @@ def _parallel(front: Front) -> Any:
                 x=list(range(len(names))),
                 y=row,
                 mode="lines+markers",
-                line={"color": picture.KNEE if _is_knee(front, point) else picture.LINE},
+                line={"color": plot_data.KNEE if _is_knee(front, point) else plot_data.LINE},
                 opacity=1.0 if on else 0.15,
                 hovertext=[hover(front, point)] * len(names),
                 hoverinfo="text",
@@ -274,7 +254,7 @@ def _parallel(front: Front) -> Any:
     figure.update_xaxes(
         title=None,
         tickvals=list(range(len(names))),
-        ticktext=[_lines(picture.direction_text(front, name)) for name in names],
+        ticktext=[_lines(plot_data.direction_text(front, name)) for name in names],
         range=[-0.4, len(names) - 0.6],
     )
     figure.update_yaxes(title=None, tickvals=[0, 1], ticktext=["worst", "best"])

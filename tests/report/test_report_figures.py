@@ -12,7 +12,11 @@ from html.parser import HTMLParser
 import matplotlib.image
 import pytest
 
-from hft_ray.pareto import Point, build_front, format_value, front_rows, render_html, render_png
+from hft_ray.pareto import Point, build_front
+from hft_ray.report import format_value
+from hft_ray.report.front_html import render_html
+from hft_ray.report.front_png import render_png
+from hft_ray.report.rows import front_rows
 
 EVIL = "<script>alert('x')</script><img src=http://evil.example/x.png>%{x}$a_1$"
 TWO = {"task/score": "max", "forgetting/mean": "min"}

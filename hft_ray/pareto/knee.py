@@ -1,57 +1,23 @@
-"""What a user asks of a front beyond its objectives: limits of metrics, and a preferred compromise.
+"""The knee: the point of a front that is the best compromise, or the one a user prefers.
 
 Symbols: F (n, m) costs of a front, minimised; z* and z^n (m,) its best and worst values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hft_ray.pareto.points import Direction, Point
+from hft_ray.config.constraints import Preference
+from hft_ray.pareto.points import Array, Direction
 
-Array = NDArray[np.float64]
-SPARE = 0.05
+AUGMENTATION = 0.05
 """Weight of the sum beside the maximum, so that of equal maxima the better point is taken."""
 
 
-@dataclass(frozen=True)
-class Limit:
-    """A bound of a metric that a point must keep to be on the front."""
-
-    metric: str
-    sign: Literal["<=", ">="]
-    value: float
-
-    def keeps(self, point: Point) -> bool:
-        """Return whether the point keeps it; one in which the metric was not measured does not."""
-        if not point.measured([self.metric]):
-            return False
-        value = point.values[self.metric]
-        return value <= self.value if self.sign == "<=" else value >= self.value
-
-
-@dataclass(frozen=True)
-class Preferred:
-    """Which compromise is wanted: objective -> weight, or objective -> target in its own unit."""
-
-    weights: Mapping[str, float] | None = None
-    target: Mapping[str, float] | None = None
-
-
-def judged(points: Sequence[Point], limits: Sequence[Limit]) -> list[Point]:
-    """Return the points, each told whether it keeps the limits; without limits as they are."""
-    if not limits:
-        return list(points)
-    return [replace(p, feasible=all(each.keeps(p) for each in limits)) for p in points]
-
-
 def knee(
-    costs: Array, objectives: Mapping[str, Direction], preferred: Preferred | None = None
+    costs: Array, objectives: Mapping[str, Direction], preference: Preference | None = None
 ) -> int:
     """Return the row of an (n, m) front, n >= 1, that is the best compromise.
 
@@ -71,11 +37,11 @@ def knee(
     """
     ideal, nadir = costs.min(axis=0), costs.max(axis=0)
     span = np.where(nadir > ideal, nadir - ideal, 1.0)
-    if preferred is not None and preferred.target is not None:
-        aim = _aim(objectives, preferred.target, ideal)
+    if preference is not None and preference.target is not None:
+        aim = _aim(objectives, preference.target, ideal)
         apart = np.where(nadir > ideal, (costs - aim) / span, 0.0)
-        return int(np.argmin(apart.max(axis=1) + SPARE * apart.sum(axis=1)))
-    weights = (preferred.weights if preferred else None) or {}
+        return int(np.argmin(apart.max(axis=1) + AUGMENTATION * apart.sum(axis=1)))
+    weights = (preference.weights if preference else None) or {}
     factors = np.array([weights.get(name, 1.0) for name in objectives])
     return int(np.argmin(np.linalg.norm(factors * (costs - ideal) / span, axis=1)))
 

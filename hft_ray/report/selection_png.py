@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from hft_ray.pareto.picture import FAINT, GRID, INK, KNEE, LINE
+from hft_ray.report.matplotlib_figures import clean_axes
+from hft_ray.report.plot_data import FAINT, GRID, INK, KNEE, LINE
 
 Rounds = Sequence[Mapping[str, Any]]
 
@@ -129,13 +130,9 @@ def _frame(axes: Axes, rounds: Rounds, steps: int) -> None:
     many = len(rounds) > _MOST_MARKED
     for each in rounds[1:]:
         axes.axvline(each["step"], color=GRID if many else FAINT, linewidth=0.8, zorder=1)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    clean_axes(axes, grid="y")
     axes.set_xlim(0, steps)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=11, colors=INK, length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
 
 
 def _legend(axes: Axes, title: str, order: Sequence[str] = ()) -> None:

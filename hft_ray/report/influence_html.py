@@ -12,10 +12,10 @@ from plotly.subplots import make_subplots
 
 from hft_ray.analysis.influence import Curve, Influence
 from hft_ray.analysis.settings import Setting
-from hft_ray.pareto import Front, Point, Section, hover
-from hft_ray.pareto.picture import FAINT, INK, KNEE, LINE
-from hft_ray.pareto.plotting import style
-from hft_ray.pareto.table import short_names
+from hft_ray.pareto import Front, Point
+from hft_ray.report.formatting import short_names
+from hft_ray.report.plot_data import FAINT, INK, KNEE, LINE
+from hft_ray.report.plotly_figures import PageSection, apply_style, hover
 
 FIRST = ("selection.ratio", "selection.granularity", "selection.reselect")
 """What a sweep is about: shown whatever their importance."""
@@ -27,7 +27,7 @@ _POINTS = {
 }
 
 
-def influence_section(front: Front, found: Sequence[Influence]) -> Section | None:
+def influence_section(front: Front, found: Sequence[Influence]) -> PageSection | None:
     """Return the section, None when too few trials are complete to say anything."""
     if not found:
         return None
@@ -42,7 +42,7 @@ def influence_section(front: Front, found: Sequence[Influence]) -> Section | Non
         f"{worth} of their variance.</p>"
     )
     figures = (_importance(settings, found), _slices(front, settings, found))
-    return Section("What the settings do", figures, html)
+    return PageSection("What the settings do", figures, html)
 
 
 def _shown(found: Sequence[Influence]) -> list[Setting]:
@@ -68,7 +68,7 @@ def _importance(settings: Sequence[Setting], found: Sequence[Influence]) -> Any:
             textposition="outside",
             hoverinfo="skip",
         )
-    style(figure, 120 + len(settings) * (18 + 20 * len(found)))
+    apply_style(figure, 120 + len(settings) * (18 + 20 * len(found)))
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_xaxes(range=[0, 1.12], tickformat=".0%", title="share of the variance, alone")
     figure.update_yaxes(autorange="reversed", type="category")
@@ -84,7 +84,7 @@ def _slices(front: Front, settings: Sequence[Setting], found: Sequence[Influence
         horizontal_spacing=0.1,
     )
     names = short_names([setting.key for setting in settings])
-    style(figure, 60 + 270 * len(settings))
+    apply_style(figure, 60 + 270 * len(settings))
     wide = 72 // len(found)
     for row, setting in enumerate(settings, start=1):
         for column, influence in enumerate(found, start=1):

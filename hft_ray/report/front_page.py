@@ -6,19 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from hft_ray.pareto import picture
-from hft_ray.pareto.arms import ArmTable, arm_rows, arm_table, with_interval
-from hft_ray.pareto.certainty import Certainty
-from hft_ray.pareto.document import cell, document, row, table, text_table
-from hft_ray.pareto.front import Front
-from hft_ray.pareto.points import Point
-from hft_ray.pareto.table import (
+from hft_ray.pareto import ArmTable, Certainty, Front, Point, arm_table
+from hft_ray.report import plot_data
+from hft_ray.report.formatting import (
     estimate_text,
     format_setting,
-    objective_text,
     short_names,
+    value_text,
     varied_params,
+    with_interval,
 )
+from hft_ray.report.html_page import cell, document, row, table, text_table
+from hft_ray.report.rows import arm_rows
 
 
 def page(
@@ -31,8 +30,8 @@ def page(
     facts = " · ".join(f"{escape(label)}: {escape(text)}" for label, text in extra.items())
     sure = front.certainty
     lines = [
-        f"{escape(picture.how_to_read(front))} Hover over a symbol for configuration and run.",
-        escape(picture.summary(front)),
+        f"{escape(plot_data.how_to_read(front))} Hover over a symbol for configuration and run.",
+        escape(plot_data.summary(front)),
         f"Hypervolume without noise: {estimate_text(sure.hypervolume)} (95 % interval)."
         if sure
         else "",
@@ -62,13 +61,15 @@ def page(
 
 def _knee_rule(front: Front) -> str:
     """Say what the knee is, and which limits the front keeps."""
-    wanted = front.preferred
+    wanted = front.preference
     rule = "Knee: the point nearest the ideal, each objective scaled to the extent of the front"
     if wanted is not None and wanted.target is not None:
         rule = f"Knee: the point that comes nearest to, or furthest beyond, {_pairs(wanted.target)}"
     elif wanted is not None and wanted.weights is not None:
         rule += f", weighted {_pairs(wanted.weights)}"
-    limits = ", ".join(f"{each.metric} {each.sign} {each.value:.4g}" for each in front.limits)
+    limits = ", ".join(
+        f"{each.metric} {each.sign} {each.limit(front.base):.4g}" for each in front.constraints
+    )
     return escape(f"{rule}. Constraints: {limits}." if limits else f"{rule}.")
 
 
@@ -140,7 +141,7 @@ def _row(
     cells = [cell(point.label + note)]
     for name in front.objectives:
         value = point.values.get(name, math.nan)
-        cells.append(cell(objective_text(front, point, name), "" if math.isnan(value) else value))
+        cells.append(cell(value_text(point, name), "" if math.isnan(value) else value))
     if probabilities:
         chance = probabilities.get(point.label)
         cells.append(cell("") if chance is None else cell(f"{chance:.0%}", chance))

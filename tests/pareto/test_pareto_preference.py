@@ -7,26 +7,21 @@ import json
 import numpy as np
 import pytest
 
-from hft_ray.pareto import (
-    ChoiceError,
-    Limit,
-    Point,
-    Preferred,
-    build_front,
-    choose,
-    front_rows,
-    render_html,
-    render_png,
-)
-from hft_ray.pareto.rules import knee
+from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.pareto import ChoiceError, Point, build_front, choose
+from hft_ray.pareto.knee import knee
+from hft_ray.report import front_json
+from hft_ray.report.front_html import render_html
+from hft_ray.report.front_png import render_png
+from hft_ray.report.rows import front_rows
 
 TWO = {"task/score": "max", "forgetting/mean": "min"}
 REFERENCE = {"task/score": 0.0, "forgetting/mean": 1.0}
 ROWS = {"a": (0.9, 0.5), "b": (0.8, 0.2), "c": (0.5, 0.1), "d": (0.7, 0.3)}
-NO_MORE = Limit("forgetting/mean", "<=", 0.3)
+NO_MORE = Constraint("forgetting/mean", "<=", 0.3, False)
 
 
-def front_of(limits=(), preferred=None, **memory):
+def front_of(constraints=(), preference=None, **memory):
     points = [
         Point(
             trial,
@@ -40,7 +35,7 @@ def front_of(limits=(), preferred=None, **memory):
         )
         for trial, (score, lost) in ROWS.items()
     ]
-    return build_front("s", TWO, points, {}, REFERENCE, limits, preferred)
+    return build_front("s", TWO, points, {}, REFERENCE, constraints, preference)
 
 
 def test_a_point_outside_the_limits_never_wins():
@@ -56,13 +51,13 @@ def test_a_point_outside_the_limits_never_wins():
 
 
 def test_a_limit_that_was_not_measured_is_not_kept():
-    memory = Limit("cost/peak_memory_bytes", "<=", 70e9)
+    memory = Constraint("cost/peak_memory_bytes", "<=", 70e9, False)
     front = front_of([memory], b={"cost/peak_memory_bytes": 60e9}, c={"cost/x": 1.0})
     assert [point.trial for point in front.members] == ["b"]
 
 
 def test_nothing_is_on_the_front_when_nothing_keeps_the_limits():
-    front = front_of([Limit("task/score", ">=", 0.95)])
+    front = front_of([Constraint("task/score", ">=", 0.95, False)])
     assert (front.members, front.hypervolume, front.knee) == ([], 0.0, None)
     assert front_rows(front) == []
     with pytest.raises(ChoiceError, match="no trial keeps"):
@@ -70,8 +65,8 @@ def test_nothing_is_on_the_front_when_nothing_keeps_the_limits():
 
 
 def test_limits_and_preference_are_in_the_file():
-    front = front_of([NO_MORE], Preferred(weights={"task/score": 3.0}))
-    content = json.loads(front.to_json())
+    front = front_of([NO_MORE], Preference(weights={"task/score": 3.0}))
+    content = json.loads(front_json(front))
     assert [point["feasible"] for point in content["points"]] == [False, True, True, True]
     assert content["constraints"] == [{"metric": "forgetting/mean", "sign": "<=", "value": 0.3}]
     assert content["preference"] == {"weights": {"task/score": 3.0}, "target": None}
@@ -93,29 +88,29 @@ COSTS = np.array([[-0.9, 0.5], [-0.8, 0.2], [-0.5, 0.1]])
 
 
 @pytest.mark.parametrize(
-    ("preferred", "row"),
+    ("preference", "row"),
     [
         (None, 1),
-        (Preferred(weights={}), 1),
-        (Preferred(weights={"task/score": 9.0}), 0),
-        (Preferred(weights={"forgetting/mean": 9.0}), 2),
-        (Preferred(weights={"task/score": 0.0}), 2),
-        (Preferred(target={"task/score": 0.9, "forgetting/mean": 0.5}), 0),
-        (Preferred(target={"task/score": 0.5, "forgetting/mean": 0.1}), 2),
+        (Preference(weights={"task/score": 1.0}), 1),
+        (Preference(weights={"task/score": 9.0}), 0),
+        (Preference(weights={"forgetting/mean": 9.0}), 2),
+        (Preference(weights={"task/score": 0.0, "forgetting/mean": 1.0}), 2),
+        (Preference(target={"task/score": 0.9, "forgetting/mean": 0.5}), 0),
+        (Preference(target={"task/score": 0.5, "forgetting/mean": 0.1}), 2),
         # Out of reach in the score, and no wish about the rest.
-        (Preferred(target={"task/score": 1.0, "forgetting/mean": 0.9}), 0),
+        (Preference(target={"task/score": 1.0, "forgetting/mean": 0.9}), 0),
     ],
 )
-def test_the_knee_follows_the_preference(preferred, row):
-    assert knee(COSTS, TWO, preferred) == row
+def test_the_knee_follows_the_preference(preference, row):
+    assert knee(COSTS, TWO, preference) == row
 
 
 def test_a_preference_does_not_depend_on_units():
     scaled = COSTS * [1000.0, 0.01] + [5.0, 7.0]
-    weights = Preferred(weights={"task/score": 9.0})
+    weights = Preference(weights={"task/score": 9.0})
     assert knee(scaled, TWO, weights) == knee(COSTS, TWO, weights) == 0
 
 
 def test_bounds_of_select_leave_the_knee_to_the_preference():
-    assert choose(front_of(preferred=Preferred(weights={"task/score": 9.0})), "knee").trial == "a"
+    assert choose(front_of(preference=Preference(weights={"task/score": 9.0})), "knee").trial == "a"
     assert choose(front_of(), "knee").trial == "b"

@@ -8,15 +8,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hft_ray.pareto import comparison_picture, picture
 from hft_ray.pareto.comparison import Comparison, Side
-from hft_ray.pareto.comparison_table import difference_rows, distance_rows, match_rows, side_rows
-from hft_ray.pareto.document import document, text_table
-from hft_ray.pareto.figure_html import hover
-from hft_ray.pareto.look import Look
-from hft_ray.pareto.plotting import plots_html, style
 from hft_ray.pareto.points import Point
-from hft_ray.pareto.several_html import draw_front
+from hft_ray.report import multi_front, plot_data
+from hft_ray.report.html_page import document, text_table
+from hft_ray.report.multi_front import SeriesStyle
+from hft_ray.report.plotly_figures import apply_style, draw_front, hover, plots_html
+from hft_ray.report.rows import difference_rows, distance_rows, match_rows, side_rows
 
 _LONGEST_TITLE = 120
 _EXPLAINED = """<p>Hypervolume: what the front encloses with the common reference point, as
@@ -35,7 +33,7 @@ def render_comparison_html(comparison: Comparison) -> str:
     if len(title) > _LONGEST_TITLE:
         title = f"{len(comparison.sides)} sweeps"
     reference = ", ".join(f"{k} {x:.4g}" for k, x in comparison.reference_point.items())
-    lines = [picture.how_to_read(comparison.sides[0].front), f"Reference point: {reference}."]
+    lines = [plot_data.how_to_read(comparison.sides[0].front), f"Reference point: {reference}."]
     lines += [f"Note: {note}." for note in comparison.notes]
     heading = f"<h1>{escape(title)}</h1>"
     heading += "".join(f"<p>{escape(line)}</p>" for line in lines)
@@ -54,38 +52,38 @@ def render_comparison_html(comparison: Comparison) -> str:
 def _fronts(comparison: Comparison) -> Any:
     figure = go.Figure()
     front = comparison.sides[0].front
-    for side, look in zip(comparison.sides, comparison_picture.looks(comparison), strict=True):
-        _attained(figure, side, look)
-        draw_front(figure, side.front, look, functools.partial(_hover, side))
-    for (x, y), name in comparison_picture.bases(comparison).items():
+    for side, series in zip(comparison.sides, multi_front.series_styles(comparison), strict=True):
+        _attained(figure, side, series)
+        draw_front(figure, side.front, series, functools.partial(_hover, side))
+    for (x, y), name in multi_front.bases(comparison).items():
         figure.add_scatter(
             x=[x],
             y=[y],
             mode="markers",
-            marker={"symbol": "star", "size": 17, "color": picture.INK},
+            marker={"symbol": "star", "size": 17, "color": plot_data.INK},
             name=escape(name),
         )
-    style(figure, 600)
-    x_name, y_name = picture.axes(front)
-    figure.update_xaxes(title={"text": escape(picture.direction_text(front, x_name))})
-    figure.update_yaxes(title={"text": escape(picture.direction_text(front, y_name))})
+    apply_style(figure, 600)
+    x_name, y_name = plot_data.axes(front)
+    figure.update_xaxes(title={"text": escape(plot_data.direction_text(front, x_name))})
+    figure.update_yaxes(title={"text": escape(plot_data.direction_text(front, y_name))})
     return figure
 
 
-def _attained(figure: Any, side: Side, look: Look) -> None:
+def _attained(figure: Any, side: Side, series: SeriesStyle) -> None:
     """Shade what some seeds reached and not all."""
-    band = comparison_picture.band(side)
+    band = multi_front.band(side)
     if band is not None:
         figure.add_scatter(
             x=band[0],
             y=band[1],
             mode="lines",
             fill="toself",
-            fillcolor=look.colour,
+            fillcolor=series.colour,
             opacity=0.15,
             line={"width": 0},
             hoverinfo="skip",
-            name=f"{escape(look.name)}: reached by some seeds",
+            name=f"{escape(series.name)}: reached by some seeds",
         )
 
 
@@ -98,15 +96,15 @@ def _hover(side: Side, point: Point) -> str:
 def _hypervolumes(comparison: Comparison) -> Any:
     """Return one line per sweep: the interval, the estimate, and the measured value hollow."""
     figure = go.Figure()
-    for side, look in zip(comparison.sides, comparison_picture.looks(comparison), strict=True):
-        name = escape(look.name)
-        mark: dict[str, Any] = {"symbol": look.symbol, "size": 12, "color": look.colour}
+    for side, series in zip(comparison.sides, multi_front.series_styles(comparison), strict=True):
+        name = escape(series.name)
+        mark: dict[str, Any] = {"symbol": series.symbol, "size": 12, "color": series.colour}
         if side.hypervolume is not None:
             half = side.hypervolume.interval()[1] - side.hypervolume.value
             figure.add_scatter(
                 x=[side.hypervolume.value],
                 y=[name],
-                error_x={"array": [half], "color": look.colour, "thickness": 2, "width": 6},
+                error_x={"array": [half], "color": series.colour, "thickness": 2, "width": 6},
                 mode="markers",
                 marker=mark,
                 showlegend=False,
@@ -115,10 +113,10 @@ def _hypervolumes(comparison: Comparison) -> Any:
             x=[side.front.hypervolume],
             y=[name],
             mode="markers",
-            marker={**mark, "symbol": f"{look.symbol}-open"},
+            marker={**mark, "symbol": f"{series.symbol}-open"},
             showlegend=False,
         )
-    style(figure, 90 + 46 * len(comparison.sides))
+    apply_style(figure, 90 + 46 * len(comparison.sides))
     figure.update_layout(margin={"t": 10, "b": 50})
     title = "hypervolume: as measured (hollow), without noise with its 95 % interval (full)"
     figure.update_xaxes(title={"text": title, "font": {"size": 13}})

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hft_ray.pareto.picture import INK
+from hft_ray.report.plot_data import INK
 
 _LONGEST = 16
-"""Characters of a name beside the picture."""
+"""Characters of a name beside the plot_data."""
 
 
 def sequence_csv(sequence: Mapping[str, Any]) -> str:

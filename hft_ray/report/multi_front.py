@@ -1,22 +1,41 @@
-"""What both pictures of a comparison show, before any drawing library is involved."""
+"""Several fronts on one plane, sweeps of a comparison or arms of a sweep: styles and outlines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from hft_ray.pareto import picture
 from hft_ray.pareto.comparison import Comparison, Side
-from hft_ray.pareto.front import Array
-from hft_ray.pareto.look import Look, look
+from hft_ray.pareto.points import Array
+from hft_ray.report import plot_data
 
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#7a4419", "#555555")
+"""Told apart with any colour vision, and by the symbols where there are more."""
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 _LONGEST_NAME = 40
 
 
-def looks(comparison: Comparison) -> list[Look]:
+@dataclass(frozen=True)
+class SeriesStyle:
+    """How one sweep or arm is drawn; ``name`` is short enough for a legend."""
+
+    name: str
+    colour: str
+    symbol: str
+
+
+def series_style(name: str, index: int) -> SeriesStyle:
+    """Return how the sweep or arm number ``index`` is drawn."""
+    return SeriesStyle(name, _COLOURS[index % len(_COLOURS)], _SYMBOLS[index % len(_SYMBOLS)])
+
+
+def series_styles(comparison: Comparison) -> list[SeriesStyle]:
     """Return how each sweep is drawn."""
-    return [look(shortened(side.sweep), index) for index, side in enumerate(comparison.sides)]
+    return [
+        series_style(shortened(side.sweep), index) for index, side in enumerate(comparison.sides)
+    ]
 
 
 def shortened(name: str) -> str:
@@ -31,7 +50,7 @@ def bases(comparison: Comparison) -> dict[tuple[float, float], str]:
     """Return where the base models lie, with whose base each is when they differ."""
     found: dict[tuple[float, float], list[str]] = {}
     for side in comparison.sides:
-        place = picture.base_mark(side.front)
+        place = plot_data.base_mark(side.front)
         if place is not None:
             found.setdefault(place, []).append(shortened(side.sweep))
     if len(found) == 1:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from hft_ray.pareto import Point, build_front, front_json
+from hft_ray.pareto import Point, build_front
+from hft_ray.report import front_json
 
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
 REFERENCE = {"task/score": 0.0, "forgetting/mean": 1.0}

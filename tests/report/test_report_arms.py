@@ -8,17 +8,12 @@ import re
 import matplotlib.image
 import pytest
 
-from hft_ray.pareto import (
-    Point,
-    arm_rows,
-    arm_table,
-    build_front,
-    front_rows,
-    render_html,
-    render_png,
-    with_error,
-)
-from hft_ray.pareto.arms import arm_fronts, with_interval
+from hft_ray.pareto import Point, arm_fronts, arm_table, build_front
+from hft_ray.report import front_json
+from hft_ray.report.formatting import value_text, with_interval
+from hft_ray.report.front_html import render_html
+from hft_ray.report.front_png import render_png
+from hft_ray.report.rows import arm_rows, front_rows
 
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
 
@@ -77,7 +72,7 @@ def test_the_table_is_each_arms_least_forgetting_at_the_arms_best_scores():
     # The best scores are 0.95, 0.85, 0.6, 0.7, 0.6: four different ones.
     table = arm_table(front_of(POINTS))
     (match,) = table.matches
-    rows = {row.pop("arm"): row for row in arm_rows(table, match, with_error)}
+    rows = {row.pop("arm"): row for row in arm_rows(table, match, value_text)}
     assert list(rows["full"])[2:] == [f"task/score ≥ {x}" for x in (0.95, 0.85, 0.7, 0.6)]
     shown = {arm: list(row.values())[2:] for arm, row in rows.items()}
     none = "not reached"
@@ -98,7 +93,7 @@ def test_cells_tell_the_interval_where_an_error_is_known():
 
 def test_json_has_the_arm_of_each_point_and_the_arms_side_by_side():
     front = front_of(POINTS)
-    content = json.loads(front.to_json())
+    content = json.loads(front_json(front))
     assert [each["arm"] for each in content["points"]][:4] == [
         *("full", "averaging", "half_reset", "full")
     ]
@@ -142,7 +137,7 @@ def test_several_seeds_of_a_configuration_are_their_mean():
 def test_without_arms_there_is_no_table():
     plain = Point("t0", None, None, "complete", 1, {}, {"task/score": 1, "forgetting/mean": 0})
     assert arm_table(front_of([plain])) is None
-    assert json.loads(front_of([plain]).to_json())["arms"] == []
+    assert json.loads(front_json(front_of([plain])))["arms"] == []
 
 
 def test_with_one_objective_there_is_nothing_to_match():
