@@ -42,7 +42,7 @@ def compare(
     root = storage_root(storage)
     if out is not None:
         _folder_of(out).check({})
-    from hft_ray.orchestration.comparison import compare_from_tracking
+    from hft_ray.orchestration.sweep_comparison import compare_from_tracking
     from hft_ray.report import comparison_json
     from hft_ray.report.files import write_comparison
     from hft_ray.tracking import NotLoggedError, log_comparison, tracking_uri

@@ -3,7 +3,7 @@
 Importing this package does not import MLflow, which takes seconds.
 """
 
-from hft_ray.tracking.comparison import NotLoggedError, log_comparison
+from hft_ray.tracking.comparison_run import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
 from hft_ray.tracking.names import DRIVER, FAULT, JOB, run_key
 from hft_ray.tracking.probe import probe

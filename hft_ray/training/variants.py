@@ -127,20 +127,6 @@ def widest(curve: Mapping[float, Values], objectives: Mapping[str, str]) -> floa
     return (low + high) / 2
 
 
-def dominated(values: Values, others: Iterator[Values], objectives: Mapping[str, str]) -> bool:
-    """Whether one of ``others`` is at least as good in every objective and better in one."""
-    signs = {name: 1.0 if way == "max" else -1.0 for name, way in objectives.items()}
-
-    def score(of: Values) -> list[float]:
-        return [sign * of.get(name, -math.inf * sign) for name, sign in signs.items()]
-
-    ours = score(values)
-    return any(
-        all(b >= a for a, b in zip(ours, theirs, strict=True)) and theirs != ours
-        for theirs in map(score, others)
-    )
-
-
 class Maker:
     """Makes the variants of a trained model in its place, and takes them back.
 

@@ -13,7 +13,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,8 +22,6 @@ from hft_ray.evaluation.sari import sari
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
-
-    from hft_ray.evaluation.items import Prompt
 
 _MINUS = "-\u2212\u2013\ufe63\uff0d"  # hyphen, minus sign, en dash, small and full-width hyphen
 _GROUP = r"(?:,|\{,\}|\\[,!]|[\u00a0\u2009\u202f])"
@@ -108,12 +106,19 @@ _COMPARISONS: dict[str, Callable[[str, str], float]] = {
 }
 
 
-def compare(metric: str, text: str, prompt: Prompt) -> float:
-    """Return how well ``text`` fits the prompt's answers by the metric of that name."""
-    text, answers = normal(text), [normal(answer) for answer in prompt.answers]
+def compare(metric: str, text: str, answers: Sequence[str], source: str | None = None) -> float:
+    """Return how well ``text`` fits one of the answers by the metric of that name.
+
+    Args:
+        metric: Its name in FILE.
+        text: What was generated.
+        answers: The right answers, one or more.
+        source: The text that a simplification starts from, for ``sari``.
+    """
+    text, answers = normal(text), [normal(answer) for answer in answers]
     if metric == "sari":
-        assert prompt.source is not None
-        return sari(normal(prompt.source), text, answers)
+        assert source is not None
+        return sari(normal(source), text, answers)
     return max(_COMPARISONS[metric](text, answer) for answer in answers)
 
 

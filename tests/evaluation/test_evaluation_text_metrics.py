@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 from rouge_score import rouge_scorer
 
-from hft_ray.evaluation.comparison import (
+from hft_ray.evaluation.sari import sari
+from hft_ray.evaluation.text_metrics import (
     compare,
     edit_similarity,
     extracted,
@@ -19,8 +20,6 @@ from hft_ray.evaluation.comparison import (
     rouge_l,
     token_f1,
 )
-from hft_ray.evaluation.items import Prompt
-from hft_ray.evaluation.sari import sari
 
 METRICS = ("exact_match", "token_f1", "number_match", "rouge_l", "edit_similarity", "sari")
 
@@ -82,10 +81,10 @@ COMPOSED, APART = "Malm\u00f6 pr\u00e8s", "Malmo\u0308 pre\u0300s"
 @pytest.mark.parametrize("metric", [name for name in METRICS if name != "number_match"])
 @pytest.mark.parametrize(("text", "answer"), [(COMPOSED, APART), (APART, COMPOSED)])
 def test_texts_are_compared_in_one_normal_form(metric, text, answer):
-    same = compare(metric, text, Prompt("p", (text,), text))
-    assert compare(metric, text, Prompt("p", (answer,), answer)) == same == 1.0
+    same = compare(metric, text, (text,), text)
+    assert compare(metric, text, (answer,), answer) == same == 1.0
     # Canonically equal, that is; what only looks alike stays different.
-    assert compare("exact_match", "2", Prompt("p", ("\u00b2",))) == 0.0
+    assert compare("exact_match", "2", ("\u00b2",)) == 0.0
 
 
 def test_the_answer_is_extracted_in_either_form():
@@ -172,14 +171,13 @@ texts = st.lists(st.sampled_from([*WORDS[:6], "7", "1,200"]), max_size=6).map(" 
 
 @given(text=texts, answers=st.lists(texts.filter(str.strip), min_size=1, max_size=3), source=texts)
 def test_metrics_are_shares_and_the_best_answer_counts(text, answers, source):
-    prompt = Prompt("p", tuple(answers), source)
     for metric in METRICS:
-        value = compare(metric, text, prompt)
+        value = compare(metric, text, answers, source)
         assert 0 <= value <= 1 + 1e-12
         if metric != "sari":
-            alone = [compare(metric, text, Prompt("p", (answer,))) for answer in answers]
+            alone = [compare(metric, text, (answer,)) for answer in answers]
             assert value == max(alone)
-    assert compare("exact_match", f" {answers[-1]}\n", prompt) == 1.0
+    assert compare("exact_match", f" {answers[-1]}\n", answers) == 1.0
 
 
 def test_the_answer_is_extracted():
