@@ -44,7 +44,8 @@ import optuna
 
 from hft_ray.config import Config
 from hft_ray.config.load import load, validate
-from hft_ray.pareto.front import hypervolume, minimised
+from hft_ray.pareto.dominance import minimised
+from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search import Study
 from hft_ray.search.simulate import Curves, simulate
 from hft_ray.search.table import Curve, Score, read_table

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hft_ray.config.storage import storage_root
-from hft_ray.orchestration.record import front_from_tracking
+from hft_ray.orchestration.fronts import front_from_tracking
 from hft_ray.pareto import Front, Point, build_front
 from hft_ray.tracking import tracking_uri
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,12 @@ BELOW = {
     "data": {"config"},
     "evaluation": {"config", "data"},
     "mirror": set(),
-    "training": {"config", "selection", "data", "evaluation", "mirror"},
+    "training": {"config", "selection", "data", "evaluation", "mirror", "pareto"},
     "weights": {"config", "selection", "data", "evaluation", "training"},
     "integrations": {"config", "selection"},
-    "pareto": set(),
+    "pareto": {"config"},
     "analysis": {"pareto"},
+    "report": {"pareto", "analysis"},
     "search": {"config", "pareto"},
     "tracking": {"config"},
     "demo": {"config", "data", "evaluation", "training"},
@@ -38,6 +41,7 @@ SHARED = {"ranks", "strict_json", "disk_errors", "background"}
 
 WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/sweeping.py")
 HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
+DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
     "config": HEAVY,
     "selection": HEAVY - {"torch"},
@@ -46,8 +50,9 @@ OUTSIDE = {
     "training": {"ray", "mlflow", "optuna"},
     "weights": {"ray", "mlflow", "optuna"},
     "integrations": {"ray", "mlflow", "optuna", "deepspeed"},
-    "pareto": HEAVY,
-    "analysis": HEAVY,
+    "pareto": HEAVY | DRAWING,
+    "analysis": HEAVY | DRAWING,
+    "report": HEAVY,
     "search": {"mlflow", "torch", "transformers", "deepspeed"},
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
 }
@@ -57,11 +62,16 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 LONGEST = 600
 
 
-def imported(module: str) -> set[str]:
-    """Return the dotted names that a module imports, ``from a import b`` as ``a.b``."""
+def imported(module: str, *, functions: bool = True) -> set[str]:
+    """Return the dotted names that a module imports, ``from a import b`` as ``a.b``.
+
+    Args:
+        module: Its path within the package.
+        functions: Whether to look into functions too.
+    """
     tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if functions else outside_functions(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -73,6 +83,14 @@ def imported(module: str) -> set[str]:
             if name in ("import_module", "__import__") and isinstance(node.args[0], ast.Constant):
                 found.add(str(node.args[0].value))
     return found
+
+
+def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield every node that is not within a function."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from outside_functions(node)
 
 
 def package_of(module: str) -> str:
@@ -109,10 +127,20 @@ def test_a_package_does_without_libraries_that_are_not_its_concern(package):
         assert not found, f"{module} imports {sorted(found)}"
 
 
-def test_config_and_pareto_import_nothing_of_ours():
-    for package in ("config", "pareto"):
-        for module in modules_of(package):
-            assert not ours(module) - {"strict_json"}, module
+def test_config_imports_nothing_of_ours():
+    for module in modules_of("config"):
+        assert not ours(module) - {"strict_json"}, module
+
+
+def test_pareto_knows_of_file_its_constraints_and_preference_alone():
+    for module in modules_of("pareto"):
+        names = {name for name in imported(module) if name.startswith(f"{PACKAGE}.config")}
+        assert all(name.startswith(f"{PACKAGE}.config.constraints.") for name in names), module
+
+
+def test_the_report_alone_draws():
+    users = {package_of(module) for module in MODULES if libraries(module) & DRAWING}
+    assert users == {"report"}
 
 
 def test_nothing_but_the_command_line_imports_the_command_line():
@@ -161,6 +189,121 @@ def test_the_rules_see_imports_that_hide():
 def test_every_package_of_the_lower_layers_has_its_rule():
     packages = {package_of(module) for module in MODULES if "/" in module}
     assert packages - BELOW.keys() == {"orchestration", "cli"}
+
+
+def imports_of_modules() -> dict[str, set[str]]:
+    """Return module -> the modules of ours that it imports before anything in it is called."""
+    dotted = {name_of(module): module for module in MODULES}
+    found = {}
+    for name, module in dotted.items():
+        used = imported(module, functions=False)
+        # ``from a import b`` imports the module a.b, or else a itself.
+        used |= {each.rpartition(".")[0] for each in used - dotted.keys()}
+        found[name] = (used & dotted.keys()) - {name}
+    return found
+
+
+def name_of(module: str) -> str:
+    """Return the dotted name of a module."""
+    parts = module.removesuffix(".py").removesuffix("/__init__").split("/")
+    return ".".join([PACKAGE, *(part for part in parts if part != "__init__")])
+
+
+def circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """Return the modules that import one another, a set for each circle."""
+    reached: dict[str, set[str]] = {}
+    for start in imports:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = imports[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        reached[start] = seen
+    found = ({other for other in seen if name in reached[other]} for name, seen in reached.items())
+    return [set(each) for each in {frozenset(each) for each in found if each}]
+
+
+CIRCLES: list[set[str]] = [{"hft_ray.data.chat", "hft_ray.data.preference"}]
+"""Circles that are still there, each a line to be removed."""
+
+
+def test_no_modules_import_one_another():
+    found = circles(imports_of_modules())
+    assert sorted(map(sorted, found)) == sorted(map(sorted, CIRCLES))
+
+
+def test_a_circle_is_found():
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}
+    assert circles(imports) == [{"a", "b", "c"}]
+
+
+def twice(names: list[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}
+
+
+STEMS: set[str] = {
+    "adapter",
+    "apply",
+    "average",
+    "base",
+    "checkpoint",
+    "checks",
+    "ending",
+    "errors",
+    "evaluate",
+    "export",
+    "journal",
+    "location",
+    "mirror",
+    "models",
+    "naming",
+    "plan",
+    "preference",
+    "probe",
+    "progress",
+    "reader",
+    "reset",
+    "schedule",
+    "schema",
+    "space",
+    "stages",
+    "status",
+    "stopping",
+    "training",
+    "values",
+    "variants",
+    "view",
+    "warm",
+    "weights",
+}
+"""File stems that still stand twice, each to be removed."""
+
+
+def test_no_file_stem_stands_twice():
+    stems = [Path(module).stem for module in MODULES]
+    assert twice(stems) - {"__init__"} == STEMS
+
+
+CLASSES: set[str] = {
+    "Budget",
+    "Candidate",
+    "Event",
+    "FrozenChangedError",
+    "Journal",
+    "Manifest",
+    "Progress",
+    "Reader",
+    "Rounds",
+    "Score",
+}
+"""Class names that still stand twice, each to be removed."""
+
+
+def test_no_class_name_stands_twice():
+    trees = [ast.parse((ROOT / module).read_text(encoding="utf-8")) for module in MODULES]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    assert twice([node.name for node in nodes if isinstance(node, ast.ClassDef)]) == CLASSES
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,7 +1,6 @@
 """What the searched settings do to the objectives: importance and partial dependence."""
 
-from hft_ray.analysis.figures import influence_section
 from hft_ray.analysis.influence import Influence, influences
 from hft_ray.analysis.settings import Setting
 
-__all__ = ["Influence", "Setting", "influence_section", "influences"]
+__all__ = ["Influence", "Setting", "influences"]

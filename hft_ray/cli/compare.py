@@ -42,19 +42,21 @@ def compare(
     root = storage_root(storage)
     if out is not None:
         _folder_of(out).check({})
-    from hft_ray.orchestration.comparison import compare_from_tracking
+    from hft_ray.orchestration.sweep_comparison import compare_from_tracking
+    from hft_ray.report import comparison_json
+    from hft_ray.report.files import write_comparison
     from hft_ray.tracking import NotLoggedError, log_comparison, tracking_uri
 
     store = tracking_uri(uri, root)
     comparison = compare_from_tracking(store, experiment, names)
     if out is None:
-        files = _write(comparison, root / "comparisons" / _folder(names))
+        files = write_comparison(comparison, root / "comparisons" / _folder(names))
     else:
         with _folder_of(out).held({}):
-            files = _write(comparison, out)
+            files = write_comparison(comparison, out)
     console = Console()
     if as_json:
-        typer.echo(dumps(json.loads(comparison.to_json())))
+        typer.echo(dumps(json.loads(comparison_json(comparison))))
     else:
         _print(comparison, console)
         console.print(f"report: {files[1]}", soft_wrap=True, highlight=False)
@@ -70,17 +72,6 @@ def _folder_of(out: Path) -> OutFolder:
     return OutFolder(out, "compare", FILES)
 
 
-def _write(comparison: Comparison, folder: Path) -> list[Path]:
-    from hft_ray.pareto import render_comparison_html, render_comparison_png
-
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page, picture = (folder / name for name in FILES)
-    data.write_text(comparison.to_json(), encoding="utf-8")
-    page.write_text(render_comparison_html(comparison), encoding="utf-8")
-    render_comparison_png(comparison, picture)
-    return [data, page, picture]
-
-
 def _folder(names: Sequence[str]) -> str:
     """Return a name for the folder; file systems take 255 characters."""
     text = "_".join(names)
@@ -89,7 +80,7 @@ def _folder(names: Sequence[str]) -> str:
 
 def _print(comparison: Comparison, console: Console) -> None:
     from hft_ray.cli.tables import plain_table
-    from hft_ray.pareto import difference_rows, distance_rows, match_rows, side_rows
+    from hft_ray.report.rows import difference_rows, distance_rows, match_rows, side_rows
 
     console.print(plain_table("Sweeps", side_rows(comparison)))
     console.print(plain_table("Differences of hypervolume", difference_rows(comparison)))

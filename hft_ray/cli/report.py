@@ -41,9 +41,9 @@ def report(
     """
     root = storage_root(storage)
     from hft_ray.orchestration.folder import SweepFolder
-    from hft_ray.orchestration.record import config_of, front_of
-    from hft_ray.orchestration.report import write_front
-    from hft_ray.pareto import front_json
+    from hft_ray.orchestration.fronts import config_of, front_of, searched
+    from hft_ray.report import front_json
+    from hft_ray.report.files import write_front
     from hft_ray.tracking import read_sweep, tracking_uri
 
     record = read_sweep(tracking_uri(uri, root), experiment, name)
@@ -52,7 +52,7 @@ def report(
     chosen = None if select is None else _chosen(front, select)
     folder = SweepFolder(root, name)
     folder.mark()
-    files = write_front(front, config, folder.path / "front")
+    files = write_front(front, searched(config), folder.path / "front")
     if as_json:
         content: dict[str, Any] = json.loads(front_json(front))
         if chosen is not None:
@@ -73,7 +73,7 @@ def _chosen(front: Front, rule: str) -> Point:
 
 def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> None:
     from hft_ray.cli.tables import arm_tables, front_table
-    from hft_ray.pareto import estimate_text, format_setting, format_value
+    from hft_ray.report import estimate_text, format_setting, format_value
 
     console = Console(highlight=False)
     for table in (front_table(front), *arm_tables(front)):

@@ -14,7 +14,7 @@ from hft_ray.cli.warming import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.simulation import check_table, run_simulated
-from hft_ray.pareto import front_json
+from hft_ray.report import front_json
 from hft_ray.search.table import read_table
 
 

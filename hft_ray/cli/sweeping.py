@@ -30,8 +30,9 @@ from hft_ray.orchestration.cluster import (
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.mirror import restore
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
-from hft_ray.pareto import Front, front_json
+from hft_ray.pareto import Front
 from hft_ray.ranks import Ranks
+from hft_ray.report import front_json
 from hft_ray.tracking import probe, tracking_uri
 from hft_ray.training import Workspace, check
 from hft_ray.training.hub import pinned

@@ -10,7 +10,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hft_ray.pareto import Front, arm_rows, arm_table, front_rows, with_error
+from hft_ray.pareto import Front, arm_table
+from hft_ray.report.formatting import value_text
+from hft_ray.report.rows import arm_rows, front_rows
 
 
 def front_table(front: Front) -> RenderableType:
@@ -36,7 +38,7 @@ def arm_tables(front: Front) -> list[RenderableType]:
     if found is None:
         return []
     return [
-        plain_table(f"{match.objective} at the same {match.at}", arm_rows(found, match, with_error))
+        plain_table(f"{match.objective} at the same {match.at}", arm_rows(found, match, value_text))
         for match in found.matches
     ]
 

@@ -159,7 +159,8 @@ def _left(out: Path) -> str:
 
 def _draw(result: dict[str, Any], name: str, out: Path) -> None:
     # Takes seconds, which other ranks need not spend.
-    from hft_ray.pareto import render_selection, render_sequence, sequence_csv
+    from hft_ray.report.selection_png import render_selection
+    from hft_ray.report.tasks_png import render_sequence, sequence_csv
 
     render_selection(result["selection"], result["steps"], name, out / "selection.png")
     if sequence := result.get("continual"):

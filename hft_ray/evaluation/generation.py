@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from hft_ray.config import Generation
 from hft_ray.data import turn_end
-from hft_ray.evaluation.comparison import compare, extracted, spellings
 from hft_ray.evaluation.continuation import Decoding, continuations
 from hft_ray.evaluation.items import Prompt, Shot
 from hft_ray.evaluation.prompting import encode_prompt, show
 from hft_ray.evaluation.score import Score
+from hft_ray.evaluation.text_metrics import compare, extracted, spellings
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class GenerationScorer:
         evaluation = self._evaluation
         texts = self.continuations(model, batch_size, ranks)
         values = [
-            compare(evaluation.metric, extracted(evaluation.extract, text), item)
+            compare(
+                evaluation.metric, extracted(evaluation.extract, text), item.answers, item.source
+            )
             for text, item in zip(texts, self._items, strict=True)
         ]
         return Score.of(evaluation.metric, values, worst=0.0)

@@ -23,7 +23,7 @@ from hft_ray.data.naming import renames
 from hft_ray.data.problems import Problems
 from hft_ray.data.reader import Reader
 from hft_ray.data.records import Record, Records, read_records
-from hft_ray.evaluation.comparison import extracted, last_number
+from hft_ray.evaluation.text_metrics import extracted, last_number
 
 Turns = tuple[dict[str, Any], ...]
 Text = str | Turns

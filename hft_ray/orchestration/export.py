@@ -11,7 +11,7 @@ from hft_ray.config.load import parse
 from hft_ray.config.storage import checked_mirror
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import front_from_tracking
+from hft_ray.orchestration.fronts import front_from_tracking
 from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import ChoiceError, Point, choose
 from hft_ray.tracking import tracking_uri

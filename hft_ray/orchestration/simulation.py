@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import front_in, points_of
-from hft_ray.orchestration.report import write_front
+from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.view import SweepView, Watch
 from hft_ray.pareto import Front
+from hft_ray.report.files import write_front
 from hft_ray.search import Study
 from hft_ray.search.simulate import Event, simulate
 from hft_ray.search.table import Table
@@ -55,9 +55,11 @@ def run_simulated(
         if study.ended_early is not None:
             view.phase = f"ended early: {study.ended_early}"
             watch({"event": "phase", "trial": ""}, view)
-        points = [point for known in study.trials() for point in points_of(known, config)]
-        front = front_in(config, points, table.base, reference)
-        write_front(front, config, folder.path / "front")
+        builder, points = front_builder(config, table.base, reference), TrialPoints(config)
+        for known in study.trials():
+            builder.put(known.trial, points.of(known))
+        front = builder.front()
+        write_front(front, searched(config), folder.path / "front")
     return front
 
 

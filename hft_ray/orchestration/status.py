@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hft_ray.config import Config
-from hft_ray.orchestration.record import config_of, front_of
+from hft_ray.orchestration.fronts import config_of, front_of
 from hft_ray.pareto import Front
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, silence
 

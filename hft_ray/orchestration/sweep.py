@@ -23,7 +23,7 @@ from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.job import job_tags
 from hft_ray.orchestration.journal import Journal
 from hft_ray.orchestration.mirror import SweepMirror, sweep_in
-from hft_ray.orchestration.record import Recorder
+from hft_ray.orchestration.recorder import Recorder
 from hft_ray.orchestration.stopping import StopListener
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.orchestration.view import SweepView, Watch
@@ -173,7 +173,7 @@ class _Sweep:
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
         self.recorder.open(outcome["values"], outcome["worst"], self.ended)
         self.study.know_base(outcome["values"], self.recorder.reference)
-        self.view.front = self.recorder.front(self.study.trials())
+        self.view.front = self.recorder.front()
         # The driver before may have been killed while it did so.
         self._tidy(self.view.ended)
         if self.mirror is not None:
@@ -269,7 +269,7 @@ class _Sweep:
             self.view.planned = self.study.planned()
         self.recorder.take(event)
         if event["event"] == "finished":
-            self.view.front = self.recorder.front(self.study.trials())
+            self.view.front = self.recorder.front()
             self.recorder.log_front(self.view.front, self.view.finished)
             self._tell_front(self.view.front)
             self._tidy([event["trial"]])

@@ -10,12 +10,12 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.combinations import applies, ordered
 from hft_ray.config.keys import settings, with_settings
 from hft_ray.config.narrowing import contains
-from hft_ray.orchestration.comparison import incomparable
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import config_of, front_of, shown_metrics
+from hft_ray.orchestration.fronts import config_of, front_of
+from hft_ray.orchestration.sweep_comparison import incomparable
 from hft_ray.pareto import Front, Point
 from hft_ray.search.warm import Earlier, Warm, spread
-from hft_ray.tracking import points_from_tracking, read_sweep, tracking_uri
+from hft_ray.tracking import read_sweep, tracking_uri
 from hft_ray.training.checkpoint import decisive
 
 
@@ -67,11 +67,10 @@ def _from_sweep(config: Config, root: Path, name: str) -> tuple[list[Earlier], l
     earlier = config_of(record)
     front = front_of(record, earlier)
     if not incomparable([config, earlier], [_objectives(config), front.objectives]):
-        metrics = shown_metrics(config)
-        told = {p.trial: p for p in points_from_tracking(record, (), metrics) if p.variant is None}
+        metrics = {each.trial: each.metrics for each in record.trials}
         trials = [point for point in front.points if point.variant is None]
         found = [
-            _known(config, earlier, point, told[point.trial].values, record.base)
+            _known(config, earlier, point, metrics[point.trial], record.base)
             for point in trials
             if point.state == "complete" and point.measured(config.search.objectives)  # type: ignore[union-attr]
         ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 
-from hft_ray.pareto.front import Array
+from hft_ray.pareto.points import Array
 
 DIMENSIONS = (2, 3)
 """Numbers of objectives for which attainment is computed."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hft_ray.pareto.front import Array, Front, minimised, nondominated
+from hft_ray.config.constraints import Preference
+from hft_ray.pareto.dominance import minimised, nondominated
+from hft_ray.pareto.knee import knee
 from hft_ray.pareto.noise import Noise, noise_of, seed_covariance
-from hft_ray.pareto.points import Direction, Point
-from hft_ray.pareto.rules import knee
+from hft_ray.pareto.points import Array, Direction, Point
 from hft_ray.pareto.uncertainty import (
-    Estimate,
+    IntervalEstimate,
     front_probability,
     hypervolume_estimate,
     knee_probability,
@@ -35,22 +36,35 @@ class Certainty:
         knees: Label of each point on the front -> how probably it is the knee of the true front.
     """
 
-    hypervolume: Estimate
+    hypervolume: IntervalEstimate
     probabilities: dict[str, float]
     knees: dict[str, float]
 
 
-def certainty_of(front: Front) -> Certainty | None:
-    """Return how sure a front of means over seeds is (``Front.certainty``)."""
-    points = contenders(front.points, front.objectives)
-    costs, noise = measured(points, front.objectives, front.points)
+def certainty_of(
+    sweep: Sequence[Point],
+    on_front: Collection[str],
+    objectives: Mapping[str, Direction],
+    reference_point: Mapping[str, float],
+    preference: Preference | None = None,
+) -> Certainty | None:
+    """Return how certain the front of a sweep is; None where no value has an error.
+
+    Args:
+        sweep: All points of the sweep, several seeds as one.
+        on_front: Labels of those on its front.
+        objectives: Metric -> direction.
+        reference_point: Objective -> worst value that counts for the hypervolume.
+        preference: Which compromise the knee is to be.
+    """
+    points = contenders(sweep, objectives)
+    costs, noise = measured(points, objectives, sweep)
     if not noise.errors.any():
         return None
-    corner = minimised([front.reference_point], front.objectives)[0]
-    on_front = {point.label for point in front.members}
+    corner = minimised([reference_point], objectives)[0]
 
     def best(costs: Array) -> int:
-        return knee(costs, front.objectives, front.preferred)
+        return knee(costs, objectives, preference)
 
     def shown(values: Array) -> dict[str, float]:
         pairs = zip(points, values, strict=True)

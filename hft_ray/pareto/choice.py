@@ -47,7 +47,9 @@ def choose(front: Front, rule: str) -> Point:
     if kind == "best":
         if name not in front.objectives:
             known = list(front.objectives)
-            raise ChoiceError(f"{name!r} is no objective; the objectives are {', '.join(known)}")
+            raise ChoiceError(
+                f"{name!r} is not an objective; the objectives are {', '.join(known)}"
+            )
         return _knee(front, points, {name: front.objectives[name]})
     return _bounded(front, points, rule)
 
@@ -59,8 +61,8 @@ def _measured(front: Front) -> list[Point]:
 def _knee(front: Front, points: Sequence[Point], objectives: dict[str, Direction]) -> Point:
     """Return the knee in ``objectives`` of those points that no other dominates in all of them."""
     for judged_by in (front.objectives, objectives):
-        reference, wanted = front.reference_point, front.preferred
-        found = build_front(front.sweep, judged_by, points, {}, reference, preferred=wanted)
+        reference, wanted = front.reference_point, front.preference
+        found = build_front(front.sweep, judged_by, points, {}, reference, preference=wanted)
         points = [p for p, on in zip(found.points, found.on_front, strict=True) if on]
     assert found.knee_index is not None
     return found.points[found.knee_index]
@@ -110,4 +112,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ChoiceError(f"{text!r} is no number") from error
+        raise ChoiceError(f"{text!r} is not a number") from error

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from hft_ray.pareto.attainment import DIMENSIONS, attained
 from hft_ray.pareto.certainty import contenders, measured
-from hft_ray.pareto.front import Array, Front, build_front, minimised
+from hft_ray.pareto.dominance import minimised
+from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.indicators import epsilon, igd_plus
 from hft_ray.pareto.matching import Match, matches
 from hft_ray.pareto.noise import joined
-from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.points import Array, Direction, Point
 from hft_ray.pareto.replicates import merged, runs
-from hft_ray.pareto.uncertainty import Estimate, Volumes, hypervolume_estimates
+from hft_ray.pareto.uncertainty import IntervalEstimate, Volumes, hypervolume_estimates
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Side:
     """
 
     front: Front
-    hypervolume: Estimate | None
+    hypervolume: IntervalEstimate | None
     probabilities: dict[str, float]
     everywhere: Array | None = None
     median: Array | None = None
@@ -46,7 +44,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SweepDifference:
     """Sweep ``a`` against sweep ``b``.
 
     Attributes:
@@ -59,7 +57,7 @@ class Difference:
     a: str
     b: str
     hypervolume: float
-    estimate: Estimate | None
+    estimate: IntervalEstimate | None
     epsilon: float
     epsilon_back: float
     igd_plus: float
@@ -80,21 +78,9 @@ class Comparison:
     objectives: dict[str, Direction]
     reference_point: dict[str, float]
     sides: tuple[Side, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[SweepDifference, ...]
     matches: tuple[Match, ...]
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """Return the content of ``compare.json``; what is not known or not finite is null."""
-        content = {
-            "objectives": self.objectives,
-            "reference_point": self.reference_point,
-            "sweeps": [_side_record(side) for side in self.sides],
-            "differences": [_difference_record(each) for each in self.differences],
-            "matched": [_match_record(self.sides, each) for each in self.matches],
-            "notes": list(self.notes),
-        }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def compare(fronts: Sequence[Front], notes: Sequence[str] = ()) -> Comparison:
@@ -112,7 +98,7 @@ def compare(fronts: Sequence[Front], notes: Sequence[str] = ()) -> Comparison:
     wholes = [
         build_front(
             *(front.sweep, objectives, merged(front.points), front.base, reference),
-            *(front.limits, front.preferred),
+            *(front.constraints, front.preference),
         )
         for front in fronts
     ]
@@ -160,7 +146,7 @@ def _volumes(fronts: Sequence[Front]) -> Volumes | None:
     return hypervolume_estimates(costs, joined(noises), corner)
 
 
-def _side(front: Front, whole: Front, hypervolume: Estimate | None) -> Side:
+def _side(front: Front, whole: Front, hypervolume: IntervalEstimate | None) -> Side:
     sure = whole.certainty
     return Side(
         front=whole,
@@ -183,11 +169,11 @@ def _costs(points: Sequence[Point], objectives: dict[str, Direction]) -> Array:
     return minimised([p.values for p in points if p.eligible(objectives)], objectives)
 
 
-def _difference(a: Side, b: Side, estimate: Estimate | None) -> Difference:
+def _difference(a: Side, b: Side, estimate: IntervalEstimate | None) -> SweepDifference:
     first, second = (
         minimised([p.values for p in s.front.members], s.front.objectives) for s in (a, b)
     )
-    return Difference(
+    return SweepDifference(
         a=a.sweep,
         b=b.sweep,
         hypervolume=a.front.hypervolume - b.front.hypervolume,
@@ -197,55 +183,3 @@ def _difference(a: Side, b: Side, estimate: Estimate | None) -> Difference:
         igd_plus=igd_plus(first, second),
         igd_plus_back=igd_plus(second, first),
     )
-
-
-def _side_record(side: Side) -> dict[str, Any]:
-    return {
-        "sweep": side.sweep,
-        "hypervolume": side.front.hypervolume,
-        **_estimate_record(side.hypervolume),
-        "front_size": len(side.front.members),
-        "points": len(side.front.points),
-        "probabilities": side.probabilities,
-    }
-
-
-def _difference_record(difference: Difference) -> dict[str, Any]:
-    return {
-        "a": difference.a,
-        "b": difference.b,
-        "hypervolume": difference.hypervolume,
-        **_estimate_record(difference.estimate),
-        "epsilon": _finite(difference.epsilon),
-        "igd_plus": _finite(difference.igd_plus),
-        "epsilon_back": _finite(difference.epsilon_back),
-        "igd_plus_back": _finite(difference.igd_plus_back),
-    }
-
-
-def _estimate_record(estimate: Estimate | None) -> dict[str, Any]:
-    if estimate is None:
-        return {"estimate": None, "interval": None}
-    return {"estimate": estimate.value, "interval": list(estimate.interval())}
-
-
-def _match_record(sides: Sequence[Side], match: Match) -> dict[str, Any]:
-    def cell(point: Point | None) -> dict[str, Any] | None:
-        if point is None:
-            return None
-        return {
-            "trial": point.trial,
-            "value": point.values[match.objective],
-            "error": point.errors.get(match.objective),
-        }
-
-    names = [side.sweep for side in sides]
-    rows = [
-        {"level": level, "sweeps": dict(zip(names, map(cell, cells), strict=True))}
-        for level, cells in zip(match.levels, match.cells, strict=True)
-    ]
-    return {"at": match.at, "objective": match.objective, "rows": rows}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -5,37 +5,27 @@ Symbols: n points, m objectives. Inside, every objective is minimised: a maximis
     F    (n, m)  objective values of the eligible points, minimised
     r    (m,)    reference point, minimised
 
-A point is eligible when its trial is complete, every objective has a finite value and every limit
-is kept. Points with equal values do not dominate each other: all of them stay on the front.
+A point is eligible when its trial is complete, every objective has a finite value and every
+constraint is kept. Points with equal values do not dominate each other: all of them stay on the
+front.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
-import moocore
 import numpy as np
-from numpy.typing import NDArray
 
-from hft_ray.pareto.points import Direction, Point
-from hft_ray.pareto.replicates import averaged
-from hft_ray.pareto.rules import Array, Limit, Preferred, judged, knee
-
-if TYPE_CHECKING:
-    from hft_ray.pareto.certainty import Certainty
-
-_WRITTEN = (
-    *("trial", "variant", "run_id", "state", "step", "params", "values", "errors"),
-    *("feasible", "configuration"),
-)
-"""Attributes of a point that ``front.json`` holds."""
-
-__all__ = ["Array", "Front", "build_front", "hypervolume", "minimised", "nondominated"]
+from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.pareto.certainty import Certainty, certainty_of
+from hft_ray.pareto.dominance import minimised, nondominated
+from hft_ray.pareto.hypervolume import hypervolume
+from hft_ray.pareto.knee import knee
+from hft_ray.pareto.points import Array, Direction, Point
+from hft_ray.pareto.replicates import averaged, mean_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +41,8 @@ class Front:
         on_front: For each point whether it is on the front.
         hypervolume: Volume between front and reference point, in the product of the units.
         knee_index: Index of the knee among the points, None when the front is empty.
-        limits: What a point must keep to be on the front.
-        preferred: Which compromise the knee is, if not the plain one.
+        constraints: What a point must keep to be on the front.
+        preference: Which compromise the knee is, if not the plain one.
 
     In a sweep with several seeds, front, hypervolume and knee are those of the configurations'
     means (:attr:`averaged`): a point is on the front when its configuration is.
@@ -66,8 +56,8 @@ class Front:
     on_front: tuple[bool, ...]
     hypervolume: float
     knee_index: int | None
-    limits: tuple[Limit, ...] = ()
-    preferred: Preferred | None = None
+    constraints: tuple[Constraint, ...] = ()
+    preference: Preference | None = None
 
     @property
     def knee(self) -> str | None:
@@ -79,6 +69,11 @@ class Front:
         """Variant of the knee, None where it is the trained model itself."""
         return None if self.knee_index is None else self.points[self.knee_index].variant
 
+    @property
+    def size(self) -> int:
+        """How many points are on the front, several seeds of one configuration as one."""
+        return len({(point.configuration or point.trial, point.variant) for point in self.members})
+
     @cached_property
     def averaged(self) -> Front:
         """The front of the means over seeds, itself where there are none: what is shown."""
@@ -87,13 +82,18 @@ class Front:
 
     @cached_property
     def certainty(self) -> Certainty | None:
-        """How sure the front (of means over seeds) is; None without any standard error."""
-        from hft_ray.pareto.certainty import certainty_of  # it is made of fronts
-
-        return certainty_of(self.averaged)
+        """How certain the front (of means over seeds) is; None without any standard error."""
+        shown = self.averaged
+        return certainty_of(
+            shown.points,
+            [point.label for point in shown.members],
+            self.objectives,
+            self.reference_point,
+            self.preference,
+        )
 
     def _with(self, points: Sequence[Point]) -> Front:
-        rules = (self.base, self.reference_point, self.limits, self.preferred)
+        rules = (self.base, self.reference_point, self.constraints, self.preference)
         return build_front(self.sweep, self.objectives, points, *rules)
 
     @cached_property
@@ -107,31 +107,6 @@ class Front:
         """Return the base model's value of a metric; it has forgotten 0 by definition."""
         return self.base.get(name, 0.0 if name.startswith("forgetting/") else None)
 
-    def to_json(self) -> str:
-        """Return the content of ``front.json``; a value that is not finite is written as null."""
-        from hft_ray.pareto.arms import arm_table  # an arm has a front itself
-
-        table = arm_table(self)
-        points = []
-        for point, on_front in zip(self.points, self.on_front, strict=True):
-            record = {name: getattr(point, name) for name in _WRITTEN}
-            record["values"], record["errors"] = _nulls(point.values), _nulls(point.errors)
-            points.append({**record, "arm": point.arm, "on_front": on_front})
-        content = {
-            "sweep": self.sweep,
-            "objectives": self.objectives,
-            "reference_point": self.reference_point,
-            "hypervolume": self.hypervolume,
-            "knee": self.knee,
-            "knee_variant": self.knee_variant,
-            "base": _nulls(self.base),
-            "arms": table.to_json() if table else [],
-            "constraints": [asdict(limit) for limit in self.limits],
-            "preference": None if self.preferred is None else asdict(self.preferred),
-            "points": points,
-        }
-        return json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
-
 
 def build_front(
     sweep: str,
@@ -139,90 +114,122 @@ def build_front(
     points: Sequence[Point],
     base: Mapping[str, float],
     reference_point: Mapping[str, float],
-    limits: Sequence[Limit] = (),
-    preferred: Preferred | None = None,
+    constraints: Sequence[Constraint] = (),
+    preference: Preference | None = None,
 ) -> Front:
-    """Return the front of the points.
+    """Return the front of the points, in the order of their trials; see :class:`FrontBuilder`."""
+    rules = (base, reference_point, constraints, preference)
+    builder = FrontBuilder(sweep, objectives, *rules)
+    for place, point in enumerate(points):
+        builder.put(place, [point])
+    return builder.front()
+
+
+class FrontBuilder:
+    """Builds a front that grows: the costs of a point are computed once.
 
     Args:
         sweep: Name of the sweep.
         objectives: Metric -> direction, at least one.
-        points: Points in the order of their trials.
         base: Metric -> score of the untouched model.
         reference_point: Objective -> finite worst value, fixed for the whole sweep.
-        limits: What a point must keep to be on the front.
-        preferred: Which compromise the knee is to be.
+        constraints: What a point must keep to be on the front.
+        preference: Which compromise the knee is to be.
 
     Raises:
         ValueError: The reference point lacks an objective or is not finite.
     """
-    lacking = [k for k in objectives if not math.isfinite(reference_point.get(k, math.nan))]
-    if lacking or not objectives:
-        raise ValueError(f"the reference point needs a finite value of: {', '.join(lacking)}")
-    points = judged(points, limits)
-    means = judged(averaged(points), limits)
-    if len(means) < len(points):
-        rules = (base, reference_point, limits, preferred)
-        return _of_seeds(points, build_front(sweep, objectives, means, *rules))
-    eligible = [i for i, point in enumerate(points) if point.eligible(objectives)]
-    costs = minimised([points[i].values for i in eligible], objectives)
-    chosen = nondominated(costs)
-    front = [index for index, on in zip(eligible, chosen, strict=True) if on]
-    members = set(front)
-    return Front(
-        sweep=sweep,
-        objectives=dict(objectives),
-        reference_point={name: float(reference_point[name]) for name in objectives},
-        base=dict(base),
-        points=tuple(points),
-        on_front=tuple(index in members for index in range(len(points))),
-        hypervolume=hypervolume(costs[chosen], minimised([reference_point], objectives)[0]),
-        knee_index=front[knee(costs[chosen], objectives, preferred)] if front else None,
-        limits=tuple(limits),
-        preferred=preferred,
-    )
 
+    def __init__(
+        self,
+        sweep: str,
+        objectives: Mapping[str, Direction],
+        base: Mapping[str, float],
+        reference_point: Mapping[str, float],
+        constraints: Sequence[Constraint] = (),
+        preference: Preference | None = None,
+    ) -> None:
+        lacking = [k for k in objectives if not math.isfinite(reference_point.get(k, math.nan))]
+        if lacking or not objectives:
+            raise ValueError(f"the reference point needs a finite value of: {', '.join(lacking)}")
+        self._empty = Front(
+            sweep=sweep,
+            objectives=dict(objectives),
+            reference_point={name: float(reference_point[name]) for name in objectives},
+            base=dict(base),
+            points=(),
+            on_front=(),
+            hypervolume=0.0,
+            knee_index=None,
+            constraints=tuple(constraints),
+            preference=preference,
+        )
+        self._points: dict[Hashable, list[Point]] = {}
+        self._costs: dict[Hashable, tuple[list[Point], Array | None]] = {}
 
-def _of_seeds(points: Sequence[Point], shown: Front) -> Front:
-    """Return the front of points whose means over seeds have the front ``shown``."""
-    members = {(point.configuration, point.variant) for point in shown.members}
-    places = {(point.trial, point.variant): place for place, point in enumerate(points)}
-    knee_index = None
-    if shown.knee_index is not None:
-        best = shown.points[shown.knee_index]
-        knee_index = places[best.trial, best.variant]
-    return replace(
-        shown,
-        points=tuple(points),
-        on_front=tuple(
-            p.state == "complete" and (p.configuration, p.variant) in members for p in points
-        ),
-        knee_index=knee_index,
-    )
+    def put(self, trial: Hashable, points: Sequence[Point]) -> None:
+        """Take the points of a trial, in place of those that it had."""
+        self._points[trial] = self._judged(points)
 
+    def front(self) -> Front:
+        """Return the front of all points so far."""
+        objectives = self._empty.objectives
+        units = self._units()
+        groups: dict[Hashable, list[Point]] = {}
+        for unit, point in units:
+            if point.state == "complete":
+                groups.setdefault(unit, []).append(point)
+        found = {unit: self._cost(unit, group) for unit, group in groups.items()}
+        rows = {unit: row for unit, row in found.items() if row is not None}
+        costs = np.array(list(rows.values())).reshape(-1, len(objectives))
+        chosen = nondominated(costs)
+        members = [unit for unit, on in zip(rows, chosen, strict=True) if on]
+        on_front = set(members)
+        best = None
+        if members:
+            best = members[knee(costs[chosen], objectives, self._empty.preference)]
+        corner = minimised([self._empty.reference_point], objectives)[0]
+        complete = [unit if point.state == "complete" else None for unit, point in units]
+        return replace(
+            self._empty,
+            points=tuple(point for _, point in units),
+            on_front=tuple(unit in on_front for unit in complete),
+            hypervolume=hypervolume(costs[chosen], corner),
+            knee_index=None if best is None else complete.index(best),
+        )
 
-def minimised(values: Sequence[Mapping[str, float]], objectives: Mapping[str, Direction]) -> Array:
-    """Return the objectives of ``values`` as an (n, m) array in which less is better."""
-    signs = [-1.0 if direction == "max" else 1.0 for direction in objectives.values()]
-    table = [[float(each[name]) for name in objectives] for each in values]
-    return np.array(table, dtype=np.float64).reshape(-1, len(objectives)) * np.array(signs)
+    def _units(self) -> list[tuple[Hashable, Point]]:
+        """Return every point with what it is a part of: seeds of one configuration are one unit."""
+        every = [(trial, points) for trial, points in self._points.items()]
+        seeds = all(p.configuration is not None for _, points in every for p in points)
+        return [
+            ((point.configuration, point.variant) if seeds else (trial, place), point)
+            for trial, points in every
+            for place, point in enumerate(points)
+        ]
 
+    def _cost(self, unit: Hashable, group: list[Point]) -> Array | None:
+        """Return the costs (m,) of a unit, None where it cannot be on the front."""
+        known, costs = self._costs.get(unit, ([], None))
+        if len(known) != len(group) or any(a is not b for a, b in zip(known, group, strict=True)):
+            objectives = self._empty.objectives
+            (point,) = self._judged([mean_of(group)]) if len(group) > 1 else group
+            eligible = point.eligible(objectives)
+            costs = minimised([point.values], objectives)[0] if eligible else None
+            self._costs[unit] = group, costs
+        return costs
 
-def nondominated(costs: Array) -> NDArray[np.bool_]:
-    """Return for each row of an (n, m) array whether no other row dominates it; equal rows stay."""
-    if not len(costs):
-        return np.zeros(0, dtype=bool)
-    return np.asarray(moocore.is_nondominated(costs, keep_weakly=True), dtype=bool)
+    def _judged(self, points: Sequence[Point]) -> list[Point]:
+        """Return the points, each with whether it keeps the constraints; else as they are.
 
-
-def hypervolume(costs: Array, reference: Array) -> float:
-    """Return the volume that (n, m) costs dominate up to the (m,) reference.
-
-    A row that is not better than the reference in every objective contributes nothing.
-    """
-    inside = costs[(costs < reference).all(axis=1)]
-    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
-
-
-def _nulls(values: Mapping[str, float]) -> dict[str, Any]:
-    return {name: x if math.isfinite(x) else None for name, x in values.items()}
+        A metric that was not measured does not keep its constraint.
+        """
+        front = self._empty
+        if not front.constraints:
+            return list(points)
+        return [
+            replace(
+                p, feasible=all(x.violation(p.values, front.base) <= 0 for x in front.constraints)
+            )
+            for p in points
+        ]

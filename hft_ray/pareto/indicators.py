@@ -11,7 +11,7 @@ import math
 
 import moocore
 
-from hft_ray.pareto.front import Array
+from hft_ray.pareto.points import Array
 
 
 def epsilon(costs: Array, reference: Array) -> float:

@@ -47,9 +47,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hft_ray.pareto.points import Direction, Point
+from hft_ray.pareto.points import Array, Direction, Point
 
-Array = NDArray[np.float64]
 _ROUNDING = 1e-12
 """Squared distances this small beside the squared lengths are rounding errors of zero."""
 _UNSEEN = 0.5

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
 Direction = Literal["max", "min"]
 
 
@@ -26,14 +27,14 @@ def arm_of(params: Mapping[str, Any], variant: str | None) -> str | None:
     return None if arm is None else _ARMS_OF_VARIANTS.get(kind, str(arm))
 
 
-class Answers(Protocol):
+class ItemInfluences(Protocol):
     """What a point scored on the single items that all points of its sweep answer."""
 
     @property
     def items(self) -> tuple[Hashable, ...]:
         """The items (or clusters of items that were drawn together), (K,)."""
 
-    def influence(self, metric: str) -> NDArray[np.float64] | None:
+    def influence(self, metric: str) -> Array | None:
         """Return what each item contributes to the error of a metric, (K,).
 
         The sum of the squares is the squared standard error; None where it is not made up of items.
@@ -69,7 +70,7 @@ class Point:
     errors: dict[str, float] = field(default_factory=dict)
     feasible: bool = True
     configuration: str | None = None
-    answers: Answers | None = field(default=None, compare=False, repr=False)
+    answers: ItemInfluences | None = field(default=None, compare=False, repr=False)
     seeds: tuple[Point, ...] = field(default=(), compare=False, repr=False)
 
     @property

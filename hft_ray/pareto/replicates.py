@@ -36,7 +36,7 @@ def merged(points: Sequence[Point]) -> list[Point]:
     configuration has several seeds, and for metrics that some seed lacks, points keep what they
     have. Points that are not complete are left out.
     """
-    means = [_mean(group) for group in grouped(points)]
+    means = [mean_of(group) for group in grouped(points)]
     several = [point for point in means if len(point.seeds) > 1]
     known = {name for point in several for name in point.values if _shared(point.seeds, name)}
     for name in sorted(known):
@@ -81,7 +81,11 @@ def _parts(point: Point) -> tuple[str, str]:
     return json.dumps([point.variant, rest], default=str), json.dumps(seeds, default=str)
 
 
-def _mean(group: Sequence[Point]) -> Point:
+def mean_of(group: Sequence[Point]) -> Point:
+    """Return the mean over the seeds of a configuration, under the name of the first one.
+
+    A metric that some seed lacks is that of the first one. Standard errors are not combined here.
+    """
     first = group[0]
     names = [name for name in first.values if _shared(group, name)]
     means = {name: sum(p.values[name] for p in group) / len(group) for name in names}

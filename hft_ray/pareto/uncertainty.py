@@ -33,12 +33,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from hft_ray.pareto.front import Array, hypervolume, nondominated
+from hft_ray.pareto.dominance import nondominated
+from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.pareto.noise import Noise
+from hft_ray.pareto.points import Array
 
 _LAMBDAS = np.array([0.0, 1.0, 2.0, 3.0])
 _CENTRE_DRAWS = 100
@@ -50,7 +51,7 @@ _FAR = 5.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A number with its standard error.
 
     Attributes:
@@ -79,15 +80,19 @@ class Volumes:
     values: Array
     covariance: Array
 
-    def of(self, sweep: int) -> Estimate:
+    def of(self, sweep: int) -> IntervalEstimate:
         """Return the hypervolume of a sweep."""
-        return Estimate(float(self.values[sweep]), float(np.sqrt(self.covariance[sweep, sweep])))
+        return IntervalEstimate(
+            float(self.values[sweep]), float(np.sqrt(self.covariance[sweep, sweep]))
+        )
 
-    def difference(self, a: int, b: int) -> Estimate:
+    def difference(self, a: int, b: int) -> IntervalEstimate:
         """Return the hypervolume of sweep ``a`` minus that of sweep ``b``."""
         c = self.covariance
         variance = c[a, a] + c[b, b] - 2 * c[a, b]
-        return Estimate(float(self.values[a] - self.values[b]), float(np.sqrt(max(0.0, variance))))
+        return IntervalEstimate(
+            float(self.values[a] - self.values[b]), float(np.sqrt(max(0.0, variance)))
+        )
 
 
 def front_probability(costs: Array, noise: Noise, draws: int = 1000, seed: int = 0) -> Array:
@@ -149,10 +154,9 @@ def hypervolume_estimates(
     )
     sweep = np.repeat(np.arange(len(costs)), [len(each) for each in costs])[keep]
     values, noise = np.concatenate(costs)[keep], noise.take(keep)
-    volume = moocore.Hypervolume(ref=reference)
 
     def volumes_of(drawn: Array) -> Array:
-        return np.array([volume(drawn[sweep == s]) for s in range(len(costs))])
+        return np.array([hypervolume(drawn[sweep == s], reference) for s in range(len(costs))])
 
     rng = np.random.default_rng(seed)
     weights = _extrapolation(np.sqrt(1 + _LAMBDAS))
@@ -166,7 +170,9 @@ def hypervolume_estimates(
     return Volumes(weights @ centre, covariance)
 
 
-def hypervolume_estimate(costs: Array, noise: Noise, reference: Array, seed: int = 0) -> Estimate:
+def hypervolume_estimate(
+    costs: Array, noise: Noise, reference: Array, seed: int = 0
+) -> IntervalEstimate:
     """Return the hypervolume of one sweep; see :func:`hypervolume_estimates`."""
     return hypervolume_estimates([costs], noise, reference, seed).of(0)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import moocore
-import numpy as np
+from collections.abc import Sequence
 
 from hft_ray.config import Search
+from hft_ray.pareto.dominance import minimised
+from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search.known import Known
 
 SECONDS = 3600.0
@@ -79,13 +78,6 @@ class Ending:
         return f"the last {last} configurations added {gain:.2%} of the hypervolume"
 
     def _volume(self, trials: Sequence[Known]) -> float:
-        rows = [self._costs(known.result["values"]) for known in trials if known.feasible]
-        corner = self._costs(self.reference)
-        inside = [row for row in rows if (row < corner).all()]
-        return float(moocore.hypervolume(np.array(inside), ref=corner)) if inside else 0.0
-
-    def _costs(self, values: Mapping[str, float]) -> np.ndarray:
-        objectives = self._search.objectives.items()
-        return np.array(
-            [-values[name] if way == "max" else values[name] for name, way in objectives]
-        )
+        objectives = self._search.objectives
+        costs = minimised([each.result["values"] for each in trials if each.feasible], objectives)
+        return hypervolume(costs, minimised([self.reference], objectives)[0])

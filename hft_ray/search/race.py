@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import STDERR, Search
-from hft_ray.pareto import Answers, Direction, Point, merged, noise_of, seed_covariance
+from hft_ray.pareto import Direction, ItemInfluences, Point, merged, noise_of, seed_covariance
 from hft_ray.search.known import configuration_of, trial_id
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ def further_seed(
     trials: Sequence[FrozenTrial],
     search: Search,
     exploring: bool,
-    answers: Callable[[str], Answers | None],
+    answers: Callable[[str], ItemInfluences | None],
 ) -> tuple[int, int] | None:
     """Return who gets another seed now: number of its first trial, and how many seeds it has.
 
@@ -98,7 +98,9 @@ def _keeps_constraints(group: Sequence[FrozenTrial]) -> bool:
     return bool((np.mean(violations, axis=0) <= 0).all())
 
 
-def _point(trial: FrozenTrial, search: Search, answers: Callable[[str], Answers | None]) -> Point:
+def _point(
+    trial: FrozenTrial, search: Search, answers: Callable[[str], ItemInfluences | None]
+) -> Point:
     """Return a complete trial as a point that names its configuration."""
     name = trial_id(trial.number)
     told = trial.user_attrs.get("result", {}).get("values", {})

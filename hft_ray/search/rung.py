@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
+
+from hft_ray.pareto.dominance import dominates, front_ranks
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -107,7 +108,7 @@ class Rung:
         """Take in many trials at once, (n, m) costs; the same as adding one after the other."""
         assert self._size == 0
         if trials:
-            fronts = moocore.pareto_rank(costs)
+            fronts = front_ranks(costs)
             for trial, row, front in zip(trials, costs, fronts, strict=True):
                 self._append(trial, row, int(front))
 
@@ -128,11 +129,11 @@ class Rung:
 
     def _dominating(self, costs: Floats) -> NDArray[np.bool_]:
         """Return which trials dominate ``costs``."""
-        return _compare(self._costs[:, : self._size], costs[:, None])
+        return dominates(self._costs[:, : self._size], costs[:, None])
 
     def _dominated(self, costs: Floats) -> NDArray[np.bool_]:
         """Return which trials ``costs`` dominate."""
-        return _compare(costs[:, None], self._costs[:, : self._size])
+        return dominates(costs[:, None], self._costs[:, : self._size])
 
     def _push_back(self, newcomer: int) -> None:
         """Move whoever a newcomer pushes off its front to the next one, and so on."""
@@ -182,27 +183,11 @@ class Rung:
         return ranks, places
 
 
-def _compare(one: Floats, other: Floats) -> NDArray[np.bool_]:
-    """Return where one dominates the other: nowhere worse, somewhere better.
-
-    Args:
-        one: Costs, the objectives first, (m, ...).
-        other: Costs of a shape that broadcasts with it.
-    """
-    nowhere_worse: NDArray[np.bool_] = one[0] <= other[0]
-    better: NDArray[np.bool_] = one[0] < other[0]
-    for ours, theirs in zip(one[1:], other[1:], strict=True):
-        nowhere_worse &= ours <= theirs
-        better |= ours < theirs
-    nowhere_worse &= better
-    return nowhere_worse
-
-
 def _dominate(ours: Floats, theirs: Floats) -> NDArray[np.bool_]:
     """Return for (m, a) and (m, b) costs which of theirs any of ours dominates, (b,)."""
     if ours.shape[1] == 1:
-        return _compare(ours, theirs)
-    dominated: NDArray[np.bool_] = np.any(_compare(ours[:, :, None], theirs[:, None, :]), axis=0)
+        return dominates(ours, theirs)
+    dominated: NDArray[np.bool_] = np.any(dominates(ours[:, :, None], theirs[:, None, :]), axis=0)
     return dominated
 
 

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings
-from hft_ray.pareto import Answers
+from hft_ray.pareto import ItemInfluences
 from hft_ray.search.ending import Ending
 from hft_ray.search.journal import Journal
 from hft_ray.search.known import Known, configuration_of, finite, known_of, trial_id
@@ -72,7 +72,7 @@ class Study:
             problem = f"the sweep was started with the directions {stored}; take another name"
             raise ConfigError(Problem("search.objectives", problem, directions))
         self._lock = threading.RLock()
-        self.answers: Callable[[str], Answers | None] = lambda trial: None
+        self.answers: Callable[[str], ItemInfluences | None] = lambda trial: None
         self._base: dict[str, float] = {}
         trials = self._trials()
         warm = warm or Warm()

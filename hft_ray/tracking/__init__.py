@@ -3,15 +3,13 @@
 Importing this package does not import MLflow, which takes seconds.
 """
 
-from hft_ray.tracking.comparison import NotLoggedError, log_comparison
+from hft_ray.tracking.comparison_run import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
-from hft_ray.tracking.names import COST, DRIVER, FAULT, JOB, SHOWN, error_metrics, run_key
+from hft_ray.tracking.names import DRIVER, FAULT, JOB, run_key
 from hft_ray.tracking.probe import probe
 from hft_ray.tracking.reader import (
-    PointRecord,
     SweepRecord,
     TrialRecord,
-    points_from_tracking,
     read_sweep,
     sweep_names,
 )
@@ -20,13 +18,10 @@ from hft_ray.tracking.store import RejectedError, UnavailableError
 from hft_ray.tracking.writer import State, Tracker
 
 __all__ = [
-    "COST",
     "DRIVER",
     "FAULT",
     "JOB",
-    "SHOWN",
     "NotLoggedError",
-    "PointRecord",
     "RejectedError",
     "State",
     "StopMode",
@@ -37,9 +32,7 @@ __all__ = [
     "TrialRecord",
     "UnavailableError",
     "artifact_location",
-    "error_metrics",
     "log_comparison",
-    "points_from_tracking",
     "probe",
     "read_sweep",
     "run_key",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-
-from hft_ray.config import STDERR
 
 KIND = "hft_ray.kind"
 SWEEP = "hft_ray.sweep"
@@ -44,11 +41,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 BASE_PREFIX = "base/"
 """Metrics of the sweep: base/NAME is the untouched model's score on metric NAME."""
-ERROR_PREFIX = STDERR
-"""Metrics of a trial: stderr/NAME is the standard error of metric NAME."""
-SHOWN = ("task/", "general/", "forgetting/", "retention/")
-"""Metrics that a point carries beside its objectives; when it is complete, what it cost too."""
-COST = "cost/"
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
 """State of a sweep or trial -> MLflow's status: a run that was cut short is KILLED there."""
@@ -69,11 +61,6 @@ def split_key(key: str) -> tuple[str, str | None]:
     """Return trial and variant, the inverse of :func:`run_key`."""
     trial, _, variant = key.partition("+")
     return trial, variant or None
-
-
-def error_metrics(errors: Mapping[str, float]) -> dict[str, float]:
-    """Return standard errors as the metrics under which they are logged."""
-    return {f"{ERROR_PREFIX}{name}": value for name, value in errors.items()}
 
 
 def valid_key(key: str) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,21 +104,6 @@ class SweepRecord:
             yield Path(self._client.download_artifacts(self.run_id, path, place))
 
 
-@dataclass(frozen=True)
-class PointRecord:
-    """One trial as a point of a front; the fields are those of ``hft_ray.pareto.Point``."""
-
-    trial: str
-    variant: str | None
-    run_id: str | None
-    state: str
-    step: int
-    params: dict[str, Any]
-    values: dict[str, float]
-    errors: dict[str, float]
-    configuration: str | None
-
-
 def read_sweep(uri: str, experiment: str, name: str) -> SweepRecord:
     """Return the sweep of that name.
 
@@ -185,57 +170,6 @@ def sweep_names(uri: str, experiment: str) -> list[str]:
     with answering(uri):
         client, experiment_id = _open(uri, experiment)
         return [run.data.tags[names.SWEEP] for run in _runs(client, experiment_id, "sweep")]
-
-
-def points_from_tracking(
-    record: SweepRecord, params: Collection[str] | None = None, metrics: Collection[str] = ()
-) -> list[PointRecord]:
-    """Return one point per trial of the sweep, each followed by its variants.
-
-    Values are the last of every evaluation metric (see ``names.SHOWN``), of
-    every objective, and what complete trials have cost (``cost/``); the step is the one at which
-    the first objective was measured last.
-
-    Args:
-        record: The sweep.
-        params: Settings to keep in the points, by default all.
-        metrics: Further metrics to keep in the points.
-    """
-    kept = {*record.objectives, *metrics}
-    return [
-        _point(each, record, params, kept)
-        for trial in record.trials
-        for each in [trial, *(v for v in record.variants if v.trial == trial.trial)]
-    ]
-
-
-def _point(
-    trial: TrialRecord, record: SweepRecord, params: Collection[str] | None, kept: set[str]
-) -> PointRecord:
-    shown = names.SHOWN if trial.state != "complete" else (*names.SHOWN, names.COST)
-    values = {
-        name: value
-        for name, value in trial.metrics.items()
-        if name in kept or name.startswith(shown)
-    }
-    start = len(names.ERROR_PREFIX)
-    errors = {
-        name[start:]: value
-        for name, value in trial.metrics.items()
-        if name.startswith(names.ERROR_PREFIX) and math.isfinite(value)
-    }
-    measured = next((name for name in record.objectives if name in values), None)
-    return PointRecord(
-        trial=trial.trial,
-        variant=trial.variant,
-        run_id=trial.run_id,
-        state=trial.state,
-        step=trial.history(measured)[-1][0] if measured else 0,
-        params={k: v for k, v in trial.params.items() if params is None or k in params},
-        values=values,
-        errors=errors,
-        configuration=trial.tags.get(names.CONFIGURATION),
-    )
 
 
 def _open(uri: str, experiment: str) -> tuple[Any, str]:

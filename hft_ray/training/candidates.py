@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from filelock import FileLock
 from torch import nn
 
+from hft_ray.pareto.dominance import is_dominated
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import bytes_to_keep, keep, size_of
 from hft_ray.training.outcome import Candidate
-from hft_ray.training.variants import Extras, dominated, least_needed
+from hft_ray.training.variants import Extras, least_needed
 
 FINAL = "final"
 
@@ -40,7 +41,7 @@ class Candidates:
             Whether it was taken.
         """
         objectives, most = self._extras.objectives, self._extras.variants.steps
-        if dominated(values, (each.values for each in self.found), objectives):
+        if is_dominated(values, (each.values for each in self.found), objectives):
             return False
         new = Candidate(f"step-{step}", step, values)
         self.found.append(new)
@@ -61,7 +62,7 @@ class Candidates:
     def _drop_dominated_by(self, values: dict[str, float]) -> None:
         """Delete the weights of what can be on no front any more."""
         for each in self.found:
-            if dominated(each.values, iter([values]), self._extras.objectives):
+            if is_dominated(each.values, [values], self._extras.objectives):
                 self._delete(each.variant)
 
     def _keep(self, name: str, touched: Collection[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from hft_ray.config import Selection, Variants
+from hft_ray.pareto.dominance import is_dominated
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.engine import Engine
 from hft_ray.training.kept import Budget
@@ -128,20 +129,6 @@ def widest(curve: Mapping[float, Values], objectives: Mapping[str, str]) -> floa
     return (low + high) / 2
 
 
-def dominated(values: Values, others: Iterator[Values], objectives: Mapping[str, str]) -> bool:
-    """Whether one of ``others`` is at least as good in every objective and better in one."""
-    signs = {name: 1.0 if way == "max" else -1.0 for name, way in objectives.items()}
-
-    def score(of: Values) -> list[float]:
-        return [sign * of.get(name, -math.inf * sign) for name, sign in signs.items()]
-
-    ours = score(values)
-    return any(
-        all(b >= a for a, b in zip(ours, theirs, strict=True)) and theirs != ours
-        for theirs in map(score, others)
-    )
-
-
 def least_needed(found: Sequence[Values], objectives: Mapping[str, str]) -> int:
     """Return the index of the one whose loss leaves the rest spread most widely.
 
@@ -150,7 +137,7 @@ def least_needed(found: Sequence[Values], objectives: Mapping[str, str]) -> int:
     neighbours, relative to the whole range; ends are never crowded. Of equal ones the earliest.
     """
     for index, values in enumerate(found):
-        if dominated(values, iter([*found[:index], *found[index + 1 :]]), objectives):
+        if is_dominated(values, [*found[:index], *found[index + 1 :]], objectives):
             return index
     distances = [0.0] * len(found)
     for name in objectives:

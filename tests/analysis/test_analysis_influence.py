@@ -8,10 +8,12 @@ import numpy as np
 import optuna
 import pytest
 
-from hft_ray.analysis import Setting, influence_section, influences
+from hft_ray.analysis import Setting, influences
 from hft_ray.analysis.settings import encoded
 from hft_ray.analysis.surrogate import fit
-from hft_ray.pareto import Point, build_front, render_html
+from hft_ray.pareto import Point, build_front
+from hft_ray.report.front_html import render_html
+from hft_ray.report.influence_html import influence_section
 
 RATIO = Setting("selection.ratio", 0.0, 1.0)
 RATE = Setting("training.learning_rate", 1e-5, 1e-1, log=True)

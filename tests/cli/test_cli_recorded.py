@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hft_ray.pareto.front import hypervolume, minimised
+from hft_ray.pareto.dominance import minimised
+from hft_ray.pareto.hypervolume import hypervolume
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "benchmarks" / "curves.yaml"

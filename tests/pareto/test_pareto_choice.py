@@ -40,7 +40,7 @@ def sweep(objectives=TWO):
         ("task/score >= 0.91", "a"),
         ("forgetting/mean<=0.1", "c"),
         ("forgetting/mean<=0.3", "b"),
-        # a budget that is no objective: the knee of what it leaves; of two the first
+        # a budget that is not an objective: the knee of what it leaves; of two the first
         ("cost/seconds<=20", "c"),
         ("cost/seconds<=9", "e"),
         ("cost/seconds<=20,forgetting/mean<=0.1", "c"),
@@ -63,12 +63,12 @@ def test_with_three_objectives_a_bound_leaves_the_knee_of_the_others():
     ("rule", "said"),
     [
         ("elbow", "must be knee, best:METRIC"),
-        ("best:task/scor", "'task/scor' is no objective"),
+        ("best:task/scor", "'task/scor' is not an objective"),
         ("trial:g", "no complete trial 'g'"),
         ("trial:f", "no complete trial 'f'"),
         ("task/score>=1.5", "no trial has task/score >= 1.5.*nearest is 0.95 of a"),
         ("cost/second<=3", "'cost/second' is not measured; there are cost/seconds"),
-        ("task/score>=much", "'much' is no number"),
+        ("task/score>=much", "'much' is not a number"),
         ("task/score>0.5", "must be knee"),
         ("cost/seconds<=20,task/score>=0.95", "no trial has task/score >= 0.95"),
     ],

@@ -9,19 +9,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from hft_ray.pareto import (
-    Limit,
-    Point,
-    build_front,
-    compare,
-    difference_rows,
-    distance_rows,
-    match_rows,
-    render_comparison_html,
-    render_comparison_png,
-    side_rows,
-)
+from hft_ray.config.constraints import Constraint
+from hft_ray.pareto import Point, build_front, compare
 from hft_ray.pareto.replicates import merged, runs
+from hft_ray.report import comparison_json
+from hft_ray.report.comparison_html import render_comparison_html
+from hft_ray.report.comparison_png import render_comparison_png
+from hft_ray.report.rows import difference_rows, distance_rows, match_rows, side_rows
 
 TWO = {"task/score": "max", "forgetting/mean": "min"}
 EVIL = "<script>alert('x')</script>$a_1$%{x}"
@@ -138,7 +132,7 @@ def test_other_objectives_are_refused():
 
 def test_sweeps_without_a_front_can_be_compared():
     found = compare([front("a", []), front("b", [point("t", 0.5, 0.5, 0.01)])])
-    content = json.loads(found.to_json())
+    content = json.loads(comparison_json(found))
     assert content["differences"][0]["epsilon"] is None
     assert content["differences"][0]["epsilon_back"] is None
     assert content["sweeps"][0]["hypervolume"] == 0
@@ -224,7 +218,7 @@ def test_limits_hold_for_the_means_over_seeds():
             ]
         )
     ]
-    limit = Limit("forgetting/mean", "<=", 0.2)
+    limit = Constraint("forgetting/mean", "<=", 0.2, False)
     reference = {"task/score": 0.0, "forgetting/mean": 1.0}
     limited = build_front("a", TWO, seeds, {}, reference, [limit])
     found = compare([limited, front("b", [point("t7", 0.8, 0.3)])])

@@ -13,7 +13,8 @@ from hft_ray.evaluation import Score
 from hft_ray.evaluation.item_scores import Answers, ItemScores, Sample
 from hft_ray.pareto import Point, merged
 from hft_ray.pareto.certainty import contenders, measured
-from hft_ray.pareto.front import hypervolume, minimised
+from hft_ray.pareto.dominance import minimised
+from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.pareto.uncertainty import hypervolume_estimate
 
 OBJECTIVES = {"task/one": "max", "task/two": "max"}

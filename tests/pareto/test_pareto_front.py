@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hft_ray.pareto import Point, build_front
+from hft_ray.report import front_json
 
 TWO = {"task/score": "max", "forgetting/mean": "min"}
 REFERENCE = {"task/score": 0.0, "forgetting/mean": 1.0}
@@ -115,7 +116,7 @@ def test_a_reference_point_that_lacks_an_objective_is_refused():
 def test_json_is_the_contract():
     points = [point("a", 0.9, 0.5, ratio=0.5), point("b", math.nan, 0.2), point("c", 0.5, 0.1)]
     front = front_of(points)
-    content = json.loads(front.to_json())
+    content = json.loads(front_json(front))
     assert list(content) == [
         *(
             "sweep",
@@ -129,6 +130,8 @@ def test_json_is_the_contract():
             "constraints",
             "preference",
             "points",
+            "hypervolume_estimate",
+            "hypervolume_interval",
         )
     ]
     assert content["points"][0] == {
@@ -144,6 +147,8 @@ def test_json_is_the_contract():
         "configuration": None,
         "arm": None,
         "on_front": True,
+        "probability": 1.0,
+        "knee_probability": content["points"][0]["knee_probability"],
     }
     assert content["points"][1]["values"]["task/score"] is None
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hft_ray.pareto.front import hypervolume, nondominated
+from hft_ray.pareto.dominance import nondominated
+from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.pareto.noise import Noise, joined
 from hft_ray.pareto.uncertainty import (
-    Estimate,
+    IntervalEstimate,
     Volumes,
     front_probability,
     hypervolume_estimate,
@@ -179,7 +180,7 @@ def test_percentiles_of_a_bootstrap_would_not_do():
 def test_exact_values_have_an_exact_hypervolume():
     costs, reference = np.array([[0.2, 0.5], [0.5, 0.2]]), np.ones(2)
     found = hypervolume_estimate(costs, Noise.independent(np.zeros((2, 2))), reference)
-    assert found == Estimate(pytest.approx(0.8 * 0.5 + 0.3 * 0.5), 0.0)
+    assert found == IntervalEstimate(pytest.approx(0.8 * 0.5 + 0.3 * 0.5), 0.0)
     assert (
         hypervolume_estimate(np.zeros((0, 2)), Noise.independent(np.zeros((0, 2))), reference).value
         == 0
@@ -205,15 +206,15 @@ def test_points_far_behind_change_nothing_and_equal_exact_points_stay():
 
 
 def test_the_interval_is_that_of_a_normal_distribution():
-    estimate = Estimate(1.0, 0.1)
+    estimate = IntervalEstimate(1.0, 0.1)
     assert estimate.interval() == pytest.approx((0.804, 1.196), abs=1e-3)
     assert estimate.interval(0.5) == pytest.approx((0.9326, 1.0674), abs=1e-3)
 
 
 def test_a_difference_is_surer_when_both_vary_together():
     volumes = Volumes(np.array([1.0, 0.5]), np.array([[0.05, 0.03], [0.03, 0.04]]))
-    assert volumes.of(1) == Estimate(0.5, pytest.approx(0.2))
-    assert volumes.difference(0, 1) == Estimate(0.5, pytest.approx(0.03**0.5))
+    assert volumes.of(1) == IntervalEstimate(0.5, pytest.approx(0.2))
+    assert volumes.difference(0, 1) == IntervalEstimate(0.5, pytest.approx(0.03**0.5))
 
 
 def test_the_knee_is_told_by_all_draws():

@@ -6,7 +6,6 @@ import json
 import math
 import threading
 import time
-from dataclasses import asdict
 
 import pytest
 from servers import MlflowServer
@@ -16,8 +15,6 @@ from hft_ray.config import ConfigError
 from hft_ray.tracking import (
     Tracker,
     artifact_location,
-    error_metrics,
-    points_from_tracking,
     read_sweep,
     sweep_names,
     tracking_uri,
@@ -84,7 +81,7 @@ def write_sweep(tracker, name):
     tracker.open_trial("t0", settings, {})
     for step in (10, 20):
         tracker.log("t0", step, {"train/loss": 1.0 / step, "task/score": step / 100})
-    tracker.log("t0", 20, {"forgetting/mean": 0.25, **error_metrics({"task/score": 0.01})})
+    tracker.log("t0", 20, {"forgetting/mean": 0.25, "stderr/task/score": 0.01})
     tracker.finish_trial("t0", "complete")
     tracker.open_trial("t1", {"selection.ratio": 1}, {})
     tracker.log("t1", 5, {"task/score": math.nan})
@@ -121,19 +118,10 @@ def check_sweep(uri, name):
     assert client.get_run(record.run_id).info.run_name == name
     experiment = client.get_experiment_by_name("experiment")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    points = points_from_tracking(record, {"selection.ratio"})
-    assert asdict(points[0]) == {
-        "trial": "t0",
-        "variant": None,
-        "run_id": first.run_id,
-        "state": "complete",
-        "step": 20,
-        "params": {"selection.ratio": 0.5},
-        "values": {"task/score": 0.2, "forgetting/mean": 0.25},
-        "errors": {"task/score": 0.01},
-        "configuration": None,
-    }
-    assert math.isnan(points[1].values["task/score"])
+    assert (first.trial, first.variant) == ("t0", None)
+    values = {"task/score": 0.2, "forgetting/mean": 0.25, "stderr/task/score": 0.01}
+    assert values.items() <= first.metrics.items()
+    assert math.isnan(second.metrics["task/score"])
 
 
 def test_sqlite_layout_and_reading_back(root, open_tracker, tmp_path):

@@ -12,7 +12,7 @@ from training_cases import WORKER, merged, start
 from hft_ray.config import Config, Model
 from hft_ray.config.trace import TASKS, Trace
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.record import Recorder
+from hft_ray.orchestration.recorder import Recorder
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace

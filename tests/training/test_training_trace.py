@@ -10,7 +10,7 @@ import torch
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.load import load
 from hft_ray.evaluation import load_items
-from hft_ray.evaluation.comparison import compare, extracted
+from hft_ray.evaluation.text_metrics import compare, extracted
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace, check
 
@@ -79,7 +79,9 @@ def test_answers_are_scored_as_by_trace():
     def score(task, text):
         evaluation = scored[task]
         item = load_items(evaluation, task)[0]
-        return compare(evaluation.metric, extracted(evaluation.extract, text), item)
+        return compare(
+            evaluation.metric, extracted(evaluation.extract, text), item.answers, item.source
+        )
 
     assert score("ScienceQA", "B\nBecause of something else.") == 1
     assert score("ScienceQA", " A") == 0

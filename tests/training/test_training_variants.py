@@ -29,14 +29,7 @@ from hft_ray.training.kept import (
 )
 from hft_ray.training.models import load_model
 from hft_ray.training.origin import Origin
-from hft_ray.training.variants import (
-    Extras,
-    averages,
-    dominated,
-    least_needed,
-    reset_selection,
-    widest,
-)
+from hft_ray.training.variants import Extras, averages, least_needed, reset_selection, widest
 from hft_ray.weights import average
 
 TWO = {"gain": "max", "lost": "min"}
@@ -93,28 +86,6 @@ def test_listed_alphas_are_scored_as_they_are():
     found = list(averages(Variants(averages=[0.9, 0.1]), ends, TWO, lambda alpha: {"gain": alpha}))
     assert found == [(0.9, {"gain": 0.9}), (0.1, {"gain": 0.1})]
     assert list(averages(Variants(averages=0), ends, TWO, lambda alpha: {})) == []
-
-
-@pytest.mark.parametrize(
-    ("ours", "others", "expected"),
-    [
-        ({"gain": 1.0, "lost": 1.0}, [], False),
-        ({"gain": 1.0, "lost": 1.0}, [{"gain": 1.0, "lost": 1.0}], False),
-        ({"gain": 1.0, "lost": 1.0}, [{"gain": 1.0, "lost": 0.5}], True),
-        ({"gain": 1.0, "lost": 1.0}, [{"gain": 2.0, "lost": 1.5}], False),
-        (
-            {"gain": 1.0, "lost": 1.0},
-            [{"gain": 2.0, "lost": 2.0}, {"gain": 2.0, "lost": 0.0}],
-            True,
-        ),
-        ({"gain": 1.0}, [{"gain": 1.0, "lost": 9.0}], True),
-        ({"gain": 1.0, "lost": 9.0}, [{"gain": 2.0}], False),
-        ({"gain": math.nan, "lost": 1.0}, [{"gain": 1.0, "lost": 0.0}], False),
-        ({"gain": 1.0, "lost": 1.0}, [{"gain": math.nan, "lost": 0.0}], False),
-    ],
-)
-def test_dominated(ours, others, expected):
-    assert dominated(ours, iter(others), TWO) is expected
 
 
 @pytest.mark.parametrize(

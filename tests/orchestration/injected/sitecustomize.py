@@ -225,7 +225,7 @@ WRAPPED = {
     "hft_ray.orchestration.worker": wrap_worker,
     "hft_ray.training.run": wrap_run,
     "hft_ray.training.checkpoint": wrap_checkpoint,
-    "hft_ray.orchestration.record": wrap_record,
+    "hft_ray.orchestration.recorder": wrap_record,
     "hft_ray.data.cache": wrap_cache,
 }
 

@@ -1,0 +1,174 @@
+"""From events to MLflow and back to a front, also when the driver before was killed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hft_ray.config.load import validate
+from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.fronts import front_from_tracking
+from hft_ray.orchestration.recorder import Recorder
+from hft_ray.report import front_json
+from hft_ray.search import Study
+from hft_ray.tracking import read_sweep, tracking_uri
+
+BASE = {"task/score": 0.0, "general/score": 1.0, "forgetting/mean": 0.0, "stderr/task/score": 0.0}
+WORST = {"task/score": 0.0, "forgetting/mean": 1.0}
+
+
+RATIO = {"selection.ratio": {"low": 0.1, "high": 1.0}}
+
+
+def make_config(**search):
+    search = {"space": RATIO, "trials": 9, **search}
+    return validate(
+        {"name": "s", "model": "m", "data": {"train": "t.jsonl"}, "search": search}, "test.yaml"
+    )
+
+
+class Sweep:
+    """A driver's study and recorder, fed by hand."""
+
+    def __init__(self, root, **search):
+        config = make_config(**search)
+        self.root = root
+        folder = SweepFolder(root, config.name)
+        folder.claim(config)
+        self.study = Study(config, folder.study)
+        self.recorder = Recorder(config, folder, {})
+        ended = [known for known in self.study.trials() if known.state != "running"]
+        self.recorder.open(BASE, WORST, ended)
+
+    def start(self):
+        known = self.study.next_trial()
+        self.take("submitted", known.trial, settings=known.params)
+        return known.trial
+
+    def take(self, kind, trial, **details):
+        configuration = self.study.configuration(trial)
+        told = {"event": kind, "trial": trial, "configuration": configuration, "time": 0.0}
+        self.recorder.take({**told, **details})
+
+    def end(self, trial, state="complete", score=0.5, lost=0.25, step=8, **more):
+        values = {"task/score": score, "forgetting/mean": lost, "stderr/task/score": 0.01}
+        self.take("report", trial, step=step, metrics={**values, "train/loss": 1.0}, scored=True)
+        end = {"state": state, "step": step, "values": values, **more}
+        self.take("finished", trial, **(end | self.study.tell(trial, end)))
+
+    def record(self):
+        return read_sweep(tracking_uri(None, self.root), "hft-ray", "s")
+
+
+def states(record):
+    return {trial.trial: trial.state for trial in record.trials}
+
+
+def test_the_front_from_tracking_is_the_front_of_the_sweep(tmp_path):
+    sweep = Sweep(tmp_path)
+    trials = [sweep.start() for _ in range(5)]
+    # They end in another order than they started, and not all of them well.
+    sweep.end(trials[1], score=0.9, lost=0.9)
+    sweep.end(trials[0], score=0.5, lost=0.25)
+    sweep.end(trials[3], score=float("nan"))
+    sweep.end(trials[2], state="failed", reason="it broke")
+    sweep.take("finished", trials[4], state="stopped", step=0, values={}, reason="asked")
+    sweep.study.tell(trials[4], {"state": "stopped", "step": 0, "values": {}, "reason": "asked"})
+    front = sweep.recorder.write_report(sweep.study.trials())
+    sweep.recorder.close("complete")
+
+    uri = tracking_uri(None, tmp_path)
+    again = front_from_tracking(uri, "hft-ray", "s")
+    kept = json.loads((tmp_path / "sweeps/s/front/front.json").read_text())
+    assert json.loads(front_json(again)) == kept == json.loads(front_json(front))
+    assert [point["state"] for point in kept["points"]] == [
+        "complete",
+        "complete",
+        "failed",
+        "failed",
+        "stopped",
+    ]
+    assert [point["on_front"] for point in kept["points"]] == [True, True, False, False, False]
+    assert kept["hypervolume"] == pytest.approx(0.5 * 0.75 + 0.4 * 0.1)
+    assert all(point["run_id"] for point in kept["points"])
+    assert "stderr/task/score" not in kept["base"]
+
+
+def test_what_is_under_way_when_a_sweep_stops_is_not_left_running(tmp_path):
+    sweep = Sweep(tmp_path)
+    done, open_one = sweep.start(), sweep.start()
+    sweep.end(done)
+    sweep.recorder.close("stopped")
+    record = sweep.record()
+    assert states(record) == {done: "complete", open_one: "stopped"}
+    assert record.state == "stopped"
+
+    # It goes on in the same run.
+    again = Sweep(tmp_path)
+    assert again.start() == open_one
+    again.end(open_one)
+    again.recorder.close("complete")
+    record = again.record()
+    assert states(record) == {done: "complete", open_one: "complete"}
+    assert record.state == "complete"
+
+
+def test_what_a_killed_driver_had_not_written_is_written_by_the_next(tmp_path):
+    sweep = Sweep(tmp_path)
+    written, half, unwritten = sweep.start(), sweep.start(), sweep.start()
+    sweep.end(written)
+    assert sweep.recorder._tracker.flush(20)
+    before = {trial.trial: trial for trial in sweep.record().trials}
+    # Then the driver is killed: the search knows of two ends that MLflow never hears of, of one
+    # trial not even that it began.
+    end = {"step": 8, "values": {"task/score": 0.7, "forgetting/mean": 0.1}}
+    sweep.study.tell(half, {"state": "complete", **end})
+    sweep.study.tell(unwritten, {"state": "complete", **end})
+    lost = sweep.study.next_trial().trial
+    sweep.study.tell(lost, {"state": "failed", "step": 0, "values": {}, "reason": "it broke"})
+
+    again = Sweep(tmp_path)
+    front = again.recorder.write_report(again.study.trials())
+    again.recorder.close("complete")
+    record = again.record()
+    assert states(record) == {
+        written: "complete",
+        half: "complete",
+        unwritten: "complete",
+        lost: "failed",
+    }
+    after = {trial.trial: trial for trial in record.trials}
+    assert after[written].metrics == before[written].metrics
+    assert after[half].run_id == before[half].run_id
+    assert after[half].metrics["task/score"] == 0.7
+    assert after[half].history("task/score") == [(8, 0.7)]
+    assert after[lost].tags["hft_ray.reason"] == "it broke"
+    uri = tracking_uri(None, tmp_path)
+    assert front_json(front_from_tracking(uri, "hft-ray", "s")) == front_json(front)
+
+
+def test_the_arm_is_in_mlflow_and_comes_back_from_there(tmp_path):
+    rate = {"training.learning_rate": {"low": 1e-5, "high": 1e-3}}
+    arms = {"full": {}, "lisa": {"set": {"selection.ratio": 0.25}}, "averaging": {}}
+    sweep = Sweep(tmp_path, space=rate, arms=arms, trials=4)
+    made = [
+        {"variant": "alpha-0.5", "step": 8, "values": {"task/score": 0.4, "forgetting/mean": 0.1}}
+    ]
+    for score in (0.9, 0.5, 0.8, 0.7):
+        trial = sweep.start()
+        sweep.end(trial, score=score, variants=made if trial == "t0000" else [])
+    front = sweep.recorder.write_report(sweep.study.trials())
+    sweep.recorder.close("complete")
+
+    record = sweep.record()
+    tags = [each.tags["hft_ray.arm"] for each in [*record.trials, *record.variants]]
+    assert tags == ["full", "lisa", "full", "lisa", "averaging"]
+    assert [each.params["arm"] for each in record.trials] == ["full", "lisa", "full", "lisa"]
+    assert record.trials[1].params["selection.ratio"] == 0.25
+    again = front_from_tracking(tracking_uri(None, tmp_path), "hft-ray", "s")
+    kept = json.loads((tmp_path / "sweeps/s/front/front.json").read_text())
+    assert json.loads(front_json(again)) == kept == json.loads(front_json(front))
+    arms = [each["arm"] for each in kept["points"]]
+    assert arms == ["full", "averaging", "lisa", "full", "lisa"]
+    assert [each["arm"] for each in kept["arms"]] == ["full", "lisa", "averaging"]
