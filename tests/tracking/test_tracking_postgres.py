@@ -115,7 +115,7 @@ def test_a_frozen_and_a_killed_server_get_every_point_once(postgres, server, ope
     assert trial.state == "complete"
 
 
-def test_an_answer_that_is_lost_makes_no_second_run(server, wire, opened):
+def test_an_answer_that_is_lost_makes_no_second_run(server, wire, opened, tmp_path):
     """A run that was created and never heard of is found, also by the process after a crash."""
     fates = iter([None, "lost", "lost"])  # the sweep's own run comes through
 
@@ -130,10 +130,10 @@ def test_an_answer_that_is_lost_makes_no_second_run(server, wire, opened):
     assert any("not reached" in problem for problem in tracker.problems)
     # The process is killed between the creation and the note of it: nothing of it is on disk.
     wire.spoil = lambda method, path: "lost" if path.endswith("/runs/create") else 0.0
-    killed = opened(wire.uri, "lossy", spool=tracker._spool.path.parent / "killed")
+    killed = opened(wire.uri, "lossy", spool=tmp_path / "killed")
     del killed
     wire.spoil = lose_answers
-    after = opened(wire.uri, "lossy", spool=tracker._spool.path.parent / "after")
+    after = opened(wire.uri, "lossy", spool=tmp_path / "after")
     for each in (after, tracker):
         each.open_trial("t1", {}, {})
     after.open_trial("t0", {"lr": 0.1}, {})
