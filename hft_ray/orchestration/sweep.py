@@ -21,12 +21,12 @@ from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.job import job_tags
 from hft_ray.orchestration.journal import Journal
+from hft_ray.orchestration.kept_weights import KeptWeights
 from hft_ray.orchestration.mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.recorder import Recorder
 from hft_ray.orchestration.stopping import StopListener
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.orchestration.view import SweepView, Watch
-from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import Front
 from hft_ray.search import Study
 from hft_ray.search.scheduler import StudyScheduler
