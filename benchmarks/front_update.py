@@ -7,8 +7,8 @@ deleted. Every trial has one variant; those that are measured have a picture of 
     python benchmarks/front_update.py [--trials 2000] [--measured 20] [--seeds 1]
 
 Prints the median and the largest processor time of the driver's thread, in milliseconds, for each
-part. The writer to MLflow has a thread of its own, which does not count; here no server answers it, so
-that it does not slow down the rest.
+part. The writer to MLflow has a thread of its own, which does not count; no server answers it here,
+so that it does not slow down the rest.
 """
 
 from __future__ import annotations
