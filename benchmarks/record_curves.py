@@ -31,7 +31,7 @@ import torch
 from hft_ray.config import Config
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load
-from hft_ray.search.space import Space
+from hft_ray.search.search_space import Space
 from hft_ray.training import TrainingError, Workspace, run, run_base
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 

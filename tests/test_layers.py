@@ -39,7 +39,7 @@ BELOW = {
 SHARED = {"ranks", "strict_json", "disk_errors", "background"}
 """Modules below every package."""
 
-WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/sweeping.py")
+WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/tune_sweep.py")
 HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
 DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
@@ -244,38 +244,18 @@ def twice(names: list[str]) -> set[str]:
 
 STEMS: set[str] = {
     "adapter",
-    "apply",
-    "average",
-    "base",
     "checkpoint",
     "checks",
-    "ending",
-    "errors",
-    "evaluate",
     "export",
-    "journal",
     "location",
     "mirror",
     "models",
     "naming",
-    "plan",
-    "preference",
     "probe",
-    "progress",
-    "reader",
-    "reset",
-    "schedule",
-    "schema",
-    "space",
     "stages",
-    "status",
     "stopping",
-    "training",
     "values",
     "variants",
-    "view",
-    "warm",
-    "weights",
 }
 """File stems that still stand twice, each to be removed."""
 

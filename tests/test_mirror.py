@@ -11,7 +11,7 @@ from hft_ray import mirror
 from hft_ray.config import ConfigError
 from hft_ray.config.storage import checked_mirror, storage_root
 from hft_ray.mirror import LIST, Mirror, MirrorError
-from hft_ray.orchestration.export import export_to_store
+from hft_ray.orchestration.model_export import export_to_store
 
 FILES = {"a.safetensors": b"\x00\x01" * 3_000_000, "manifest.json": b"{}"}
 

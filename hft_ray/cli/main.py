@@ -8,21 +8,19 @@ import typer
 from rich.console import Console
 
 from hft_ray import __version__
-from hft_ray.cli import (
-    apply,
-    average,
-    compare,
-    evaluate,
-    export,
-    plan,
-    report,
-    reset,
-    schema,
-    status,
-    stop,
-    train,
-    tune,
-)
+from hft_ray.cli.apply_command import apply
+from hft_ray.cli.average_command import average
+from hft_ray.cli.compare_command import compare
+from hft_ray.cli.evaluate_command import evaluate
+from hft_ray.cli.export_command import export
+from hft_ray.cli.plan_command import plan
+from hft_ray.cli.report_command import report
+from hft_ray.cli.reset_command import reset
+from hft_ray.cli.schema_command import schema
+from hft_ray.cli.status_command import status
+from hft_ray.cli.stop_command import stop
+from hft_ray.cli.train_command import train
+from hft_ray.cli.tune_command import tune
 from hft_ray.config import ConfigError
 from hft_ray.disk_errors import disk_problem
 
@@ -34,19 +32,19 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-app.command(name="plan")(plan.plan)
-app.command(name="tune")(tune.tune)
-app.command(name="status")(status.status)
-app.command(name="stop")(stop.stop)
-app.command(name="report")(report.report)
-app.command(name="export")(export.export)
-app.command(name="compare")(compare.compare)
-app.command(name="train")(train.train)
-app.command(name="evaluate")(evaluate.evaluate)
-app.command(name="reset")(reset.reset)
-app.command(name="average")(average.average)
-app.command(name="apply")(apply.apply)
-app.command(name="schema")(schema.schema)
+app.command(name="plan")(plan)
+app.command(name="tune")(tune)
+app.command(name="status")(status)
+app.command(name="stop")(stop)
+app.command(name="report")(report)
+app.command(name="export")(export)
+app.command(name="compare")(compare)
+app.command(name="train")(train)
+app.command(name="evaluate")(evaluate)
+app.command(name="reset")(reset)
+app.command(name="average")(average)
+app.command(name="apply")(apply)
+app.command(name="schema")(schema)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,7 +4,6 @@ Knows neither Ray nor MLflow. ``Suite`` scores one model after another on FILE's
 ``metric_values`` names the results.
 """
 
-from hft_ray.evaluation.base import BaseScores, evaluation_identity
 from hft_ray.evaluation.check import check_evaluation, files_of
 from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgetting
 from hft_ray.evaluation.harness import known_harness
@@ -25,6 +24,7 @@ from hft_ray.evaluation.retention import (
     unable,
 )
 from hft_ray.evaluation.score import Estimate, Score, Scores
+from hft_ray.evaluation.score_cache import BaseScores, evaluation_identity
 from hft_ray.evaluation.sequence import (
     TaskSequence,
     measure_names,

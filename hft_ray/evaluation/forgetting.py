@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hft_ray.evaluation.errors import PAIRED
 from hft_ray.evaluation.intervals import Z, paired_interval
 from hft_ray.evaluation.score import Bounded, Estimate, Score, Scores, estimate, mean_of
+from hft_ray.evaluation.standard_errors import PAIRED
 from hft_ray.evaluation.units import SHARE, unit
 
 

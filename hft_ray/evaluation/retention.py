@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hft_ray.evaluation.errors import PAIRED, clustered, covariance
 from hft_ray.evaluation.forgetting import same_items
 from hft_ray.evaluation.intervals import Interval, quantile, student
 from hft_ray.evaluation.score import Bounded, Estimate, Score, Scores, mean_of
+from hft_ray.evaluation.standard_errors import PAIRED, clustered, covariance
 from hft_ray.evaluation.units import NATS, SHARE, unit
 
 Array = NDArray[np.float64]

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hft_ray.evaluation.errors import SINGLE, clustered, covariance
 from hft_ray.evaluation.intervals import Z, interval
+from hft_ray.evaluation.standard_errors import SINGLE, clustered, covariance
 from hft_ray.evaluation.units import SHARE, one_unit, unit
 
 if TYPE_CHECKING:

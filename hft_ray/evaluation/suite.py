@@ -32,7 +32,7 @@ from hft_ray.evaluation.items import (
 )
 from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer
 from hft_ray.evaluation.perplexity import PerplexityScorer
-from hft_ray.evaluation.preference import PreferenceScorer, RewardScorer
+from hft_ray.evaluation.preference_accuracy import PreferenceScorer, RewardScorer
 from hft_ray.evaluation.score import Score, Scores
 from hft_ray.evaluation.sharding import scoring
 from hft_ray.ranks import Ranks

@@ -14,11 +14,10 @@ from hft_ray.evaluation.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
+from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder
 from hft_ray.report.files import write_front
-from hft_ray.report.selection_png import render_selection
-from hft_ray.report.tasks_png import render_sequence, sequence_csv
 from hft_ray.search import Known
 from hft_ray.tracking import (
     DRIVER,
@@ -72,6 +71,7 @@ class Recorder:
         self._queued: dict[str, float] = {}
         self._params: dict[str, dict[str, Any]] = {}
         self._points = TrialPoints(config, self._tracker.run_id)
+        self._pictures = TrialPictures(folder.pictures, config.name, self._tracker.log_artifact)
         self._front: FrontBuilder | None = None
         self._weights: dict[str, str] = {}
 
@@ -131,35 +131,12 @@ class Recorder:
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
                 self._open.discard(trial)
-                self._picture(trial, event)
-                self._sequence(trial, event)
+                self._pictures.draw(trial, event)
                 self._tracker.finish_trial(trial, event["state"], event.get("reason"))
                 self._tag_fault(trial, event)
                 resolved = self._params.pop(trial, {})
                 self._variants(trial, event["configuration"], resolved, event)
                 self._keep(event)
-
-    def _picture(self, trial: str, event: Mapping[str, Any]) -> None:
-        """Draw what was selected, of a trial that has selected something."""
-        if not event.get("selection"):
-            return
-        self._folder.pictures.mkdir(parents=True, exist_ok=True)
-        path = self._folder.pictures / f"{trial}.png"
-        title = f"{trial} of {self._config.name}"
-        render_selection(event["selection"], event["steps"], title, path)
-        self._tracker.log_artifact(path, "selection.png", trial)
-
-    def _sequence(self, trial: str, event: Mapping[str, Any]) -> None:
-        """Write what a trial of tasks in turn scored after each: a table and its picture."""
-        if not event.get("continual"):
-            return
-        self._folder.pictures.mkdir(parents=True, exist_ok=True)
-        path = self._folder.pictures / f"{trial}-tasks"
-        table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
-        table.write_text(sequence_csv(event["continual"]), encoding="utf-8")
-        render_sequence(event["continual"], f"{trial} of {self._config.name}", picture)
-        self._tracker.log_artifact(table, "tasks.csv", trial)
-        self._tracker.log_artifact(picture, "tasks.png", trial)
 
     def _variants(
         self,
@@ -246,6 +223,7 @@ class Recorder:
         for trial in sorted(self._open):
             reason = "the sweep ended before the trial; started again, it goes on with the trial"
             self._tracker.finish_trial(trial, "stopped", reason)
+        self._pictures.close()
         if self._base:
             self._tracker.finish_sweep(state)
         # A Ray job has 30 s to stop in; what is not written by then is spooled.

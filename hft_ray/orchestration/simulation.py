@@ -8,13 +8,13 @@ from pathlib import Path
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
-from hft_ray.orchestration.view import SweepView, Watch
+from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.pareto import Front
 from hft_ray.report.files import write_front
 from hft_ray.search import Study
+from hft_ray.search.prior_trials import Warm
 from hft_ray.search.simulate import Event, simulate
 from hft_ray.search.table import Table
-from hft_ray.search.warm import Warm
 
 
 def run_simulated(

@@ -17,22 +17,22 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.orchestration import dispatcher as dispatchers
+from hft_ray.orchestration.event_log import Journal
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.job import job_tags
-from hft_ray.orchestration.journal import Journal
+from hft_ray.orchestration.kept_weights import KeptWeights
 from hft_ray.orchestration.mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.recorder import Recorder
 from hft_ray.orchestration.stopping import StopListener
+from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.orchestration.trial import ThinTrial
-from hft_ray.orchestration.view import SweepView, Watch
-from hft_ray.orchestration.weights import KeptWeights
 from hft_ray.pareto import Front
 from hft_ray.search import Study
+from hft_ray.search.prior_trials import Warm
 from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
-from hft_ray.search.warm import Warm
 from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import is_not
 
 import numpy as np
 
@@ -179,8 +180,11 @@ class FrontBuilder:
         for unit, point in units:
             if point.state == "complete":
                 groups.setdefault(unit, []).append(point)
-        found = {unit: self._cost(unit, group) for unit, group in groups.items()}
-        rows = {unit: row for unit, row in found.items() if row is not None}
+        rows = {
+            unit: row
+            for unit, group in groups.items()
+            if (row := self._cost(unit, group)) is not None
+        }
         costs = np.array(list(rows.values())).reshape(-1, len(objectives))
         chosen = nondominated(costs)
         members = [unit for unit, on in zip(rows, chosen, strict=True) if on]
@@ -211,7 +215,7 @@ class FrontBuilder:
     def _cost(self, unit: Hashable, group: list[Point]) -> Array | None:
         """Return the costs (m,) of a unit, None where it cannot be on the front."""
         known, costs = self._costs.get(unit, ([], None))
-        if len(known) != len(group) or any(a is not b for a, b in zip(known, group, strict=True)):
+        if len(known) != len(group) or any(map(is_not, known, group)):
             objectives = self._empty.objectives
             (point,) = self._judged([mean_of(group)]) if len(group) > 1 else group
             eligible = point.eligible(objectives)

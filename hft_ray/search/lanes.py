@@ -16,11 +16,11 @@ from hft_ray.config import Config
 from hft_ray.config.split import by_arm, fixed_settings
 from hft_ray.search.known import configuration_of
 from hft_ray.search.learned import Learned
+from hft_ray.search.prior_trials import FRESH, Warm, as_trials
 from hft_ray.search.rungs import make_rungs
 from hft_ray.search.samplers import make_sampler
-from hft_ray.search.space import Space
-from hft_ray.search.view import SamplerOnView, View
-from hft_ray.search.warm import FRESH, Warm, as_trials
+from hft_ray.search.search_space import Space
+from hft_ray.search.study_view import SamplerOnView, View
 
 
 class Lane:

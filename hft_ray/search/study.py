@@ -19,14 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings
 from hft_ray.pareto import ItemInfluences
-from hft_ray.search.ending import Ending
-from hft_ray.search.journal import Journal
+from hft_ray.search.journal_file import Journal
 from hft_ray.search.known import Known, configuration_of, finite, known_of, trial_id
 from hft_ray.search.lanes import Lane, LaneSampler, make_lanes
+from hft_ray.search.prior_trials import Warm
 from hft_ray.search.race import further_seed
 from hft_ray.search.rungs import Verdict
-from hft_ray.search.view import MEMORY
-from hft_ray.search.warm import Warm
+from hft_ray.search.stopping_criteria import Ending
+from hft_ray.search.study_view import MEMORY
 
 log = logging.getLogger(__name__)
 RUNG = "rung:"

@@ -12,11 +12,11 @@ from math import isfinite
 
 from hft_ray.config import ConfigError, Problem, Selection
 from hft_ray.selection.catalog import Catalog, Unit
+from hft_ray.selection.category_weights import weight
 from hft_ray.selection.fractions import Fractions, realised
 from hft_ray.selection.granularity import pick
 from hft_ray.selection.history import History
 from hft_ray.selection.strategies import STRATEGIES, disjoint, needs
-from hft_ray.selection.weights import weight
 
 
 @dataclass(frozen=True)

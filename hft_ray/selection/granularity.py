@@ -29,8 +29,8 @@ from math import floor
 
 from hft_ray.config import Selection
 from hft_ray.selection.catalog import Unit
+from hft_ray.selection.category_weights import water_filling, weight
 from hft_ray.selection.strategies import Candidate, Ranking
-from hft_ray.selection.weights import water_filling, weight
 
 Group = list[Candidate]
 """The candidates of one category: its units in each layer that has some."""

@@ -19,8 +19,8 @@ from typing import Literal
 
 from hft_ray.config import Selection
 from hft_ray.selection.catalog import Unit
+from hft_ray.selection.category_weights import weight
 from hft_ray.selection.history import History
-from hft_ray.selection.weights import weight
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def weighted(selection: Selection, round: int, history: History) -> Ranking:
     At model granularity this is weighted sampling without replacement (Efraimidis and Spirakis,
     Information Processing Letters 97, 2006: the largest u^(1/w) first, here the smallest
     -ln(u)/w), with a hash as u. At category granularity the weights set the categories' ratios
-    (see :mod:`hft_ray.selection.weights`), and units of one category rank uniformly.
+    (see :mod:`hft_ray.selection.category_weights`), and units of one category rank uniformly.
     """
     if selection.granularity == "category":
         return random(selection, round, history)

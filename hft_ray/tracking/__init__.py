@@ -7,14 +7,14 @@ from hft_ray.tracking.comparison_run import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
 from hft_ray.tracking.names import DRIVER, FAULT, JOB, run_key
 from hft_ray.tracking.probe import probe
-from hft_ray.tracking.reader import (
+from hft_ray.tracking.requests import StopMode, StopRequests, SweepRun, silence
+from hft_ray.tracking.store import RejectedError, UnavailableError
+from hft_ray.tracking.sweep_reader import (
     SweepRecord,
     TrialRecord,
     read_sweep,
     sweep_names,
 )
-from hft_ray.tracking.requests import StopMode, StopRequests, SweepRun, silence
-from hft_ray.tracking.store import RejectedError, UnavailableError
 from hft_ray.tracking.writer import State, Tracker
 
 __all__ = [

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 
 from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client
-from hft_ray.tracking.reader import answering, find_sweep
 from hft_ray.tracking.store import translated
+from hft_ray.tracking.sweep_reader import answering, find_sweep
 
 StopMode = Literal["now", "finish-running"]
 ALIVE_SECONDS = 10.0

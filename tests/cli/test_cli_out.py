@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hft_ray.cli.main import main
-from hft_ray.cli.training import FILES, FOLDERS
+from hft_ray.cli.train_run import FILES, FOLDERS
 from hft_ray.config import ConfigError
 from hft_ray.config.load import parse
 from hft_ray.config.out_folder import MARKER, OutFolder, check_new

@@ -6,9 +6,9 @@ import io
 
 from rich.console import Console
 
-from hft_ray.cli.progress import Progress, clock, describe, panel
+from hft_ray.cli.sweep_progress import Progress, clock, describe, panel
 from hft_ray.cli.tables import front_table
-from hft_ray.orchestration.view import SweepView
+from hft_ray.orchestration.sweep_view import SweepView
 from hft_ray.pareto import Point, build_front
 
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}

@@ -8,9 +8,9 @@ import pytest
 
 from hft_ray.config.load import validate
 from hft_ray.search import Study
-from hft_ray.search.ending import Ending
 from hft_ray.search.known import Known
-from hft_ray.search.warm import Earlier, Warm
+from hft_ray.search.prior_trials import Earlier, Warm
+from hft_ray.search.stopping_criteria import Ending
 
 KINDS = ["model", "layer", "category"]
 SPACE = {

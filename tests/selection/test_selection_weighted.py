@@ -18,7 +18,7 @@ from hft_ray.config import ConfigError, Selection, Weights
 from hft_ray.config.keys import searchable_keys
 from hft_ray.config.load import validate
 from hft_ray.selection import Catalog, Draw, Unit, build_catalog, draw
-from hft_ray.selection.weights import water_filling
+from hft_ray.selection.category_weights import water_filling
 
 RAW = {"name": "n", "model": "m", "data": {"train": "d.jsonl"}}
 

@@ -47,9 +47,9 @@ def tune(
         raise ConfigError(Problem("search", problem), str(file))
     root = storage_root(storage)
     if simulate is not None:
-        from hft_ray.cli import simulating
+        from hft_ray.cli import tune_simulated
 
-        simulating.run(config, simulate, root, fresh, as_json)
+        tune_simulated.run(config, simulate, root, fresh, as_json)
         return
     if sys.stdout.isatty() and not as_json:
         # What follows begins with imports of many seconds.
@@ -58,6 +58,6 @@ def tune(
         # Ray listens on every interface, except where it thinks, when it is imported,
         # that a machine is no cluster: then on loopback only.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    from hft_ray.cli import sweeping
+    from hft_ray.cli import tune_sweep
 
-    sweeping.run(config, str(file), root, address, fresh, as_json)
+    tune_sweep.run(config, str(file), root, address, fresh, as_json)

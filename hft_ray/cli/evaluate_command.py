@@ -43,8 +43,8 @@ def evaluate(
     config = load_to_score(file, model, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.
-    from hft_ray.cli import evaluating
+    from hft_ray.cli import evaluate_scores
 
-    result = evaluating.run(config, root, model, base or config.model.name, as_json)
+    result = evaluate_scores.run(config, root, model, base or config.model.name, as_json)
     if as_json and result is not None:
         typer.echo(dumps(result))

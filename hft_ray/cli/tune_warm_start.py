@@ -19,7 +19,7 @@ def start_warm(config: Config, folder: SweepFolder) -> Callable[[Console], None]
     assert config.search is not None
     if not config.search.warm_start:
         return lambda console: None
-    from hft_ray.orchestration.warm import keep, warm_start  # takes seconds to import
+    from hft_ray.orchestration.warm_start import keep, warm_start  # takes seconds to import
 
     warm = warm_start(config, folder)
 

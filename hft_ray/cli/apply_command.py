@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import Json, Storage
-from hft_ray.cli.weights import Base, Out, say
+from hft_ray.cli.weight_options import Base, Out, say
 from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
 

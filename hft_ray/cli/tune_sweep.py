@@ -14,9 +14,9 @@ from rich.console import Console
 from hft_ray.background import BackgroundErrors
 from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
-from hft_ray.cli.progress import Progress
+from hft_ray.cli.sweep_progress import Progress
 from hft_ray.cli.tables import arm_tables, front_table
-from hft_ray.cli.warming import start_warm
+from hft_ray.cli.tune_warm_start import start_warm
 from hft_ray.config import Config, ConfigError, check_all
 from hft_ray.disk_errors import disk_problem
 from hft_ray.orchestration.cluster import (

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.cli.progress import clock
+from hft_ray.cli.sweep_progress import clock
 from hft_ray.config.load import load
 from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps

@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hft_ray.search.space import Space
+from hft_ray.search.search_space import Space
 
 SHARE = 0.25
 """Share of a sweep's trials that earlier fronts may decide."""

@@ -8,9 +8,9 @@ import typer
 
 from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
-from hft_ray.cli.progress import Progress
+from hft_ray.cli.sweep_progress import Progress
 from hft_ray.cli.tables import front_table
-from hft_ray.cli.warming import start_warm
+from hft_ray.cli.tune_warm_start import start_warm
 from hft_ray.config import Config
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.simulation import check_table, run_simulated

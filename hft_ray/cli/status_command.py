@@ -15,7 +15,7 @@ from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
-    from hft_ray.orchestration.status import SweepStatus
+    from hft_ray.orchestration.sweep_status import SweepStatus
 
 SILENT_SECONDS = 60.0
 """Without a sign of its driver for so long, a sweep may be dead."""
@@ -44,7 +44,7 @@ def status(
     Example: hft-ray status demo --watch --tracking-uri http://mlflow.example.org:5000
     """
     root = storage_root(storage)
-    from hft_ray.orchestration.status import sweep_status
+    from hft_ray.orchestration.sweep_status import sweep_status
     from hft_ray.tracking import tracking_uri
 
     where = tracking_uri(uri, root)
@@ -69,7 +69,7 @@ def status(
 
 def panel(status: SweepStatus) -> RenderableType:
     """Return a sweep's state as it is shown on a terminal."""
-    from hft_ray.cli.progress import STATES, clock
+    from hft_ray.cli.sweep_progress import STATES, clock
     from hft_ray.cli.tables import front_table
 
     counts = (f"{status.states[each]} {each}" for each in STATES if each in status.states)

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hft_ray.orchestration.view import SweepView
+from hft_ray.orchestration.sweep_view import SweepView
 
 LASTING = ("finished", "retried", "background")
 """The events that are told above the panel too."""

@@ -12,7 +12,7 @@ from hft_ray.config.storage import checked_mirror
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import front_from_tracking
-from hft_ray.orchestration.weights import KeptWeights
+from hft_ray.orchestration.kept_weights import KeptWeights
 from hft_ray.pareto import ChoiceError, Point, choose
 from hft_ray.tracking import tracking_uri
 from hft_ray.weights.export import export

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hft_ray.orchestration.weights import KeptWeights
+from hft_ray.orchestration.kept_weights import KeptWeights
 from hft_ray.pareto import Point, build_front
 from hft_ray.training.kept import size_of
 

@@ -14,7 +14,7 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import config_of, front_of
 from hft_ray.orchestration.sweep_comparison import incomparable
 from hft_ray.pareto import Front, Point
-from hft_ray.search.warm import Earlier, Warm, spread
+from hft_ray.search.prior_trials import Earlier, Warm, spread
 from hft_ray.tracking import read_sweep, tracking_uri
 from hft_ray.training.checkpoint import decisive
 

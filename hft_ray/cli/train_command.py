@@ -34,9 +34,9 @@ def train(
     config = load(file, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.
-    from hft_ray.cli import training
+    from hft_ray.cli import train_run
 
-    result = training.run_once(config, str(file), root, out, resume, as_json)
+    result = train_run.run_once(config, str(file), root, out, resume, as_json)
     if as_json and result is not None:
         typer.echo(dumps(result))
     if "WORLD_SIZE" in os.environ:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import Json, Storage, finite
-from hft_ray.cli.weights import Base, Out, Tuned, say
+from hft_ray.cli.weight_options import Base, Out, Tuned, say
 from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
 

@@ -45,7 +45,7 @@ def export(
     root = storage_root(storage)
     if not out.startswith(S3):
         check_new(Path(out), {})
-    from hft_ray.orchestration.export import export_point, export_to_store
+    from hft_ray.orchestration.model_export import export_point, export_to_store
 
     if out.startswith(S3):
         point = export_to_store(root, name, select, out, delta, uri)

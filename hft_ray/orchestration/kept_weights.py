@@ -39,8 +39,8 @@ class KeptWeights:
             front: The front so far.
             ended: Trials that write no more.
         """
-        # What a killed process left half written is hidden.
-        there = [path for trial in sorted(ended) for path in (self._folder / trial).glob("*")]
+        trials = set(ended)
+        there = [path for path in self._there() if path.parent.name in trials]
         sizes = {path: size_of(path) for path in there}
         self._largest = max([self._largest, *sizes.values()])
         needed = {self.of(point) for point in front.members}
@@ -52,17 +52,16 @@ class KeptWeights:
 
     def told(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
         """Return (trial, variant) -> what became of its weights, for the points of ``ended``."""
-        trials = set(ended)
+        trials, there = set(ended), {(path.parent.name, path.name) for path in self._there()}
         return {
-            (point.trial, point.variant): self._fate(point, on_front)
+            (point.trial, point.variant): _fate(point, on_front, there)
             for point, on_front in zip(front.points, front.on_front, strict=True)
             if point.trial in trials and point.state == "complete"
         }
 
-    def _fate(self, point: Point, on_front: bool) -> str:
-        if self.of(point).is_dir():
-            return "kept"
-        return "deleted: disk budget" if on_front else "deleted: dominated"
+    def _there(self) -> list[Path]:
+        """Return all that is there, what a killed process left half written included."""
+        return sorted(self._folder.glob("*/*"))
 
     def _over_budget(self, front: Front, kept: dict[Path, int]) -> list[Path]:
         """Return what has to go: least loss of hypervolume first."""
@@ -86,6 +85,12 @@ class KeptWeights:
 def source_of(variant: str | None) -> str:
     """Return the name of the kept weights that a variant is made from."""
     return variant if variant is not None and variant.startswith("step-") else "final"
+
+
+def _fate(point: Point, on_front: bool, there: Collection[tuple[str, str]]) -> str:
+    if (point.trial, source_of(point.variant)) in there:
+        return "kept"
+    return "deleted: disk budget" if on_front else "deleted: dominated"
 
 
 def _hypervolume(front: Front, points: list[Point]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hft_ray.search.space import Space
+from hft_ray.search.search_space import Space
 
 MEMORY = "out_of_memory"
 """The fault of a trial for which there is not the memory, and the constraint that it breaks."""
