@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hft_ray.compat.deepspeed import destroy, link_states
+from hft_ray.compat.deepspeed import destroy, import_muon_uncompiled, link_states
 from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
@@ -135,6 +135,7 @@ class Engine:
         apply(self.model, draw)
         groups = self._groups(draw)
         trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
+        import_muon_uncompiled()
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
             optimizer=self._optimizer(groups),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 
 import deepspeed
 import pytest
@@ -83,4 +85,4 @@ def backend(graph, inputs):
 torch.compile(lambda x: x + 1, backend=backend)(torch.ones(2))
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["True", "False", "False", "compiled"], VERSIONS
+    assert said.stdout.split()[-4:] == ["True", "False", "False", "compiled"], VERSIONS
