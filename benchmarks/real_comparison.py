@@ -38,7 +38,7 @@ METHODS = {
 }
 
 
-def plain(search: Search, finished: int) -> optuna.samplers.BaseSampler:
+def plain(search: Search, finished: int, prefix: str = "") -> optuna.samplers.BaseSampler:
     """Return what Tune's OptunaSearch makes."""
     return optuna.samplers.TPESampler(seed=search.seed)
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1] / "hft_ray"
 PACKAGE = ROOT.name
 
 BELOW = {
+    "compat": set(),
     "config": set(),
     "selection": {"config"},
     "data": {"config"},
@@ -36,10 +37,16 @@ BELOW = {
     "suites": set(),
 }
 """Package -> the packages of ours that it may import; those not here may import every other."""
-SHARED = {"ranks", "strict_json", "disk_errors", "background"}
-"""Modules below every package."""
+SHARED = {"ranks", "strict_json", "disk_errors", "background", "compat"}
+"""Modules below every package; a module of ``compat`` counts as the libraries that it imports."""
 
-WITH_RAY = ("orchestration/", "search/searcher.py", "search/scheduler.py", "cli/tune_sweep.py")
+WITH_RAY = (
+    "orchestration/",
+    "compat/ray_",
+    "search/searcher.py",
+    "search/scheduler.py",
+    "cli/tune_sweep.py",
+)
 HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
 DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
@@ -57,6 +64,17 @@ OUTSIDE = {
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
 }
 """Package -> libraries that it must do without."""
+COMPAT = {
+    "deepspeed": {"deepspeed", "torch"},
+    "hf_attributes": set(),
+    "hf_loading": {"transformers", "torch"},
+    "optuna": {"optuna"},
+    "ray_nodes": {"ray"},
+    "ray_train": {"ray"},
+}
+"""Module of ``compat`` -> the heavy libraries that it imports."""
+OWN_CHOICE = {"os._exit"}
+"""Names with an underscore that are public."""
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 LONGEST = 600
@@ -104,7 +122,61 @@ def ours(module: str) -> set[str]:
 
 
 def libraries(module: str) -> set[str]:
-    return {name.split(".")[0] for name in imported(module)}
+    names = [name.split(".") for name in imported(module)]
+    through = (COMPAT[each[2]] for each in names if each[:2] == [PACKAGE, "compat"])
+    return {each[0] for each in names}.union(*through)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def text_of(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"))
+
+
+def defined(module: str) -> set[str]:
+    """Return the names with an underscore that a module gives to what is its own."""
+    found: set[str] = set()
+    for node in ast.walk(text_of(module)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+    return set(filter(is_private, found))
+
+
+def private_names(module: str, ours: set[str]) -> set[str]:
+    """Return the private names of other libraries that a module uses.
+
+    ``self._x`` and ``cls._x`` are ours if anything of ours is called so; ``name._x`` if something
+    in the same module is; all else with one underscore is of another library.
+    """
+    found = {
+        name
+        for name in imported(module)
+        if not name.startswith(f"{PACKAGE}.") and any(map(is_private, name.split(".")))
+    }
+    here = defined(module)
+    for node in ast.walk(text_of(module)):
+        match node:
+            case ast.Attribute(value=ast.Name(id=owner), attr=name) if is_private(name):
+                own = ours if owner in ("self", "cls") else here
+                found |= {f"{owner}.{name}"} if name not in own else set()
+            case ast.Attribute(value=value, attr=name) if is_private(name):
+                found.add(f"{ast.unparse(value)}.{name}")
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=args):
+                found |= {
+                    str(each.value)
+                    for each in args
+                    if isinstance(each, ast.Constant) and is_private(str(each.value))
+                }
+            case ast.keyword(arg=str(name)) if is_private(name):
+                found |= {f"{name}="} if name not in ours else set()
+    return found - OWN_CHOICE
 
 
 def modules_of(package: str) -> list[str]:
@@ -143,6 +215,32 @@ def test_the_report_alone_draws():
     assert users == {"report"}
 
 
+def test_private_names_of_other_libraries_stand_in_compat_alone():
+    modules = [module for module in MODULES if package_of(module) != "compat"]
+    ours = set().union(*map(defined, modules))
+    found = {module: names for module in modules if (names := private_names(module, ours))}
+    assert not found, "use what is public, or move it to hft_ray/compat with a test in tests/compat"
+
+
+@pytest.mark.parametrize("module", COMPAT)
+def test_a_module_of_compat_imports_its_library_alone(module):
+    assert libraries(f"compat/{module}.py") & HEAVY == COMPAT[module]
+    assert (ROOT.parent / "tests" / "compat").is_dir()
+
+
+def test_every_module_of_compat_has_its_libraries():
+    stems = {Path(module).stem for module in modules_of("compat")} - {"__init__"}
+    assert stems == COMPAT.keys()
+
+
+def test_the_rule_for_private_names_sees_them():
+    """What stands in ``compat`` is what it looks for, in each of its forms."""
+    assert "ray._private.state.state" in private_names("compat/ray_nodes.py", set())
+    assert "super()._create_default_callbacks" in private_names("compat/ray_train.py", set())
+    attributes = private_names("compat/hf_attributes.py", set())
+    assert {"model.config._attn_implementation", "_tied_weights_keys"} <= attributes
+
+
 def test_nothing_but_the_command_line_imports_the_command_line():
     for module in MODULES:
         if package_of(module) not in ("cli", "__main__"):
@@ -176,7 +274,7 @@ def test_what_controls_a_sweep_starts_without_the_libraries_of_training():
 
 def test_optuna_is_known_to_the_search_alone():
     users = {package_of(module) for module in MODULES if "optuna" in libraries(module)}
-    assert users == {"search"}
+    assert users == {"search", "compat"}
 
 
 def test_the_rules_see_imports_that_hide():
@@ -249,7 +347,6 @@ STEMS: set[str] = {
     "export",
     "location",
     "mirror",
-    "models",
     "naming",
     "probe",
     "stages",

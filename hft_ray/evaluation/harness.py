@@ -138,7 +138,7 @@ def _metric(evaluation: LmEval, tasks: dict[str, Any], path: str) -> tuple[str, 
     """Return the metric and the filter that are asked for, or the first of the task."""
     first = next(iter(tasks.values()))
     metric, _, chosen = (evaluation.metric or "").partition(",")
-    filters = [each.name for each in getattr(first, "_filters", [])] or ["none"]
+    filters = [each["name"] for each in first.config.filter_list or ()] or ["none"]
     metric, chosen = metric or next(iter(first.aggregation())), chosen or filters[0]
     place = f"{path}.metric"
     for name, task in tasks.items():

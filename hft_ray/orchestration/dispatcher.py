@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
-from ray._private.state import state
 
 from hft_ray.background import RETRY, in_a_line, repeat
+from hft_ray.compat.ray_nodes import draining_nodes
 from hft_ray.orchestration.board import Board, Kind, Order
 
 T = TypeVar("T")
@@ -63,8 +63,7 @@ class Nodes:
 def look_at_nodes() -> Nodes:
     """Return the nodes of the joined cluster."""
     living = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
-    # Ray Train looks there too; it has no public place.
-    return Nodes(living, frozenset(state.get_draining_nodes()))
+    return Nodes(living, draining_nodes())
 
 
 class DispatcherActor:

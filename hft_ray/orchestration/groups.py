@@ -13,30 +13,13 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import ControllerError
-from ray.train.torch import TorchConfig, TorchTrainer
-
-# Train has no public names for these two: a group has a minute to find room, then comes the second.
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.torch import TorchConfig
 
 from hft_ray.background import BackgroundErrors, Worker
+from hft_ray.compat.ray_train import Trainer, found_no_room
 from hft_ray.config import Config
 
 log = logging.getLogger(__name__)
-
-
-class _Trainer(TorchTrainer):
-    """Without the detached actor that removes the placement group of a controller that died.
-
-    A group whose controller died is lost here, and Ray itself removes its placement group when the
-    sweep's job ends. That actor asks the dashboard whether the controller lives, and stays for ever
-    once it is not answered, or finds two clusters on its machine and does not know which to ask.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()
-        return [each for each in callbacks if not isinstance(each, PlacementGroupCleanerCallback)]
 
 
 def _work(setup: dict[str, Any]) -> None:
@@ -93,9 +76,7 @@ class Groups:
         except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait
             if self._abandoned:
                 return None
-            if isinstance(error, ControllerError) and isinstance(
-                error.controller_failure, WorkerGroupStartupTimeoutError
-            ):
+            if found_no_room(error):
                 log.info("worker group %d waits for room on the cluster", number)
                 return 0.0
             log.warning("worker group %d is lost: %s", number, error)
@@ -104,7 +85,7 @@ class Groups:
             ray.get(self._dispatcher.lose.remote(number, reason))
         return None
 
-    def _trainer(self, number: int) -> _Trainer:
+    def _trainer(self, number: int) -> Trainer:
         cluster = self._config.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
@@ -112,7 +93,7 @@ class Groups:
         trials = self._config.search.trials if self._config.search else 1
         # A trial may cost a group its processes once per attempt; more than that is no accident.
         most = (trials + 1) * (cluster.retries + 1)
-        return _Trainer(
+        return Trainer(
             _work,
             train_loop_config={
                 "sweep": self._config.name,

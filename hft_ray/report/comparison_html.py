@@ -19,8 +19,8 @@ from hft_ray.report.rows import difference_rows, distance_rows, match_rows, side
 _LONGEST_TITLE = 120
 _EXPLAINED = """<p>Hypervolume: what the front encloses with the common reference point, as
 measured, and estimated for values without noise: the best of many noisy points look better than
-they are. The interval is of the estimate and takes the errors of different trials as
-independent.</p>"""
+they are. The interval is of the estimate. Points that answered the same items are compared item by
+item, within a sweep and across sweeps.</p>"""
 _INDICATORS = """<p>Epsilon: by how much the sweep's front must improve in every objective to be
 nowhere behind the other's. IGD+: the mean distance by which it is behind. Both in the units of the
 objectives; at 0 it is nowhere behind.</p>"""

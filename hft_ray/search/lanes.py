@@ -55,11 +55,7 @@ class Lane:
         self._earlier = as_trials(warm.known, self.space)
         own = [trial for trial in trials if trial.number % places == place]
         finished = sum(trial.state.is_finished() for trial in own)
-        sampler = make_sampler(config.search, finished)
-        if isinstance(sampler, optuna.samplers._ga.BaseGASampler):
-            # Optuna keeps each generation's parents in the study, which all arms share.
-            parents = f"{sampler._get_parent_cache_key_prefix()}{prefix}"
-            sampler._get_parent_cache_key_prefix = lambda: parents
+        sampler = make_sampler(config.search, finished, prefix)
         fresh, seed = FRESH if warm else None, config.search.seed + finished
         self.sampler = SamplerOnView(sampler, self._look, fresh, seed)
 

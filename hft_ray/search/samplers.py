@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import warnings
+from typing import TypeVar
 
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Search
-from hft_ray.search.models import Gp, Tpe
+
+Genetic = TypeVar("Genetic", bound=optuna.samplers.BaseSampler)
 
 
-def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
+class Gp(optuna.samplers.GPSampler):
+    """The Gaussian process, over the settings that all complete trials have.
+
+    Optuna looks through each trial once, in the order of their numbers; those of earlier sweeps
+    have numbers below 0, and a trial that was stopped looks complete when it can be estimated.
+    """
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the settings of which a point is proposed, in the order of their names."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        settings = sorted(trials[0].distributions.items()) if trials else []
+        return {
+            name: each
+            for name, each in settings
+            if not each.single() and all(name in other.params for other in trials)
+        }
+
+
+def make_sampler(search: Search, finished: int, prefix: str = "") -> optuna.samplers.BaseSampler:
     """Return the sampler of a sweep.
 
     Args:
         search: The section of FILE.
         finished: Trials that are finished already. A resumed sweep starts its random numbers anew;
             mixing this in keeps it from drawing once more what it drew first.
+        prefix: What keeps the names of an arm's settings apart from those of other arms.
     """
     seed = search.seed + 1_000_003 * finished
     share = max(5, search.trials // 3)
@@ -27,21 +52,27 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:
             case "tpe":
-                return Tpe(seed=seed, n_startup_trials=start)
+                # What is under way counts as bad, so that others do not ask for the same.
+                return optuna.samplers.TPESampler(
+                    seed=seed, n_startup_trials=start, constant_liar=True
+                )
             case "tpe_multivariate":
                 return optuna.samplers.TPESampler(
                     seed=seed,
                     n_startup_trials=start,
                     multivariate=True,
                     group=True,
-                    # What is under way counts as bad, so that others do not ask for the same.
                     constant_liar=True,
                     warn_independent_sampling=False,
                 )
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+                return _apart(optuna.samplers.NSGAIISampler, prefix)(
+                    seed=seed, population_size=population
+                )
             case "nsga3":
-                return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
+                return _apart(optuna.samplers.NSGAIIISampler, prefix)(
+                    seed=seed, population_size=population
+                )
             case "gp":
                 return Gp(seed=seed, n_startup_trials=start, warn_independent_sampling=False)
             case "sobol":
@@ -54,3 +85,11 @@ def make_sampler(search: Search, finished: int) -> optuna.samplers.BaseSampler:
                 )
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _apart(kind: type[Genetic], prefix: str) -> type[Genetic]:
+    """Return a genetic sampler's class whose generations are its own.
+
+    Optuna keeps the generations in the study, which all arms share, under the name of the class.
+    """
+    return type(f"{kind.__name__}:{prefix}", (kind,), {}) if prefix else kind

@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hft_ray.compat.optuna import fixed_params, set_constraint, set_fixed_params
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.config.keys import settings
 from hft_ray.pareto import ItemInfluences
@@ -34,8 +35,6 @@ SECONDS = "seconds"
 SAVE_SECONDS = 10.0
 TRAINED = "trained"
 """What is kept of a trial that has made its last step, and not ended yet: its step and scores."""
-FIXED = "fixed_params"
-"""Optuna's name for what a queued trial is to have."""
 KEPT = ("state", "step", "reason", "fault", SECONDS)
 """What the study keeps of how a trial ended, beside its values and variants."""
 FULL = {"selection.ratio": 1.0}
@@ -61,12 +60,14 @@ class Study:
         directions = [f"{each}imize" for each in self.search.objectives.values()]
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._journal = Journal(storage)
+        self._storage = optuna.storages.JournalStorage(self._journal)
         self._study = optuna.create_study(
             study_name=config.name,
-            storage=optuna.storages.JournalStorage(self._journal),
+            storage=self._storage,
             directions=directions,
             load_if_exists=True,
         )
+        self._id = self._storage.get_study_id_from_name(config.name)
         stored = [direction.name.lower() for direction in self._study.directions]
         if stored != directions:
             problem = f"the sweep was started with the directions {stored}; take another name"
@@ -206,17 +207,19 @@ class Study:
         if queued is None:
             return self._study.ask() if exploring else None
         # Optuna would take what was queued first, which is no longer due when nothing is explored.
-        self._study._storage.set_trial_state_values(queued._trial_id, state=TrialState.RUNNING)
+        number = self._trial_id(queued.number)
+        self._storage.set_trial_state_values(number, state=TrialState.RUNNING)
         return self._resumed(queued)
 
     def _resumed(self, trial: FrozenTrial) -> optuna.Trial:
         """Return a trial that is stored, with what it was queued for as the space has it now."""
+        number = self._trial_id(trial.number)
         wanted = trial.user_attrs.get("asked") or trial.user_attrs.get("wanted")
         if wanted is not None:
             now = self._lane(trial.number).space.parameters(wanted)
-            if now != trial.system_attrs.get(FIXED):
-                self._study._storage.set_trial_system_attr(trial._trial_id, FIXED, now)
-        return optuna.Trial(self._study, trial._trial_id)
+            if now != fixed_params(trial):
+                set_fixed_params(self._storage, number, now)
+        return optuna.Trial(self._study, number)
 
     def _queued(self, exploring: bool) -> FrozenTrial | None:
         """Return the queued trial that is due: a further seed, or while exploring any."""
@@ -307,7 +310,7 @@ class Study:
             if key not in frozen.user_attrs:
                 log.info("%s", verdict)
                 lane.learned.saw(frozen.number, verdict.rung, verdict.values)
-                self._study._storage.set_trial_user_attr(frozen._trial_id, key, asdict(verdict))
+                self._keep(frozen, key, asdict(verdict))
         return verdict
 
     def _violation(self, values: Mapping[str, float]) -> float:
@@ -325,11 +328,15 @@ class Study:
         return sum(max(0.0, each.violation(values, self._base)) for each in counted)
 
     def _frozen(self, trial: str) -> FrozenTrial:
-        storage = self._study._storage
-        number = storage.get_trial_id_from_study_id_trial_number(
-            self._study._study_id, int(trial[1:])
-        )
-        return storage.get_trial(number)
+        return self._storage.get_trial(self._trial_id(int(trial[1:])))
+
+    def _trial_id(self, number: int) -> int:
+        """Return the id under which Optuna's storage has the study's trial of this number."""
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+
+    def _keep(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        """Set an attribute of a trial."""
+        self._storage.set_trial_user_attr(self._trial_id(trial.number), key, value)
 
     def trained(self, trial: str, step: int, values: Mapping[str, float]) -> None:
         """Keep the scores of a trial after its last step: it is complete, whatever follows.
@@ -340,7 +347,7 @@ class Study:
             frozen = self._frozen(trial)
             if not frozen.state.is_finished():
                 kept = {"step": step, "values": finite(values)}
-                self._study._storage.set_trial_user_attr(frozen._trial_id, TRAINED, kept)
+                self._keep(frozen, TRAINED, kept)
                 self._journal.sync()
 
     def tell(self, trial: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,12 +377,12 @@ class Study:
                 if decisive:
                     result |= {"state": "pruned", "reason": decisive[-1]}
             lane.learned.ended(number, configuration_of(frozen), result)
-            storage, place = self._study._storage, frozen._trial_id
-            for text, violation in self.violations(result["values"]).items():
-                storage.set_trial_system_attr(place, f"constraints:{text}", violation)
+            violations = self.violations(result["values"])
             if result.get("fault") == MEMORY:
-                storage.set_trial_system_attr(place, f"constraints:{MEMORY}", 1.0)
-            storage.set_trial_user_attr(place, "result", result)
+                violations[MEMORY] = 1.0
+            for text, violation in violations.items():
+                set_constraint(self._storage, self._trial_id(number), text, violation)
+            self._keep(frozen, "result", result)
             match result["state"]:
                 case "complete":
                     ends = [result["values"][name] for name in self.objectives]

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hft_ray.compat.optuna import StudyView
 from hft_ray.search.search_space import Space
 
 MEMORY = "out_of_memory"
@@ -81,7 +82,7 @@ class SamplerOnView(optuna.samplers.BaseSampler):
         self._sampler.reseed_rng()
 
 
-class View:
+class View(StudyView):
     """A study as it is at one moment, but for some trials.
 
     Those that were stopped are complete, with estimated values; a configuration with several seeds
@@ -106,34 +107,27 @@ class View:
         space: Space,
         earlier: Sequence[FrozenTrial] = (),
     ) -> None:
-        self._study, self._estimates, self._hidden = study, estimates, hidden
+        super().__init__(study)
+        self._estimates, self._hidden = estimates, hidden
         self._space, self._earlier = space, earlier
         self._trials: list[FrozenTrial] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
+    def seen(self) -> list[FrozenTrial]:
+        """See the base class."""
         if self._trials is None:
-            trials = self._study._get_trials(deepcopy=False)
-            own = (self._seen(t) for t in trials if t.number not in self._hidden)
+            trials = self._study.get_trials(deepcopy=False)
+            own = (self._as_seen(t) for t in trials if t.number not in self._hidden)
             self._trials = [*self._earlier, *own]
-        chosen = [each for each in self._trials if states is None or each.state in states]
-        return copy.deepcopy(chosen) if deepcopy else chosen
+        return self._trials
 
     def knows(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial has all these parameters already."""
         return bool(params) and any(
             all(other.params.get(key) == value for key, value in params.items())
-            for other in self._get_trials(deepcopy=False)
+            for other in self.seen()
         )
 
-    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
+    def _as_seen(self, trial: FrozenTrial) -> FrozenTrial:
         trial = self._space.as_now(trial)
         if trial.state == TrialState.FAIL and MEMORY in trial.constraints:
             # Others that failed might succeed the next time; this one says where not to look.

@@ -23,11 +23,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
+
+from hft_ray.compat.hf_attributes import recorded_outputs
 
 Category = Literal[
     "embedding", "attention", "feed_forward", "norm", "expert", "router", "head", "other"
 ]
+
+CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 def shape(parameter: nn.Parameter) -> tuple[int, ...]:
@@ -121,7 +131,7 @@ def _declared_attention(model: nn.Module) -> tuple[type, ...]:
     """Return the classes that transformers records attentions of, in any part of ``model``."""
     found: list[Any] = []
     for module in model.modules():
-        recorded = getattr(type(module), "_can_record_outputs", None) or {}
+        recorded = recorded_outputs(module)
         for key in ("attentions", "cross_attentions"):
             entry = recorded.get(key, [])
             found += entry if isinstance(entry, (list, tuple)) else [entry]
@@ -159,7 +169,7 @@ def _expert_count(module: nn.Module) -> int:
         signatures = {_signature(expert) for expert in module}
         alike = len(signatures) == 1 and any(map(_is_matrix, module.modules()))
         return len(module) if alike and len(module) > 1 else 0
-    if isinstance(module, _ConvNd):
+    if isinstance(module, CONVOLUTIONS):
         return 0
     leading = {shape(each)[0] for each in own_parameters(module).values() if len(shape(each)) == 3}
     return leading.pop() if len(leading) == 1 else 0

@@ -21,7 +21,7 @@ from hft_ray.tracking.values import decode_params
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeSpan:
     """When a run began and, unless it is under way, ended; seconds since 1970."""
 
     began: float
@@ -50,7 +50,7 @@ class TrialRecord:
     metrics: dict[str, float]
     tags: dict[str, str]
     variant: str | None
-    span: Span
+    span: TimeSpan
     _client: Any = field(repr=False, compare=False)
 
     def history(self, metric: str) -> list[tuple[int, float]]:
@@ -83,7 +83,7 @@ class SweepRecord:
     base: dict[str, float]
     trials: list[TrialRecord]
     variants: list[TrialRecord]
-    span: Span
+    span: TimeSpan
     _client: Any = field(repr=False, compare=False)
 
     def artifact(self, path: str) -> bytes:
@@ -229,10 +229,10 @@ def _trial(run: Any, client: Any) -> TrialRecord:
     )
 
 
-def _span(run: Any) -> Span:
+def _span(run: Any) -> TimeSpan:
     """Return when a run began and ended; one that goes on keeps its earlier end in the store."""
     ended = None if run.info.status == "RUNNING" else run.info.end_time
-    return Span(run.info.start_time / 1000, None if ended is None else ended / 1000)
+    return TimeSpan(run.info.start_time / 1000, None if ended is None else ended / 1000)
 
 
 def _metrics(run: Any) -> dict[str, float]:

@@ -9,9 +9,6 @@ import torch
 
 # DeepSpeed looks at this when it is imported, and warns about a missing GPU if it is not set.
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-# DeepSpeed's first engine imports a compiled optimizer that nothing here uses, and with it the
-# whole of inductor: 8 seconds in every process.
-os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from hft_ray.training.base import run_base
 from hft_ray.training.checkpoint import CheckpointError

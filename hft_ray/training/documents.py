@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from hft_ray.compat.hf_attributes import attention_implementation
 from hft_ray.config import Config
 from hft_ray.data import concatenate
 from hft_ray.evaluation.sharding import scoring
@@ -264,10 +265,10 @@ class Documents:
 @contextmanager
 def by_document(model: Any) -> Iterator[None]:
     """Have a model use :func:`attend` for as long as it lasts."""
-    usual = model.config._attn_implementation
+    usual = attention_implementation(model)
     model.set_attn_implementation(NAME)
     try:
-        if model.config._attn_implementation != NAME:
+        if attention_implementation(model) != NAME:
             raise UnsupportedAttentionError("its attention cannot be set")
         yield
     finally:

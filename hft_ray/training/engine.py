@@ -18,12 +18,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hft_ray.compat.deepspeed import destroy, import_muon_uncompiled, link_states
 from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
 from hft_ray.training.kahan import KahanAdamW
-from hft_ray.training.leftovers import destroy
-from hft_ray.training.moments import Moments, link, part, put, set_steps, take, whole
+from hft_ray.training.moments import Moments, part, put, set_steps, take, whole
 from hft_ray.training.objective import Batch, LossFunction
 from hft_ray.training.penalty import half_square
 
@@ -135,6 +135,7 @@ class Engine:
         apply(self.model, draw)
         groups = self._groups(draw)
         trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
+        import_muon_uncompiled()
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
             optimizer=self._optimizer(groups),
@@ -154,7 +155,7 @@ class Engine:
         if self._deepspeed is None:
             return
         if self._training.moments != "reset":
-            link(self._deepspeed)
+            link_states(self._deepspeed)
             for name, parameter in self.model.named_parameters():
                 if steps := self._steps.get(name, 0):
                     # Out of an optimizer over the parameters it goes into the next one as it is.
@@ -212,7 +213,7 @@ class Engine:
 
     def _restore(self, groups: list[_Group]) -> None:
         """Give the new engine the parked state, the step counts and the weight decay."""
-        link(self._deepspeed)
+        link_states(self._deepspeed)
         for group in groups:
             for name, parameter in group.parameters.items():
                 if name in self.parked:
@@ -315,7 +316,7 @@ class Engine:
         Args:
             touched: Parameters that may differ from the base.
         """
-        link(self._deepspeed)
+        link_states(self._deepspeed)
         for name, parameter in self.model.named_parameters():
             if name in touched:
                 with gathered([parameter]):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from hft_ray.compat.hf_attributes import ties_weights
 from hft_ray.config import ConfigError, Problem
 from hft_ray.training.directory import PATH, Header
 
@@ -118,8 +119,7 @@ def require_tied(model: Any, name: str) -> None:
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     if not getattr(config, "tie_word_embeddings", False) or head is None:
         return
-    declared = getattr(model, "_tied_weights_keys", None)
-    if declared and head.weight is not model.get_input_embeddings().weight:
+    if ties_weights(model) and head.weight is not model.get_input_embeddings().weight:
         message = (
             "config.json ties head and embedding (tie_word_embeddings), but their weights differ; "
             "set tie_word_embeddings to false there, or save the model with one weight for both"

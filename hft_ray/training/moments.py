@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from deepspeed.utils import (
-    lazy_init_hp_params_optimizer_state,
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
     safe_get_local_fp32_param,
@@ -32,6 +31,7 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
+from hft_ray.compat.deepspeed import inner_optimizer, is_linked, states_by_group, whole_state
 from hft_ray.ranks import Ranks
 from hft_ray.training.kahan import COMPENSATION, KahanAdamW
 
@@ -57,19 +57,6 @@ class Moments:
         return Moments(self.steps, {key: tensor.cpu() for key, tensor in self.tensors.items()})
 
 
-def link(engine: Any) -> None:
-    """Let DeepSpeed's accessors see the optimizer state of every group.
-
-    ZeRO-1 and 2 link parameters to state once, after the step of the first group, when the state of
-    the later groups is not there yet.
-    """
-    outer = engine.optimizer
-    if hasattr(outer, "single_partition_of_fp32_groups"):
-        pairs = zip(outer.bit16_groups, outer.single_partition_of_fp32_groups, strict=True)
-        for parameters, flat in pairs:
-            lazy_init_hp_params_optimizer_state(parameters, flat, outer.optimizer.state)
-
-
 def take(engine: Any, parameter: nn.Parameter, steps: int, copy: bool = True) -> Moments:
     """Return the parameter's state in ``engine`` (a collective).
 
@@ -83,7 +70,7 @@ def take(engine: Any, parameter: nn.Parameter, steps: int, copy: bool = True) ->
     if not copy:
         state = engine.optimizer.state[parameter]
         return Moments(steps, {key: x for key, x in state.items() if key != "step"})
-    lean = isinstance(_inner(engine), KahanAdamW)
+    lean = isinstance(inner_optimizer(engine), KahanAdamW)
     # DeepSpeed gives bf16 states as fp32.
     dtype = torch.bfloat16 if lean else torch.float32
     keys = list(KEYS)
@@ -119,11 +106,11 @@ def _get(engine: Any, parameter: nn.Parameter, key: str) -> Tensor:
         if key == MASTER:
             return safe_get_local_fp32_param(parameter)
         return safe_get_local_optimizer_state(parameter, key)
-    if hasattr(parameter, "_hp_mapping"):
+    if is_linked(parameter):
         if key == MASTER:
             return safe_get_full_fp32_param(parameter)
         return safe_get_full_optimizer_state(parameter, key)
-    state, master = _unpartitioned(engine.optimizer, parameter)
+    state, master = whole_state(engine, parameter)
     tensor: Tensor = master if key == MASTER else state[key]
     return tensor
 
@@ -136,54 +123,23 @@ def _set(engine: Any, parameter: nn.Parameter, key: str, value: Tensor) -> None:
             safe_set_local_fp32_param(parameter, value)
         else:
             safe_set_local_optimizer_state(parameter, value, key)
-    elif hasattr(parameter, "_hp_mapping"):
+    elif is_linked(parameter):
         value = value.to(device)
         if key == MASTER:
             safe_set_full_fp32_param(parameter, value)
         else:
             safe_set_full_optimizer_state(parameter, value, key)
     else:
-        state, master = _unpartitioned(engine.optimizer, parameter)
+        state, master = whole_state(engine, parameter)
         (master if key == MASTER else state[key]).data.copy_(value)
-
-
-def _unpartitioned(outer: Any, parameter: nn.Parameter) -> tuple[dict[str, Tensor], Tensor]:
-    """Return state and master copy of a parameter under ZeRO-0.
-
-    Without fp32 copies the optimizer is one over the parameters themselves; else it is over copies
-    that stand in the same places of ``fp32_groups`` as the parameters in ``fp16_groups``.
-    """
-    if not hasattr(outer, "fp32_groups"):
-        return outer.state[parameter], parameter
-    for halves, masters in zip(outer.fp16_groups, outer.fp32_groups, strict=True):
-        for half, master in zip(halves, masters, strict=True):
-            if half is parameter:
-                return outer.optimizer.state[master], master
-    raise AssertionError("the parameter is not in the engine")
 
 
 def set_steps(engine: Any, steps: list[int]) -> None:
     """Set t of every parameter group of ``engine`` (``steps`` in the order of the groups)."""
-    outer, inner = engine.optimizer, _inner(engine)
-    if hasattr(outer, "sub_group_to_group_id"):
-        # ZeRO-3 cuts groups into sub-groups, and lends them to the optimizer only while it steps.
-        for sub_group, flat in enumerate(outer.fp32_partitioned_groups_flat):
-            _set_step(inner.state.get(flat, {}), steps[outer.sub_group_to_group_id[sub_group]])
-        return
-    for group, count in zip(inner.param_groups, steps, strict=True):
-        for parameter in group["params"]:
-            _set_step(inner.state.get(parameter, {}), count)
-
-
-def _set_step(state: dict[str, Any], count: int) -> None:
-    # An optimizer that has not stepped has no state, and starts at 0 by itself.
-    if "step" in state:
-        state["step"].fill_(float(count))
-
-
-def _inner(engine: Any) -> torch.optim.Optimizer:
-    """Return the optimizer that makes the steps, below DeepSpeed's."""
-    return getattr(engine.optimizer, "optimizer", engine.optimizer)
+    for group, state in states_by_group(engine):
+        # An optimizer that has not stepped has no state, and starts at 0 by itself.
+        if "step" in state:
+            state["step"].fill_(float(steps[group]))
 
 
 def _cpu(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import FileStore
 
 from hft_ray.ranks import Ranks
 
@@ -19,13 +18,13 @@ from hft_ray.ranks import Ranks
 def start_deepspeed() -> None:
     """Put DeepSpeed on the process group that is there, without compiling and without chatter.
 
-    It must know the group before a model is loaded: ZeRO-3 partitions while loading. On CPU it
-    would build a shared-memory operator; a process that dies while building leaves a stale lock
-    behind on which all later ones wait, so the operator is switched off.
+    It must know the group before a model is loaded: ZeRO-3 partitions while loading.
     """
     import deepspeed
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    from hft_ray.compat.deepspeed import build_no_shared_memory_operator
+
+    build_no_shared_memory_operator()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     deepspeed.init_distributed(dist_init_required=False)
 
@@ -52,7 +51,7 @@ def process_group() -> Iterator[Ranks]:
         return
     with tempfile.TemporaryDirectory(prefix="hft-ray-") as folder:
         # A file as the meeting point: no port is opened and none can be taken.
-        store = FileStore(str(Path(folder) / "store"), 1)
+        store = dist.FileStore(str(Path(folder) / "store"), 1)  # type: ignore[attr-defined]
         ours = "LOCAL_RANK" not in os.environ  # DeepSpeed asks for it
         os.environ.setdefault("LOCAL_RANK", "0")
         dist.init_process_group(backend, store=store, rank=0, world_size=1)

@@ -103,7 +103,7 @@ def test_generations_of_one_arm_are_not_those_of_another(tmp_path):
     drain(study)
     storage, place = study._study._storage, study._study._study_id
     kept = [key for key in storage.get_study_system_attrs(place) if "parent" in key]
-    assert {key.split("parent:")[1].split("/")[0] for key in kept} == {"full", "hft"}
+    assert {key.split(":")[1].split("/")[0] for key in kept} == {"full", "hft"}
 
 
 def test_a_restart_deals_on_as_if_nothing_had_happened(tmp_path):

@@ -210,7 +210,7 @@ def test_the_sampler_sees_stopped_trials_and_the_study_does_not_change(tmp_path)
     sampler = study._study.sampler._of(0)
     study.next_trial()
     number = int(known.trial[1:])
-    seen = {trial.number: trial for trial in sampler._view._get_trials(deepcopy=False)}
+    seen = {trial.number: trial for trial in sampler._view.get_trials(deepcopy=False)}
     assert seen[number].state == TrialState.COMPLETE
     # Nobody has come further than the first rung: where it was is all there is.
     assert seen[number].values == list(scores(0.1).values())

@@ -225,7 +225,7 @@ def test_preferences_balance_experts_too(folder):
     batch = collate_pairs([(rows[0], rows[1]), (rows[2], rows[3])], 2, None)
     batch |= {"reference": torch.zeros(2, 2)}
     method = Config.model_validate(file_of(folder, method="dpo")).method
-    objective = DirectPreference(method, SimpleNamespace(identity=""), 2, None, None, 1)
+    objective = DirectPreference(method, SimpleNamespace(identity=""), 2, None, 1)
     found = objective.loss(model, batch).value
     aux = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).aux_loss
     model.config.output_router_logits = False

@@ -191,7 +191,9 @@ def test_replay_adds_the_same_share_of_earlier_tasks(runs):
     identities = [stage.objective.identity for stage in stages]
     assert identities == [stage.objective.identity for stage in again]
     b, c = (stages[n].objective for n in (1, 2))
-    assert torch.equal(b.batch(range(20, 25))["input_ids"], c.batch(range(8, 13))["input_ids"])
+    assert torch.equal(
+        b.batch(range(20, 25), True)["input_ids"], c.batch(range(8, 13), True)["input_ids"]
+    )
     # c's two passes are longer by what is replayed: 23 examples twice, 8 a step.
     assert [stage.start for stage in stages] == STARTS
     assert runs.outcome("replay")["steps"] == 7 + 6
