@@ -37,9 +37,7 @@ class AliveBytes(TorchDispatchMode):
         """Forget the peak so far."""
         self.peak = self.now
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **kwargs or {})
         self.count(leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor))
         return found

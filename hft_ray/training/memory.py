@@ -11,6 +11,8 @@ from hft_ray.config import Training
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.rehearsal import Step
 
+_MOST_GATHERED = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class MemoryPerWorker:
@@ -82,7 +84,12 @@ def memory_per_worker(
         recompute=training.gradient_checkpointing,
         summed=summed,
     )
-    in_passes = peak(step) - (0 if stage == 3 else gradients)
+    in_passes = peak(step)
+    if stage < 3:
+        in_passes -= gradients
+    elif workers > 1:
+        # DeepSpeed keeps so many gathered numbers by default (stage3_max_live_parameters).
+        in_passes += min(parameters, _MOST_GATHERED) * weight
     # The penalty towards the base holds the base's values of what is trained.
     base = trainable * weight if training.l2_to_base else 0
     return MemoryPerWorker(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -20,8 +21,10 @@ from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
-from hft_ray.training.rehearsal import Step, peak_of_passes
+from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
 from hft_ray.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 DEVICE_FLOPS = {"cuda": 2e14, "cpu": 5e10}
 """Sustained floating point operations per second of one worker that the time estimate assumes.
@@ -65,7 +68,7 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
         (one.arm, one.adapter.kind): (one, drawn) for one, drawn in sorted(corners, key=_share)
     }
     memories = [
-        _memory(each, shape, catalog, drawn)
+        planned_memory(each, shape, catalog, drawn)
         for one, drawn in largest.values()
         for each in _memory_settings(one)
     ]
@@ -130,17 +133,23 @@ def _row(config: Config, drawn: Draw) -> dict[str, Any]:
     }
 
 
-def _memory(
+def planned_memory(
     config: Config, shape: Callable[[], nn.Module], catalog: Catalog, drawn: Draw
 ) -> MemoryPerWorker:
+    """Return the memory of a worker that trains ``drawn``, of a model that ``shape`` makes."""
     trainable = round(drawn.fractions.model_parameters * catalog.parameters)
     lora = config.adapter.kind == "lora"
 
     def peak(step: Step) -> int:
-        model = shape()
+        model: Any = shape()
         if lora:
             Lora(model, config.adapter, catalog, seed=0)
-        return peak_of_passes(model, drawn.parameters, step)
+        try:
+            return peak_of_passes(model, drawn.parameters, step)
+        # What fails without values is up to each model's code.
+        except Exception as error:
+            log.info("activations by arithmetic, since a step cannot be rehearsed: %s", error)
+            return rough_peak(model.config, trainable, step)
 
     return memory_per_worker(
         config.training,

@@ -79,6 +79,20 @@ def peak_of_passes(model: Any, trained: Collection[str], step: Step) -> int:
     return alive.peak - before
 
 
+def rough_peak(config: Any, trained: int, step: Step) -> int:
+    """Return the same by arithmetic, for models whose code cannot be rehearsed.
+
+    34 bytes per token, hidden unit and layer in 16 bit, 2 if recomputed: "Reducing Activation
+    Recomputation in Large Transformer Models" (arXiv 2205.05198, table 2) without the quadratic
+    term, which fused attention does not hold. And the gradients of ``trained`` numbers.
+    """
+    weight, tokens = step.dtype.itemsize, step.rows * step.length
+    per_unit = (2 if step.recompute else 34) * weight // 2
+    shape = config.get_text_config()
+    layers = tokens * shape.hidden_size * shape.num_hidden_layers * per_unit
+    return int(layers + trained * weight * step.share)
+
+
 def _loss(model: Any, step: Step) -> Tensor:
     ids = torch.zeros((step.rows, step.length), dtype=torch.long, device="meta")
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
