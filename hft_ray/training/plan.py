@@ -147,7 +147,7 @@ def planned_memory(
         try:
             return peak_of_passes(model, drawn.parameters, step)
         # What fails without values is up to each model's code.
-        except Exception as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             log.info("activations by arithmetic, since a step cannot be rehearsed: %s", error)
             return rough_peak(model.config, trainable, step)
 

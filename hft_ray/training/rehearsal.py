@@ -7,7 +7,7 @@ of frozen matrices, layers below everything that is trained, layers that are rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
