@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, astuple
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +21,10 @@ from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
+from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
 from hft_ray.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 DEVICE_FLOPS = {"cuda": 2e14, "cpu": 5e10}
 """Sustained floating point operations per second of one worker that the time estimate assumes.
@@ -55,14 +60,16 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     cluster = config.cluster
     source = config.model.name if config.model.shape else workspace.source(config.model)
     model = workspace.pinned(config.model)
-    corners = list(_corners(config, catalog, lambda: load_shape(model, source)))
-    selection = [row for _, row in corners]
+    shape = partial(load_shape, model, source)
+    corners = list(_corners(config, catalog, shape))
+    selection = [_row(one, drawn) for one, drawn in corners]
     share = max(map(_share, corners))
-    shape = load_shape(model, source).config
-    largest = {(one.arm, one.adapter.kind): (one, row) for one, row in sorted(corners, key=_share)}
+    largest = {
+        (one.arm, one.adapter.kind): (one, drawn) for one, drawn in sorted(corners, key=_share)
+    }
     memories = [
-        _memory(each, shape, catalog, row)
-        for one, row in largest.values()
+        planned_memory(each, shape, catalog, drawn)
+        for one, drawn in largest.values()
         for each in _memory_settings(one)
     ]
     return {
@@ -73,7 +80,7 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
         "workers": cluster.workers,
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
-        "memory_per_worker_bytes": asdict(max(memories, key=_total)),
+        "memory_per_worker_bytes": asdict(max(memories, key=lambda memory: memory.total)),
         "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
         "problems": [],
     }
@@ -91,61 +98,77 @@ def corner_fractions(
         catalog: The model's units.
         shape: Makes the model without weights.
     """
-    return [row for _, row in _corners(config, catalog, shape)]
+    return [_row(one, drawn) for one, drawn in _corners(config, catalog, shape)]
 
 
 def _corners(
     config: Config, catalog: Catalog, shape: Callable[[], nn.Module]
-) -> Iterator[tuple[Config, dict[str, Any]]]:
+) -> Iterator[tuple[Config, Draw]]:
     """Yield FILE at each corner of the space, and what is trained there."""
     for arm in by_arm(config).values():
         kinds = searched_values(arm, "adapter.kind")
         if "lora" in kinds:
             for rank in searched_values(arm, "adapter.rank"):
                 one = with_settings(arm, {"adapter.kind": "lora", "adapter.rank": rank})
-                drawn = Lora(shape(), one.adapter, catalog, seed=0).draw
-                yield one, _row(one, drawn, "adapters", rank)
+                yield one, Lora(shape(), one.adapter, catalog, seed=0).draw
         if "none" in kinds:
             keys = ("granularity", "ratio", "budget", "embeddings")
             values = (searched_values(arm, f"selection.{key}") for key in keys)
             for corner in itertools.product(*values):
                 named = zip(keys, corner, strict=True)
                 one = with_settings(arm, {f"selection.{key}": x for key, x in named})
-                drawn = draw(catalog, one.selection, 0)
-                yield one, _row(one, drawn, corner[0], float(corner[1]))
+                yield one, draw(catalog, one.selection, 0)
 
 
-def _row(config: Config, drawn: Draw, granularity: str, ratio: float) -> dict[str, Any]:
+def _row(config: Config, drawn: Draw) -> dict[str, Any]:
     """Return a row of the plan; of adapters the rank stands for the ratio."""
+    lora = config.adapter.kind == "lora"
     return {
         "arm": config.arm,
-        "granularity": granularity,
-        "ratio": ratio,
+        "granularity": "adapters" if lora else config.selection.granularity,
+        "ratio": config.adapter.rank if lora else float(config.selection.ratio),
         "budget": config.selection.budget,
         "embeddings": config.selection.embeddings,
         "fractions": asdict(drawn.fractions),
     }
 
 
-def _memory(config: Config, shape: Any, catalog: Catalog, row: dict[str, Any]) -> MemoryPerWorker:
-    trainable = round(row["fractions"]["model_parameters"] * catalog.parameters)
+def planned_memory(
+    config: Config, shape: Callable[[], nn.Module], catalog: Catalog, drawn: Draw
+) -> MemoryPerWorker:
+    """Return the memory of a worker that trains ``drawn``, of a model that ``shape`` makes."""
+    trainable = round(drawn.fractions.model_parameters * catalog.parameters)
+    lora = config.adapter.kind == "lora"
+
+    def peak(step: Step) -> int:
+        model: Any = shape()
+        if lora:
+            Lora(model, config.adapter, catalog, seed=0)
+        try:
+            return peak_of_passes(model, drawn.parameters, step)
+        # What fails without values is up to each model's code.
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            log.info("activations by arithmetic, since a step cannot be rehearsed: %s", error)
+            return rough_peak(model.config, trainable, step)
+
     return memory_per_worker(
         config.training,
-        shape,
         # Adapters are held beside the model.
-        parameters=catalog.parameters + (trainable if config.adapter.kind == "lora" else 0),
+        parameters=catalog.parameters + (trainable if lora else 0),
         trainable=trainable,
         bf16=_bf16(config),
         workers=config.cluster.workers,
         # A pair is two sequences.
-        micro_batch=(1 + bool(config.pair_data))
+        rows=(1 + bool(config.pair_data))
         * micro_batch_size(config.training, config.cluster.workers),
         length=config.data.max_length,
+        summed=not config.pair_data,
+        peak=peak,
     )
 
 
-def _share(corner: tuple[Config, dict[str, Any]]) -> float:
-    return corner[1]["fractions"]["model_parameters"]
+def _share(corner: tuple[Config, Draw]) -> float:
+    return corner[1].fractions.model_parameters
 
 
 def _memory_settings(config: Config) -> list[Config]:
@@ -156,10 +179,6 @@ def _memory_settings(config: Config) -> list[Config]:
         with contextlib.suppress(ValidationError):  # what does not fit together is never tried
             found.append(with_settings(config, dict(zip(keys, values, strict=True))))
     return found or [config]
-
-
-def _total(memory: MemoryPerWorker) -> int:
-    return sum(astuple(memory))
 
 
 def _bf16(config: Config) -> bool:

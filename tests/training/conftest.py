@@ -15,6 +15,7 @@ from footprint_cases import (
     SHORT,
     deep_model,
     memory_job,
+    peaks_job,
     reselections_job,
     state_job,
     variants_job,
@@ -129,6 +130,13 @@ def lives(tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_f
     cases = {"rate": REFUSED["rate"], "truncated": RESUMED_DAMAGED["truncated"]}
     jobs.append(resume_job(folder, file, "damaged-2", SETTING, cases, ranks=2))
     return start_lives(folder, jobs)
+
+
+@pytest.fixture(scope="session")
+def peaks(deep_file, tmp_path_factory) -> Lives:
+    return start_lives(
+        tmp_path_factory.mktemp("peaks"), [peaks_job(ranks, deep_file) for ranks in (1, 2)]
+    )
 
 
 @pytest.fixture(scope="session")

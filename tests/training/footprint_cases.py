@@ -108,6 +108,30 @@ def memory_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def peaks_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
+    """Return the job on the peaks of steps."""
+    cases = {
+        f"{stage}-{precision}": {"training.zero_stage": stage, **PRECISIONS[precision]}
+        for stage in STAGES
+        for precision in PRECISIONS
+    }
+    fp32 = {"training.zero_stage": 0, **PRECISIONS["fp32"]}
+    cases |= {
+        "accumulated": fp32 | {"training.micro_batch_size": 1},
+        "recomputed": fp32 | {"training.gradient_checkpointing": True},
+        "lora": fp32 | METHODS["lora"][0],
+        "layers": fp32 | {"selection.granularity": "layer", "selection.embeddings": "frozen"},
+    }
+    changes = {"training.batch_size": 2 * ranks, "selection.ratio": 0.5}
+    cases = {name: {**changes, **each} for name, each in cases.items()}
+    return {
+        "name": f"peaks-{ranks}",
+        "ranks": ranks,
+        "do": "peak_jobs.peaks",
+        "with": {"file": file, "cases": cases},
+    }
+
+
 def reselections_job(ranks: int, file: dict[str, Any], rounds: int) -> dict[str, Any]:
     """Return the job that re-selects at every step."""
     general = {"general": file["evaluation"]["general"][:1]}
