@@ -70,6 +70,7 @@ COMPAT = {
     "hf_loading": {"transformers", "torch"},
     "optuna": {"optuna"},
     "ray_nodes": {"ray"},
+    "torch_dispatch": {"torch"},
     "ray_train": {"ray"},
 }
 """Module of ``compat`` -> the heavy libraries that it imports."""

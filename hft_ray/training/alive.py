@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode  # the way that PyTorch's notes name
-from torch.utils._pytree import tree_leaves
+
+from hft_ray.compat.torch_dispatch import TorchDispatchMode, identity, tree_leaves
 
 
 class AliveBytes(TorchDispatchMode):
@@ -43,7 +43,7 @@ class AliveBytes(TorchDispatchMode):
         return found
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key = identity(storage)
         if key in self._seen:
             return
         size = storage.nbytes()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from hft_ray.compat.hf_attributes import attention_implementation
 from hft_ray.evaluation.linear import Head
 from hft_ray.training.alive import AliveBytes
 from hft_ray.training.models import recompute_activations
@@ -62,7 +63,7 @@ def peak_of_passes(model: Any, trained: Collection[str], step: Step) -> int:
     model.to(step.dtype).train()
     if step.recompute:
         recompute_activations(model)
-    if model.config._attn_implementation != "eager":
+    if attention_implementation(model) != "eager":
         model.set_attn_implementation(NAME)
     gradients: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
