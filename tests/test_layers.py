@@ -59,6 +59,7 @@ COMPAT = {
     "hf_loading": {"transformers", "torch"},
     "optuna": {"optuna"},
     "ray": {"ray"},
+    "ray_train": {"ray"},
 }
 """Module of ``compat`` -> the heavy libraries that it imports."""
 OWN_CHOICE = {"os._exit"}
@@ -194,9 +195,8 @@ def test_every_module_of_compat_has_its_libraries():
 
 def test_the_rule_for_private_names_sees_them():
     """What stands in ``compat`` is what it looks for, in each of its forms."""
-    ray = private_names("compat/ray.py", set())
-    assert "ray._private.state.state" in ray
-    assert "super()._create_default_callbacks" in ray
+    assert "ray._private.state.state" in private_names("compat/ray.py", set())
+    assert "super()._create_default_callbacks" in private_names("compat/ray_train.py", set())
     attributes = private_names("compat/hf_attributes.py", set())
     assert {"model.config._attn_implementation", "_tied_weights_keys"} <= attributes
 
@@ -220,7 +220,7 @@ def test_tracking_alone_knows_mlflow():
 
 def test_ray_is_known_where_trials_are_run_and_nowhere_else():
     users = [module for module in MODULES if "ray" in libraries(module)]
-    users.remove("compat/ray.py")
+    users = [module for module in users if package_of(module) != "compat"]
     assert [module for module in users if not module.startswith(WITH_RAY)] == []
     for module, part in (("searcher", "search"), ("scheduler", "schedulers")):
         names = [each for each in imported(f"search/{module}.py") if each.split(".")[0] == "ray"]

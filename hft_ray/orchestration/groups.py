@@ -15,7 +15,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchConfig
 
-from hft_ray.compat.ray import Trainer, found_no_room
+from hft_ray.compat.ray_train import Trainer, found_no_room
 from hft_ray.config import Config
 
 log = logging.getLogger(__name__)

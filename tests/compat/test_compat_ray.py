@@ -1,4 +1,4 @@
-"""Ray keeps what :mod:`hft_ray.compat.ray` relies on."""
+"""Ray keeps what ``hft_ray/compat/ray*.py`` rely on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from hft_ray.compat.ray import Trainer, found_no_room
+from hft_ray.compat.ray_train import Trainer, found_no_room
 
-VERSIONS = "hft_ray/compat/ray.py holds for Ray 2.60"
+VERSIONS = "hft_ray/compat/ray*.py hold for Ray 2.60"
 
 
 def cleaners(trainer):
