@@ -50,7 +50,7 @@ def make_content(tiny_file: dict[str, Any], folder: Path) -> dict[str, Any]:
         "disk_bytes": BUDGET,
         "objectives": OBJECTIVES,
         "reference_point": {"task/score": -6.0, "forgetting/mean": 0.5},
-        "variants": {"averages": [0.5, 0.8], "half_reset": True},
+        "variants": {"averages": [0.5, 0.8], "half_reset": True, "steps": 20},
         "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}},
         "first": [
             settings(1.0, 0, 1e-3),

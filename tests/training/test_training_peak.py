@@ -1,15 +1,9 @@
 """A plan's memory against the bytes that steps were counted to take."""
 
 import pytest
-from footprint_cases import PRECISIONS
-from training_cases import STAGES
+from footprint_cases import PEAKS
 
-OTHERS = ("accumulated", "recomputed", "lora", "layers")
-
-
-NAMES = [f"{stage}-{precision}" for stage in STAGES for precision in PRECISIONS] + [*OTHERS]
-# ZeRO-2 alone in fp32 was counted to take 14 % more than planned; why is not known.
-CASES = [(name, ranks) for name in NAMES for ranks in (1, 2) if (name, ranks) != ("2-fp32", 1)]
+CASES = [(name, ranks) for ranks, names in PEAKS.items() for name in names]
 
 
 @pytest.mark.parametrize(("name", "ranks"), CASES)
