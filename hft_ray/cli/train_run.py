@@ -174,7 +174,9 @@ def _reporter(console: Console) -> Any:
         if scored:
             names += ["task/score", "general/score", "forgetting/mean", "retention/mean"]
         shown = [f"{name} {metrics[name]:.4g}" for name in names if name in metrics]
-        console.print("  ".join([f"step {step}", *shown, *_speed(metrics)]))
+        # One line a report, however narrow the terminal: it is read by programs too.
+        line = "  ".join([f"step {step}", *shown, *_speed(metrics)])
+        console.print(line, soft_wrap=True)
         return False
 
     return report
