@@ -52,6 +52,7 @@ class BackgroundErrors:
         try:
             self.show(text)
         except Exception:
+            # A terminal that is gone must not end the work that had something to say.
             log.exception("not shown: %s", text)
 
     def leave(self, work: str, undone: str) -> None:

@@ -10,8 +10,6 @@ from hft_ray.config.keys import searched_values
 from hft_ray.config.schema import Config
 from hft_ray.config.split import by_arm
 
-AT_THE_END = "continual/"
-"""Prefix of the metrics that are known after the last task."""
 UNTRAINED = ("cost/", "selection/")
 """Metrics that the settings decide and not the training: each trial would be the best at some."""
 

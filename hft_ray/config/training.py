@@ -10,7 +10,7 @@ from hft_ray.config.section import PositiveInt, Section
 
 MOST_BETA2_IN_BF16 = 0.995
 """Of a bf16 number the last bit is worth 2^-8 to 2^-7; half of that at most is lost in rounding, so
-that a moment shrinks, and is no more than 2 % off in its root, only if 1 - beta2 is above 2^-8."""
+that a moment shrinks, and its root is at most 2 % off, only if 1 - beta2 is above 2^-8."""
 
 
 class Training(Section):
@@ -115,7 +115,7 @@ class Training(Section):
         """ZeRO stage of an engine on so many workers.
 
         With bf16 states ZeRO 1 and 2 step on a bf16 copy of what is trained. On one worker they
-        divide nothing, and without them there is no copy.
+        divide nothing, so it trains without ZeRO and without that copy.
         """
         lean = self.optimizer_states == "bf16" and ranks == 1
         return 0 if lean and self.zero_stage < 3 else self.zero_stage

@@ -70,7 +70,7 @@ class Groups:
         self._abandoned = True
 
     def _run(self, number: int) -> float | None:
-        """Run a group to its end; return at once for another start if there was no room for it."""
+        """Run a group to its end; return at once to start again if the cluster has no room."""
         try:
             self._trainer(number).fit()
         except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait

@@ -61,7 +61,8 @@ def run_base(config: Config, workspace: Workspace, items: Path | None = None) ->
 def _base_key(config: Config, workspace: Workspace) -> str:
     numerics = Numerics.of(config.training, workspace.device)
     weights = workspace.weights_hash(config.model)
-    return workspace.base_scores().key(weights, config.scored, str(numerics.dtype))
+    how = str(numerics.dtype) + " liger" * config.model.use_liger_kernel
+    return workspace.base_scores().key(weights, config.scored, how)
 
 
 def known_base(config: Config, workspace: Workspace) -> Scores | None:

@@ -166,7 +166,7 @@ def fuse(model: Any) -> None:
     Not the loss: see :mod:`hft_ray.evaluation.linear`.
 
     Raises:
-        ConfigError: There is no GPU, or Liger is not installed.
+        ConfigError: A GPU or the package liger-kernel is missing.
     """
     path = "model.use_liger_kernel"
     if not torch.cuda.is_available():

@@ -313,7 +313,8 @@ class _Run:
         base = None
         if step == 0:
             model = self.config.model
-            base = f"{self.workspace.weights_hash(model)} {model.attention} {self.model.dtype}"
+            how = f"{model.attention} {self.model.dtype}" + " liger" * model.use_liger_kernel
+            base = f"{self.workspace.weights_hash(model)} {how}"
         self.documents.settle(self.ranks)
         objective, packed = stage_at(self.stages, step).objective, self.documents.packed
         with self.documents.apart():

@@ -1,7 +1,7 @@
 """How much of a device's peak a run uses: model-FLOPs utilisation (PaLM, arXiv 2204.02311, app. B).
 
 Counted is what the model's mathematics asks for: the products with weight matrices, of tokens that
-are no padding. Attention scores, recomputed activations and the optimizer are left out.
+are not padding. Attention scores, recomputed activations and the optimizer are left out.
 """
 
 from __future__ import annotations
