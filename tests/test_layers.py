@@ -47,7 +47,8 @@ WITH_RAY = (
     "search/scheduler.py",
     "cli/tune_sweep.py",
 )
-HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
+HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed", "botorch", "gpytorch"}
+TORCH = {"torch", "botorch", "gpytorch"}
 DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
     "config": HEAVY,
@@ -60,11 +61,19 @@ OUTSIDE = {
     "pareto": HEAVY | DRAWING,
     "analysis": HEAVY | DRAWING,
     "report": HEAVY,
-    "search": {"mlflow", "torch", "transformers", "deepspeed"},
+    "search": {"mlflow", "transformers", "deepspeed"},
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
 }
 """Package -> libraries that it must do without."""
+BOTORCH = {
+    "compat/botorch.py",
+    "search/botorch_sampler.py",
+    "search/bayes/acquisition.py",
+    "search/bayes/processes.py",
+}
+"""The modules that know BoTorch; those of the search are imported when they are asked for."""
 COMPAT = {
+    "botorch": {"botorch", "torch"},
     "deepspeed": {"deepspeed", "torch"},
     "hf_attributes": set(),
     "hf_loading": {"transformers", "torch"},
@@ -271,6 +280,16 @@ def test_what_controls_a_sweep_starts_without_the_libraries_of_training():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["False", "False"]
+
+
+def test_the_search_does_without_torch_until_it_is_asked_to_model():
+    users = {module for module in modules_of("search") if libraries(module) & TORCH}
+    assert users == {module for module in BOTORCH if package_of(module) == "search"}
+    assert {module for module in MODULES if libraries(module) & {"botorch", "gpytorch"}} == BOTORCH
+    imports = imports_of_modules()
+    for module in users:
+        by = {name for name, names in imports.items() if name_of(module) in names}
+        assert by <= {name_of(other) for other in users}, f"{module} is imported by {by}"
 
 
 def test_optuna_is_known_to_the_search_alone():

@@ -75,8 +75,10 @@ class Search(Section):
     fixes and a space of its own beside that of the sweep. Each has an equal share of the trials and
     is searched by itself. Known are full, hft, lisa, lora, l2 and replay, and, made of the models
     of full, averaging and half_reset; see docs/baselines.md."""
-    sampler: Literal["tpe", "tpe_multivariate", "nsga2", "nsga3", "gp", "random", "sobol"] = "tpe"
-    """Optuna's sampler."""
+    sampler: Literal[
+        "tpe", "tpe_multivariate", "botorch", "nsga2", "nsga3", "gp", "random", "sobol"
+    ] = "tpe"
+    """How the next trial is chosen; see docs/search.md."""
     scheduler: Scheduler = Field(default_factory=Scheduler)
     """Whether trials that fall behind are stopped early."""
     variants: Variants = Field(default_factory=Variants)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config
 from hft_ray.config.split import by_arm, fixed_settings
+from hft_ray.search.bayes.domain import domain
 from hft_ray.search.known import configuration_of
 from hft_ray.search.learned import Learned
 from hft_ray.search.prior_trials import FRESH, Warm, as_trials
@@ -55,7 +56,7 @@ class Lane:
         self._earlier = as_trials(warm.known, self.space)
         own = [trial for trial in trials if trial.number % places == place]
         finished = sum(trial.state.is_finished() for trial in own)
-        sampler = make_sampler(config.search, finished, prefix)
+        sampler = make_sampler(config.search, finished, prefix, domain(config, self.space))
         fresh, seed = FRESH if warm else None, config.search.seed + finished
         self.sampler = SamplerOnView(sampler, self._look, fresh, seed)
 

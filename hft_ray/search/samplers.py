@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TypeVar
 
 import optuna
@@ -10,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Search
+from hft_ray.search.bayes.encoding import Searched
 
 Genetic = TypeVar("Genetic", bound=optuna.samplers.BaseSampler)
 
@@ -34,7 +36,9 @@ class Gp(optuna.samplers.GPSampler):
         }
 
 
-def make_sampler(search: Search, finished: int, prefix: str = "") -> optuna.samplers.BaseSampler:
+def make_sampler(
+    search: Search, finished: int, prefix: str = "", domain: Sequence[Searched] = ()
+) -> optuna.samplers.BaseSampler:
     """Return the sampler of a sweep.
 
     Args:
@@ -42,6 +46,7 @@ def make_sampler(search: Search, finished: int, prefix: str = "") -> optuna.samp
         finished: Trials that are finished already. A resumed sweep starts its random numbers anew;
             mixing this in keeps it from drawing once more what it drew first.
         prefix: What keeps the names of an arm's settings apart from those of other arms.
+        domain: The settings that are searched, for a sampler that wants to know them beforehand.
     """
     seed = search.seed + 1_000_003 * finished
     share = max(5, search.trials // 3)
@@ -83,6 +88,11 @@ def make_sampler(search: Search, finished: int, prefix: str = "") -> optuna.samp
                     independent_sampler=optuna.samplers.RandomSampler(seed=seed),
                     warn_independent_sampling=False,
                 )
+            case "botorch":
+                # With it comes torch, which no other sampler needs.
+                from hft_ray.search.botorch_sampler import BotorchSampler
+
+                return BotorchSampler(domain, seed=search.seed)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
 

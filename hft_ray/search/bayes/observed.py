@@ -1,0 +1,142 @@
+"""What trials gave, as a model learns from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hft_ray.search.bayes.encoding import Encoding, Mask, key
+from hft_ray.search.bayes.scales import Array
+
+LOST = 16
+"""So many of the last trials that gave no value count as if they were still under way."""
+FAR = 10.0
+"""Values so many interquartile ranges below the lower quartile count as if they were there."""
+
+Variances = Callable[[FrozenTrial], Sequence[float] | None]
+"""Trial -> variance of each objective; None where it is not known."""
+
+
+@dataclass
+class Observed:
+    """What trials gave.
+
+    Attributes:
+        points: The points with values, shape ``(n, settings)``.
+        values: All of them to be large, shape ``(n, m)``.
+        variances: The variances of the values, NaN where they are not known.
+        limits: Violations of the constraints at the points, then at ``forbidden``; NaN where one
+            was not measured. Shape ``(n + f, constraints)``.
+        forbidden: Points without values that violate constraints, shape ``(f, settings)``.
+        pending: Points of which no value is known yet, or ever, shape ``(p, settings)``.
+        known: Keys of all points.
+    """
+
+    points: Array
+    values: Array
+    variances: Array
+    limits: Array
+    forbidden: Array
+    pending: Array
+    known: set[bytes]
+
+    @property
+    def feasible(self) -> Mask:
+        """Whether the constraints hold at each point that has values."""
+        violated: Mask = (np.nan_to_num(self.limits[: len(self.points)]) > 0).any(axis=1)
+        return ~violated
+
+
+@dataclass
+class _Rows:
+    points: list[Array] = field(default_factory=list)
+    values: list[Sequence[float]] = field(default_factory=list)
+    variances: list[Sequence[float]] = field(default_factory=list)
+    limits: list[dict[str, float]] = field(default_factory=list)
+
+
+def observed(
+    trials: Iterable[FrozenTrial],
+    encoding: Encoding,
+    directions: Sequence[StudyDirection],
+    variances: Variances | None = None,
+) -> Observed:
+    """Return what trials gave; those whose settings lie outside the space are left out."""
+    good, bad = _Rows(), _Rows()
+    running: list[Array] = []
+    lost: list[Array] = []
+    signs = np.array([1.0 if each == StudyDirection.MAXIMIZE else -1.0 for each in directions])
+    nothing = [math.nan] * len(signs)
+    for trial in trials:
+        point = encoding.point(trial.params) if trial.params else None
+        if point is None:
+            continue
+        limits = {name: x for name, x in trial.constraints.items() if math.isfinite(x)}
+        if trial.state == TrialState.RUNNING:
+            running.append(point)
+        elif trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values)):
+            given = variances(trial) if variances else None
+            good.points.append(point)
+            good.values.append(trial.values)
+            good.variances.append(nothing if given is None else given)
+            good.limits.append(limits)
+        elif any(x > 0 for x in limits.values()):
+            bad.points.append(point)
+            bad.limits.append(limits)
+        elif trial.state.is_finished():
+            lost.append(point)
+    settings = len(encoding.settings)
+    every = [*good.points, *bad.points, *running, *lost]
+    return Observed(
+        np.array(good.points).reshape(-1, settings),
+        np.array(good.values).reshape(-1, len(signs)) * signs,
+        np.array(good.variances, dtype=float).reshape(-1, len(signs)),
+        _table(good.limits + bad.limits, len(good.limits)),
+        np.array(bad.points).reshape(-1, settings),
+        np.array([*running, *lost[-LOST:]]).reshape(-1, settings),
+        {key(each) for each in every},
+    )
+
+
+def _table(limits: Sequence[dict[str, float]], complete: int) -> Array:
+    """Return violations by trial and constraint.
+
+    A complete trial to which a constraint was not applied kept it: one that ran out of memory is
+    told by a constraint of its own.
+    """
+    names = sorted({name for each in limits for name in each})
+    rows = [
+        [each.get(name, -1.0 if number < complete else math.nan) for name in names]
+        for number, each in enumerate(limits)
+    ]
+    return np.array(rows, dtype=float).reshape(len(limits), len(names))
+
+
+def standardised(values: Array, variances: Array) -> tuple[Array, Array | None, list[int]]:
+    """Return values with mean 0 and deviation 1, their variances, and which objectives they are.
+
+    Constant objectives are left out, and the others come in an order of their own, so that neither
+    the order nor the scale of the objectives changes anything. Values far below all others, such as
+    those of a training that diverged, count as the least that is not far. A variance that is not
+    known is the median of those that are; None where none is.
+    """
+    low, high = np.quantile(values, [0.25, 0.75], axis=0)
+    bounded = np.where(high > low, np.maximum(values, low - FAR * (high - low)), values)
+    spread = bounded.std(axis=0)
+    varied = np.flatnonzero(spread > 1e-12 * np.abs(bounded).max(axis=0, initial=0.0))
+    if not len(varied):
+        return np.zeros((len(values), 1)), None, [0]
+    scaled = (bounded[:, varied] - bounded[:, varied].mean(axis=0)) / spread[varied]
+    scaled = np.round(scaled, 9)
+    order = sorted(range(len(varied)), key=lambda column: tuple(scaled[:, column]))
+    chosen = [int(varied[place]) for place in order]
+    known = variances[:, chosen] / spread[chosen] ** 2
+    if np.isnan(known).all(axis=0).any():
+        return scaled[:, order], None, chosen
+    known = np.where(np.isnan(known), np.nanmedian(known, axis=0), known)
+    return scaled[:, order], known, chosen

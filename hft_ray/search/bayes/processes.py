@@ -1,0 +1,132 @@
+"""Gaussian processes of what trials gave.
+
+One process for each objective and each constraint, with an RBF kernel whose lengthscales have
+priors that grow with the number of settings (Hvarfner et al., "Vanilla Bayesian Optimization
+Performs Great in High Dimensions", 2024), as BoTorch has it by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gpytorch
+import numpy as np
+import torch
+from botorch.exceptions import ModelFittingError
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.utils.gpytorch_modules import MIN_INFERRED_NOISE_LEVEL
+from gpytorch.constraints import GreaterThan
+from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior
+
+from hft_ray.search.bayes.scales import Array
+
+FITTED = 200
+"""Most points from which lengthscales and noise are learned; all count for predictions."""
+
+
+@dataclass
+class Fit:
+    """What was learned of lengthscales and noise.
+
+    Attributes:
+        parameters: Name -> tensor.
+        points: From how many points.
+    """
+
+    parameters: Mapping[str, torch.Tensor]
+    points: int
+
+    def lasts(self, points: int, outputs: int) -> bool:
+        """Whether it is good enough for so many points: a tenth may have come since."""
+        mean = self.parameters["mean_module.raw_constant"]
+        return self.points <= points <= max(self.points + 1, 1.1 * self.points) and (
+            mean.numel() == outputs
+        )
+
+
+def process(x: Array, y: Array, variances: Array | None) -> SingleTaskGP:
+    """Return Gaussian processes, one for each column of ``y``, not fitted yet.
+
+    Args:
+        x: Points as a model sees them, shape ``(n, d)``.
+        y: What they gave, standardised, shape ``(n, m)``.
+        variances: Known variances of ``y``; what else there is of noise is learned. None: all is.
+    """
+    likelihood = None
+    outputs = y.shape[1]
+    batch = torch.Size([outputs] if outputs > 1 else [])
+    if variances is not None:
+        # Errors of the items are known; what another seed would change comes on top.
+        known = torch.as_tensor(variances.T if outputs > 1 else variances[:, 0])
+        prior = LogNormalPrior(-4.0, 1.0)
+        likelihood = FixedNoiseGaussianLikelihood(
+            noise=known.clamp_min(MIN_INFERRED_NOISE_LEVEL),
+            learn_additional_noise=True,
+            noise_prior=prior,
+            noise_constraint=GreaterThan(
+                MIN_INFERRED_NOISE_LEVEL, transform=None, initial_value=prior.mode
+            ),
+            batch_shape=batch,
+        )
+    return SingleTaskGP(
+        torch.as_tensor(x), torch.as_tensor(y), likelihood=likelihood, outcome_transform=None
+    )
+
+
+def fitted(
+    x: Array, y: Array, variances: Array | None, before: Fit | None
+) -> tuple[SingleTaskGP, Fit]:
+    """Return processes that know all points, and what was learned of them.
+
+    Args:
+        x: See :func:`process`, here and below.
+        y: What the points gave.
+        variances: Known variances.
+        before: What was learned last; it is where learning begins, or is taken as it is.
+    """
+    if before is None or not before.lasts(len(x), y.shape[1]):
+        chosen = _chosen(len(x))
+        model = process(x[chosen], y[chosen], None if variances is None else variances[chosen])
+        _learn(model, before, y.shape[1])
+        before = Fit(_parameters(model), len(x))
+    model = process(x, y, variances)
+    _take(model, before)
+    return model.eval(), before
+
+
+def _chosen(points: int) -> Any:
+    """Return which points to learn from: the newest, and some of all others."""
+    if points <= FITTED:
+        return slice(None)
+    newest = np.arange(points - FITTED // 2, points)
+    others = np.linspace(0, points - FITTED // 2 - 1, FITTED // 2).round().astype(int)
+    return np.concatenate([others, newest])
+
+
+def _learn(model: SingleTaskGP, before: Fit | None, outputs: int) -> None:
+    if before is not None and before.parameters["mean_module.raw_constant"].numel() == outputs:
+        _take(model, before)
+    mll = ExactMarginalLogLikelihood(model.likelihood, model)
+    with gpytorch.settings.cholesky_max_tries(6):
+        try:
+            fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": 100}})
+        except ModelFittingError:
+            # What the priors say is better than nothing.
+            model.eval()
+
+
+def _parameters(model: SingleTaskGP) -> dict[str, torch.Tensor]:
+    return {name: each.detach().clone() for name, each in model.named_parameters()}
+
+
+def _take(model: SingleTaskGP, fit: Fit) -> None:
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in fit.parameters.items():
+            if name in own and own[name].shape == value.shape:
+                own[name].copy_(value)
