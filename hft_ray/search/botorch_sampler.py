@@ -16,23 +16,25 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from botorch.acquisition import AcquisitionFunction
 from botorch.models import SingleTaskGP
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from hft_ray.pareto.dominance import nondominated
 from hft_ray.search.bayes.acquisition import Feasible, Gain, best_point
-from hft_ray.search.bayes.encoding import Encoding, Searched
-from hft_ray.search.bayes.observed import Observed, Variances, observed, standardised
+from hft_ray.search.bayes.encoding import Encoding, Searched, key
+from hft_ray.search.bayes.observed import Observed, Scaled, Variances, observed, signs, standardised
 from hft_ray.search.bayes.processes import Fit, fitted, process
 from hft_ray.search.bayes.scales import Array
 
 MOST = 1000
 """Most points that a model holds."""
-SPIKE = 1e-4
+AHEAD = 256
+"""So many points of the evenly spread ones are looked at for one that is new."""
 
 Reference = Callable[[], Sequence[float] | None]
-"""Returns the value of each objective that is worth nothing; None where it is not known."""
+"""Returns the value of each objective from which on it is worth nothing; None: not known."""
 
 
 class BotorchSampler(optuna.samplers.BaseSampler):
@@ -53,7 +55,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         seed: int = 0,
         startup: int | None = None,
         variances: Variances | None = None,
-        reference: Reference | None = None,
+        reference: Reference = lambda: None,
     ) -> None:
         self._encoding = Encoding(settings)
         self._seed = seed
@@ -77,12 +79,12 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         rng = np.random.default_rng([self._seed, trial.number])
         begun = len(seen.points) + len(seen.forbidden) + len(seen.pending)
         if begun < self._startup or len(seen.points) < 2:
-            return self._encoding.params(self._spread(begun, rng))
+            return self._encoding.params(self._spread(begun, seen.known))
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             torch.manual_seed(int(rng.integers(2**31)))
             point = self._modelled(seen, study, rng)
-        return self._encoding.params(self._spread(begun, rng) if point is None else point)
+        return self._encoding.params(self._spread(begun, seen.known) if point is None else point)
 
     def sample_independent(
         self,
@@ -94,56 +96,55 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         """Return a random value of a setting that is not part of the space."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _spread(self, number: int, rng: np.random.Generator) -> Array:
-        """Return the point of this number in a sequence that is spread evenly."""
+    def _spread(self, begun: int, known: set[bytes]) -> Array:
+        """Return the next point that is not known in a sequence that is spread evenly.
+
+        Args:
+            begun: Points that there are.
+            known: Their keys.
+        """
         columns = len(self._encoding.settings)
         sobol = torch.quasirandom.SobolEngine(columns, scramble=True, seed=self._seed)
-        uniform = sobol.fast_forward(number).draw(1, dtype=torch.double).numpy()
-        point: Array = self._encoding.draw(uniform)[0]
-        return point
+        uniform = sobol.fast_forward(begun).draw(AHEAD, dtype=torch.double).numpy()
+        points = self._encoding.draw(uniform)
+        found: Array = next((each for each in points if key(each) not in known), points[0])
+        return found
 
     def _modelled(
         self, seen: Observed, study: optuna.Study, rng: np.random.Generator
     ) -> Array | None:
-        features = self._encoding.features
-        kept = _kept(seen)
-        values, variances, order = standardised(seen.values[kept], seen.variances[kept])
+        features, kept = self._encoding.features, _kept(seen)
+        scaled = standardised(seen.values[kept], seen.variances[kept])
         x, pending = features(seen.points[kept]), features(seen.pending)
-        model, self._fits["values"] = fitted(x, values, variances, self._fits.get("values"))
-        limits = self._limits(seen)
+        name = f"values {scaled.columns}"
+        model, self._fits[name] = fitted(x, scaled.values, scaled.variances, self._fits.get(name))
         with torch.no_grad():
             believed = model.posterior(torch.as_tensor(x)).mean.numpy()
             awaited = model.posterior(torch.as_tensor(pending)).mean.numpy()
-        if len(pending):
-            model = _with(model, x, values, variances, pending, awaited)
+        model = _with(model, x, scaled, pending, awaited)
         feasible = seen.feasible[kept]
-        good = np.concatenate([believed[feasible], awaited]) if feasible.any() else None
-        worth = None
-        if good is not None:
-            import os
-
-            reference = values[feasible].min(axis=0)
-            if os.environ.get("REF") == "nadir":
-                fr = values[feasible][nondominated(-values[feasible])]
-                reference = fr.min(axis=0) - 0.1 * (fr.max(axis=0) - fr.min(axis=0))
-            if os.environ.get("REF") == "two":
-                raw = seen.values[kept]
-                reference = np.array(
-                    [
-                        ((np.array([-2.0, -2.0, -2.0][: raw.shape[1]]) - raw.mean(0)) / raw.std(0))[
-                            o
-                        ]
-                        for o in order
-                    ]
-                )
-            front = good[nondominated(-good)]
-            worth = Gain(model, front, reference)
-        if limits:
+        points = seen.points[kept]
+        worth: AcquisitionFunction | None = None
+        if feasible.any():
+            points, believed = points[feasible], believed[feasible]
+            reached = np.concatenate([believed, awaited])
+            worth = Gain(
+                model,
+                reached[nondominated(-reached)],
+                self._worthless(study, scaled, scaled.values[feasible]),
+            )
+        if limits := self._limits(seen):
             worth = Feasible(worth, limits)
         assert worth is not None
-        near = seen.points[kept][feasible] if feasible.any() else seen.points[kept]
-        costs = -(believed[feasible] if feasible.any() else believed)
-        return best_point(worth, self._encoding, seen.known, near[nondominated(costs)], rng)
+        return best_point(worth, self._encoding, seen.known, points[nondominated(-believed)], rng)
+
+    def _worthless(self, study: optuna.Study, scaled: Scaled, values: Array) -> Array:
+        """Return what is worth nothing, on the scale of ``scaled``."""
+        given = self._reference()
+        if given is None:
+            worst: Array = values.min(axis=0)
+            return worst
+        return scaled.like(signs(study.directions) * np.asarray(given, dtype=float))
 
     def _limits(self, seen: Observed) -> list[SingleTaskGP]:
         """Return a process for each constraint that was violated anywhere."""
@@ -163,32 +164,28 @@ class BotorchSampler(optuna.samplers.BaseSampler):
 
 
 def _kept(seen: Observed) -> Any:
-    """Return which points a model holds: all, or the best and the newest."""
+    """Return which points a model holds: all, or those of the front and the newest."""
     count = len(seen.points)
     if count <= MOST:
         return slice(None)
-    first = nondominated(-seen.values) & seen.feasible
-    newest = np.argsort(~first, kind="stable")[: MOST // 2]
-    rest = np.arange(count)[::-1]
-    chosen = list(dict.fromkeys([*newest[: int(first.sum())].tolist(), *rest.tolist()]))
+    front = np.flatnonzero(nondominated(-seen.values) & seen.feasible)[-MOST // 2 :]
+    chosen = list(dict.fromkeys([*front.tolist(), *range(count - 1, -1, -1)]))
     return np.sort(chosen[:MOST])
 
 
 def _with(
-    model: SingleTaskGP,
-    x: Array,
-    values: Array,
-    variances: Array | None,
-    pending: Array,
-    awaited: Array,
+    model: SingleTaskGP, x: Array, scaled: Scaled, pending: Array, awaited: Array
 ) -> SingleTaskGP:
     """Return the model as it will be when what is under way gives what it expects."""
+    if not len(pending):
+        return model
     certain = None
-    if variances is not None:
-        certain = np.concatenate([variances, np.full(awaited.shape, SPIKE)])
-    after = process(np.concatenate([x, pending]), np.concatenate([values, awaited]), certain)
-    own = dict(model.named_parameters())
+    if scaled.variances is not None:
+        certain = np.concatenate([scaled.variances, np.zeros_like(awaited)])
+    values = np.concatenate([scaled.values, awaited])
+    after = process(np.concatenate([x, pending]), values, certain)
+    learned = dict(model.named_parameters())
     with torch.no_grad():
         for name, each in after.named_parameters():
-            each.copy_(own[name])
+            each.copy_(learned[name])
     return after.eval()

@@ -92,7 +92,10 @@ def make_sampler(
                 # With it comes torch, which no other sampler needs.
                 from hft_ray.search.botorch_sampler import BotorchSampler
 
-                return BotorchSampler(domain, seed=search.seed)
+                given = search.reference_point or {}
+                ends = [given.get(name) for name in search.objectives]
+                known = None if None in ends else ends
+                return BotorchSampler(domain, seed=search.seed, reference=lambda: known)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
 

@@ -70,8 +70,7 @@ def observed(
     good, bad = _Rows(), _Rows()
     running: list[Array] = []
     lost: list[Array] = []
-    signs = np.array([1.0 if each == StudyDirection.MAXIMIZE else -1.0 for each in directions])
-    nothing = [math.nan] * len(signs)
+    nothing = [math.nan] * len(directions)
     for trial in trials:
         point = encoding.point(trial.params) if trial.params else None
         if point is None:
@@ -94,13 +93,18 @@ def observed(
     every = [*good.points, *bad.points, *running, *lost]
     return Observed(
         np.array(good.points).reshape(-1, settings),
-        np.array(good.values).reshape(-1, len(signs)) * signs,
-        np.array(good.variances, dtype=float).reshape(-1, len(signs)),
+        np.array(good.values).reshape(-1, len(directions)) * signs(directions),
+        np.array(good.variances, dtype=float).reshape(-1, len(directions)),
         _table(good.limits + bad.limits, len(good.limits)),
         np.array(bad.points).reshape(-1, settings),
         np.array([*running, *lost[-LOST:]]).reshape(-1, settings),
         {key(each) for each in every},
     )
+
+
+def signs(directions: Sequence[StudyDirection]) -> Array:
+    """Return what values are multiplied with so that all are to be large."""
+    return np.array([1.0 if each == StudyDirection.MAXIMIZE else -1.0 for each in directions])
 
 
 def _table(limits: Sequence[dict[str, float]], complete: int) -> Array:
@@ -117,26 +121,48 @@ def _table(limits: Sequence[dict[str, float]], complete: int) -> Array:
     return np.array(rows, dtype=float).reshape(len(limits), len(names))
 
 
-def standardised(values: Array, variances: Array) -> tuple[Array, Array | None, list[int]]:
-    """Return values with mean 0 and deviation 1, their variances, and which objectives they are.
+@dataclass
+class Scaled:
+    """Values as a model learns them: of mean 0 and deviation 1.
 
     Constant objectives are left out, and the others come in an order of their own, so that neither
-    the order nor the scale of the objectives changes anything. Values far below all others, such as
-    those of a training that diverged, count as the least that is not far. A variance that is not
-    known is the median of those that are; None where none is.
+    the order nor the scale of the objectives changes anything.
+
+    Attributes:
+        values: Shape ``(n, k)``.
+        variances: The variances of the values; None where nothing is known of them.
+        columns: Which objectives they are.
+        center: What was taken from the values, by objective.
+        spread: What they were divided by.
+    """
+
+    values: Array
+    variances: Array | None
+    columns: list[int]
+    center: Array
+    spread: Array
+
+    def like(self, values: Array) -> Array:
+        """Return other values, shape ``(m,)``, on this scale, shape ``(k,)``."""
+        return np.asarray((values - self.center) / self.spread)[self.columns]
+
+
+def standardised(values: Array, variances: Array) -> Scaled:
+    """Return values and their variances as a model learns them.
+
+    Values far below all others, such as those of a training that diverged, count as the least that
+    is not far. A variance that is not known is the median of those that are.
     """
     low, high = np.quantile(values, [0.25, 0.75], axis=0)
     bounded = np.where(high > low, np.maximum(values, low - FAR * (high - low)), values)
-    spread = bounded.std(axis=0)
-    varied = np.flatnonzero(spread > 1e-12 * np.abs(bounded).max(axis=0, initial=0.0))
-    if not len(varied):
-        return np.zeros((len(values), 1)), None, [0]
-    scaled = (bounded[:, varied] - bounded[:, varied].mean(axis=0)) / spread[varied]
-    scaled = np.round(scaled, 9)
-    order = sorted(range(len(varied)), key=lambda column: tuple(scaled[:, column]))
-    chosen = [int(varied[place]) for place in order]
-    known = variances[:, chosen] / spread[chosen] ** 2
+    center, spread = bounded.mean(axis=0), bounded.std(axis=0)
+    varied = spread > 1e-12 * np.abs(bounded).max(axis=0)
+    spread = np.where(varied, spread, 1.0)
+    scaled = np.round(np.where(varied, (bounded - center) / spread, 0.0), 9)
+    chosen = [int(place) for place in np.flatnonzero(varied)] or [0]
+    columns = sorted(chosen, key=lambda column: tuple(scaled[:, column]))
+    known = variances[:, columns] / spread[columns] ** 2
     if np.isnan(known).all(axis=0).any():
-        return scaled[:, order], None, chosen
+        return Scaled(scaled[:, columns], None, columns, center, spread)
     known = np.where(np.isnan(known), np.nanmedian(known, axis=0), known)
-    return scaled[:, order], known, chosen
+    return Scaled(scaled[:, columns], known, columns, center, spread)

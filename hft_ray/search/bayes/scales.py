@@ -128,8 +128,7 @@ class Kinds:
 
     def place(self, value: Any) -> float:
         """Return the coordinate of a value."""
-        same = (n for n, each in enumerate(self._values) if same(each, value))
-        return float(next(same))
+        return float(next(n for n, each in enumerate(self._values) if same(each, value)))
 
     def value(self, place: float) -> Any:
         """Return the value at a coordinate."""
