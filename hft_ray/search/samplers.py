@@ -93,9 +93,9 @@ def make_sampler(
                 from hft_ray.search.botorch_sampler import BotorchSampler
 
                 given = search.reference_point or {}
-                ends = [given.get(name) for name in search.objectives]
-                known = None if None in ends else ends
-                return BotorchSampler(domain, seed=search.seed, reference=lambda: known)
+                known = [given[name] for name in search.objectives if name in given]
+                reference = known if len(known) == len(search.objectives) else None
+                return BotorchSampler(domain, seed=search.seed, reference=lambda: reference)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
 

@@ -17,7 +17,8 @@ from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
 
 from hft_ray.compat.botorch import log_expected_excess
-from hft_ray.search.bayes.encoding import Array, Encoding, key
+from hft_ray.search.bayes.encoding import Encoding, key
+from hft_ray.search.bayes.scales import Array
 
 FAR = 1e10
 POOL, NEAR, STARTS, CHUNK, CLIMB = 512, 256, 4, 256, 60
@@ -37,7 +38,7 @@ class Feasible(AcquisitionFunction):
     ) -> None:
         super().__init__(model=constraints[0])
         self.gain = gain
-        self.constraints = torch.nn.ModuleList(constraints)
+        self.constraints = list(constraints)
 
     @t_batch_mode_transform(expected_q=1)
     def forward(self, X: Tensor) -> Tensor:

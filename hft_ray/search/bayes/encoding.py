@@ -180,5 +180,5 @@ class Encoding:
 
 def key(point: Array) -> bytes:
     """Return what two points have in common when they are equal in all of their settings."""
-    rounded: Array = np.round(np.nan_to_num(point, nan=-1.0), 9) + 0.0
-    return rounded.tobytes()
+    rounded = np.round(np.nan_to_num(point, nan=-1.0), 9) + 0.0
+    return bytes(rounded.tobytes())

@@ -48,8 +48,8 @@ class Observed:
     @property
     def feasible(self) -> Mask:
         """Whether the constraints hold at each point that has values."""
-        violated: Mask = (np.nan_to_num(self.limits[: len(self.points)]) > 0).any(axis=1)
-        return ~violated
+        violated = np.nan_to_num(self.limits[: len(self.points)]) > 0
+        return np.asarray(~violated.any(axis=1))
 
 
 @dataclass
@@ -158,7 +158,7 @@ def standardised(values: Array, variances: Array) -> Scaled:
     center, spread = bounded.mean(axis=0), bounded.std(axis=0)
     varied = spread > 1e-12 * np.abs(bounded).max(axis=0)
     spread = np.where(varied, spread, 1.0)
-    scaled = np.round(np.where(varied, (bounded - center) / spread, 0.0), 9)
+    scaled = np.where(varied, (bounded - center) / spread, 0.0).round(9)
     chosen = [int(place) for place in np.flatnonzero(varied)] or [0]
     columns = sorted(chosen, key=lambda column: tuple(scaled[:, column]))
     known = variances[:, columns] / spread[columns] ** 2

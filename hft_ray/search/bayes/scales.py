@@ -99,8 +99,9 @@ class Levels(Reals):
     def _place(self, numbers: NDArray[np.int64]) -> Array:
         """Return the coordinate of each level."""
         low, high = self._ends
-        scaled = numbers + float(self._first)
-        return ((np.log(scaled) if self._log else scaled) - low) / (high - low)
+        scaled = numbers.astype(np.float64) + self._first
+        found: Array = ((np.log(scaled) if self._log else scaled) - low) / (high - low)
+        return found
 
     def _number(self, places: Array) -> NDArray[np.int64]:
         """Return the number of the level whose share holds each coordinate."""
