@@ -25,7 +25,7 @@ from hft_ray.pareto.dominance import nondominated
 from hft_ray.search.bayes.acquisition import Feasible, Gain, best_point
 from hft_ray.search.bayes.encoding import Encoding, Searched, key
 from hft_ray.search.bayes.observed import Observed, Scaled, Variances, observed, signs, standardised
-from hft_ray.search.bayes.processes import Fit, fitted, process
+from hft_ray.search.bayes.processes import Fit, Prediction, fitted, process
 from hft_ray.search.bayes.scales import Array
 
 MOST = 1000
@@ -118,10 +118,12 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         x, pending = features(seen.points[kept]), features(seen.pending)
         name = f"values {scaled.columns}"
         model, self._fits[name] = fitted(x, scaled.values, scaled.variances, self._fits.get(name))
+        prediction = Prediction(model)
         with torch.no_grad():
-            believed = model.posterior(torch.as_tensor(x)).mean.numpy()
-            awaited = model.posterior(torch.as_tensor(pending)).mean.numpy()
-        model = _with(model, x, scaled, pending, awaited)
+            said, _ = prediction(torch.as_tensor(np.concatenate([x, pending])))
+        believed, awaited = np.split(said.numpy(), [len(x)])
+        if len(pending):
+            prediction = Prediction(_with(model, x, scaled, pending, awaited))
         feasible = seen.feasible[kept]
         points = seen.points[kept]
         worth: AcquisitionFunction | None = None
@@ -129,7 +131,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             points, believed = points[feasible], believed[feasible]
             reached = np.concatenate([believed, awaited])
             worth = Gain(
-                model,
+                prediction,
                 reached[nondominated(-reached)],
                 self._worthless(study, scaled, scaled.values[feasible]),
             )
@@ -146,10 +148,10 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             return worst
         return scaled.like(signs(study.directions) * np.asarray(given, dtype=float))
 
-    def _limits(self, seen: Observed) -> list[SingleTaskGP]:
+    def _limits(self, seen: Observed) -> list[Prediction]:
         """Return a process for each constraint that was violated anywhere."""
         points = self._encoding.features(np.concatenate([seen.points, seen.forbidden]))
-        models = []
+        found = []
         for place, column in enumerate(seen.limits.T):
             there = np.flatnonzero(~np.isnan(column))[-MOST:]
             violations = column[there]
@@ -159,8 +161,8 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             scaled = np.clip(violations / scale, -3, 3)[:, None]
             name = f"limit {place}"
             model, self._fits[name] = fitted(points[there], scaled, None, self._fits.get(name))
-            models.append(model)
-        return models
+            found.append(Prediction(model))
+        return found
 
 
 def _kept(seen: Observed) -> Any:
@@ -177,8 +179,6 @@ def _with(
     model: SingleTaskGP, x: Array, scaled: Scaled, pending: Array, awaited: Array
 ) -> SingleTaskGP:
     """Return the model as it will be when what is under way gives what it expects."""
-    if not len(pending):
-        return model
     certain = None
     if scaled.variances is not None:
         certain = np.concatenate([scaled.variances, np.zeros_like(awaited)])

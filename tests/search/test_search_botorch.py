@@ -22,7 +22,7 @@ from hft_ray.search import Study
 from hft_ray.search.bayes.acquisition import Gain
 from hft_ray.search.bayes.encoding import Condition, Encoding, Searched, key
 from hft_ray.search.bayes.observed import standardised
-from hft_ray.search.bayes.processes import fitted
+from hft_ray.search.bayes.processes import Prediction, fitted
 from hft_ray.search.botorch_sampler import BotorchSampler
 
 REALS = [Searched(name, FloatDistribution(0, 1)) for name in "xyz"]
@@ -291,7 +291,7 @@ def test_the_gain_is_that_of_botorch():
     reference, tests = y.min(0), torch.rand(50, 1, 2, dtype=torch.double)
     boxes = FastNondominatedPartitioning(torch.as_tensor(reference), torch.as_tensor(y))
     theirs = ExpectedHypervolumeImprovement(model, reference.tolist(), boxes)(tests)
-    ours = Gain(model, y, reference)(tests).exp()
+    ours = Gain(Prediction(model), y, reference)(tests).exp()
     assert ours.detach().numpy() == pytest.approx(theirs.detach().numpy(), rel=1e-4, abs=1e-12)
 
 
@@ -303,3 +303,16 @@ def test_known_variances_count():
     model, _ = fitted(x, y, variances, None)
     there = model.posterior(torch.tensor([[0.5]], dtype=torch.double)).mean.item()
     assert there == pytest.approx(math.sin(1.5), abs=0.2)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_prediction_is_that_of_gpytorch(outputs, known):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((9, 2)), rng.normal(size=(9, outputs))
+    model, _ = fitted(x, y, rng.random(y.shape) if known else None, None)
+    tests = torch.rand(5, 2, dtype=torch.double)
+    mean, variance = Prediction(model)(tests)
+    theirs = model.posterior(tests)
+    assert torch.allclose(mean, theirs.mean, atol=1e-6)
+    assert torch.allclose(variance, theirs.variance, atol=1e-6)

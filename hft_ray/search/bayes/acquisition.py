@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction
 from botorch.generation import gen_candidates_scipy
-from botorch.models import SingleTaskGP
 from botorch.utils.multi_objective.box_decompositions.non_dominated import (
     FastNondominatedPartitioning,
 )
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from hft_ray.compat.botorch import log_expected_excess
 from hft_ray.search.bayes.encoding import Encoding, key
+from hft_ray.search.bayes.processes import Prediction
 from hft_ray.search.bayes.scales import Array
 
 FAR = 1e10
@@ -33,10 +33,8 @@ class Feasible(AcquisitionFunction):
         constraints: A process each, of how far a constraint is violated (in whatever unit).
     """
 
-    def __init__(
-        self, gain: AcquisitionFunction | None, constraints: Sequence[SingleTaskGP]
-    ) -> None:
-        super().__init__(model=constraints[0])
+    def __init__(self, gain: AcquisitionFunction | None, constraints: Sequence[Prediction]) -> None:
+        super().__init__(model=constraints[0].model)
         self.gain = gain
         self.constraints = list(constraints)
 
@@ -45,8 +43,8 @@ class Feasible(AcquisitionFunction):
         """Return the logarithm, for ``X`` of shape ``(b, 1, d)``."""
         log = torch.zeros(len(X), dtype=X.dtype) if self.gain is None else self.gain(X)
         for each in self.constraints:
-            posterior = each.posterior(X)
-            z = -posterior.mean / posterior.variance.sqrt()
+            mean, variance = each(X.squeeze(1))
+            z = -mean / variance.sqrt()
             log = log + torch.special.log_ndtr(z).view(-1)
         return log
 
@@ -60,13 +58,14 @@ class Gain(AcquisitionFunction):
     "Unexpected Improvements to Expected Improvement", 2023).
 
     Args:
-        model: Of the objectives, all of them to be large; what is under way counts as done.
+        prediction: Of the objectives, all to be large; what is under way counts as done.
         front: What the best points are believed to have, shape ``(n, m)``.
         reference: What is worth nothing, shape ``(m,)``.
     """
 
-    def __init__(self, model: SingleTaskGP, front: Array, reference: Array) -> None:
-        super().__init__(model=model)
+    def __init__(self, prediction: Prediction, front: Array, reference: Array) -> None:
+        super().__init__(model=prediction.model)
+        self._prediction = prediction
         if front.shape[1] == 1:
             best = torch.as_tensor(front.max()).view(1, 1)
             self._low, self._high = best, torch.full_like(best, FAR)
@@ -78,8 +77,8 @@ class Gain(AcquisitionFunction):
     @t_batch_mode_transform(expected_q=1)
     def forward(self, X: Tensor) -> Tensor:
         """Return the logarithm, for ``X`` of shape ``(b, 1, d)``."""
-        posterior = self.model.posterior(X)
-        mean, deviation = posterior.mean, posterior.variance.clamp_min(1e-12).sqrt()
+        mean, variance = (each.unsqueeze(1) for each in self._prediction(X.squeeze(1)))
+        deviation = variance.sqrt()
         above = log_expected_excess((mean - self._low) / deviation)  # b x boxes x m
         beyond = log_expected_excess((mean - self._high) / deviation)
         return logsumexp((logdiffexp(beyond, above) + deviation.log()).sum(dim=-1), dim=-1)
