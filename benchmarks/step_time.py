@@ -49,10 +49,10 @@ from hft_ray.config import Selection
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
 from hft_ray.training.audit import Audit
+from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.checkpoint import Manifest, read, write
 from hft_ray.training.engine import Engine
 from hft_ray.training.garbage import only_new_garbage
-from hft_ray.training.origin import Origin
 from hft_ray.training.process_group import process_group
 
 FULL = Case("full", Selection(ratio=1.0, granularity="model"))
@@ -213,7 +213,7 @@ def rounds_part(setup: Setup, times: int) -> None:
     """Time what a round costs beside its steps, for half of the model."""
     here = Here(setup)
     drawn = [HALF.draw(here.catalog, number) for number in range(times + 1)]
-    origin = Origin(here.model, here.catalog, Ranks())
+    origin = BaseSnapshot(here.model, here.catalog, Ranks())
     audit = Audit(here.model, Ranks())
     here.engine.select(drawn[0])
     for each in drawn:

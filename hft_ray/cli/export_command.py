@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from hft_ray.artifacts.mirror import S3
 from hft_ray.cli.options import Json, Storage
 from hft_ray.config.out_folder import check_new
 from hft_ray.config.storage import storage_root
-from hft_ray.mirror import S3
 from hft_ray.strict_json import dumps
 
 

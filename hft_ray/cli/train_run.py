@@ -11,6 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
+from hft_ray.artifacts import ArtifactError, Mirror
 from hft_ray.cli.logs import terminal, told
 from hft_ray.config import Config, ConfigError, Problem, check_all
 from hft_ray.config.out_folder import OutFolder
@@ -19,10 +20,9 @@ from hft_ray.disk_errors import disk_problem
 from hft_ray.evaluation.check import files_of
 from hft_ray.evaluation.item_scores import BASE, SUFFIX
 from hft_ray.evaluation.suite import PROGRESS
-from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.ranks import Ranks
 from hft_ray.strict_json import dumps
-from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
+from hft_ray.training import TrainingError, Workspace, check, run
 from hft_ray.training.base import known_base
 from hft_ray.training.checkpoint import CHECKPOINT_FILES
 from hft_ray.training.hub import pinned
@@ -66,7 +66,7 @@ def run_once(
                 return _train(config, workspace, folder, resume, console)
         except ConfigError:
             raise
-        except (TrainingError, CheckpointError, MirrorError) as error:
+        except (TrainingError, ArtifactError) as error:
             reason = str(error)
         except Exception as error:
             if (problem := disk_problem(error)) is None:

@@ -22,10 +22,10 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.job import job_tags
-from hft_ray.orchestration.kept_weights import KeptWeights
-from hft_ray.orchestration.mirror import SweepMirror, sweep_in
+from hft_ray.orchestration.kept_weights import KeptWeights, disk_budget
 from hft_ray.orchestration.recorder import Recorder
 from hft_ray.orchestration.stopping import StopListener
+from hft_ray.orchestration.sweep_mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.pareto import Front
@@ -107,9 +107,8 @@ class _Sweep:
         place = sweep_in(config)
         self.mirror = SweepMirror(place, folder, errors, self._mirror_is_behind) if place else None
         self.members: list[str] = []
-        # Every trial under way writes its last weights, and those of steps before.
-        spare = config.cluster.groups + (config.evaluation.every is not None)
-        self.weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
+        budget, snapshots = disk_budget(config, folder.weights), bool(config.evaluation.every)
+        self.weights = KeptWeights(folder.weights, budget, snapshots)
         self.tune_error: BaseException | None = None
         self.seen = 0
         self.listener = StopListener(self.recorder.stop_requests(), self._stop, errors)

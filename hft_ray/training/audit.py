@@ -8,7 +8,7 @@ from torch import nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Checksums, changed_message
-from hft_ray.training.origin import held
+from hft_ray.training.base_snapshot import held
 from hft_ray.training.outcome import TrainingError
 
 

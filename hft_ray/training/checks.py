@@ -10,9 +10,9 @@ from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.split import by_arm
 from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness, mixture
-from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.dpo import SUMS
+from hft_ray.training.lora import Lora
 from hft_ray.training.scoring import mixed, score_names
 from hft_ray.training.vocabulary import data_problems, evaluation_problems
 from hft_ray.training.workspace import Workspace

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from hft_ray.artifacts import new_file, new_folder
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
 from hft_ray.training.architecture import arguments, first_line, load_config
@@ -78,13 +77,9 @@ def _converted(path: Path, cache: Path) -> Path:
         except (ImportError, OSError, ValueError, KeyError) as error:
             problem = f"the GGUF file cannot be loaded: {error}"
             raise ConfigError(Problem(PATH, problem, str(path))) from error
-        partial = Path(tempfile.mkdtemp(dir=target.parent))
-        try:
-            weights.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            partial.replace(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with new_folder(target) as written:
+            weights.save_pretrained(written)
+            tokenizer.save_pretrained(written)
     return target
 
 
@@ -204,9 +199,6 @@ def weights_hash(source: str, revision: str | None, cache: Path) -> str:
     if remembered.is_file():
         return remembered.read_text()
     value = content_hash(folder)
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: half a hash would stand for another model.
-    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as file:
-        file.write(value)
-    Path(file.name).replace(remembered)
+    with new_file(remembered) as written:
+        written.write_text(value)
     return value

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hft_ray.ranks import Ranks
-from hft_ray.training.gauges import PeakMemory, Throughput
 from hft_ray.training.outcome import TrainingError
+from hft_ray.training.resource_metrics import PeakMemory, Throughput
 
 PEAK_OF_RANK = "system/peak_memory_bytes/rank_"
 """Beginning of the metrics that tell the peak memory of each of several ranks."""

@@ -13,7 +13,7 @@ from servers import ObjectStore
 from sweep_driver import SweepDriver, read_front, write_file
 
 from hft_ray import mirror
-from hft_ray.mirror import Mirror
+from hft_ray.artifacts.mirror import Mirror
 
 pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(1800)]
 

@@ -26,7 +26,7 @@ from hft_ray.training import Workspace, run
 from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.run import _Run
-from hft_ray.training.variants import Extras
+from hft_ray.training.variants import RunArtifacts
 
 HOOKS = (
     "_forward_hooks",
@@ -102,7 +102,7 @@ def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
 def variants(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
     """Make variants of the models of cases: what is alive when each is scored."""
     objectives = {"general/texts": "min", "forgetting/questions": "min"}
-    extras = Extras(None, objectives, Variants(averages=[0.5]))
+    extras = RunArtifacts(None, objectives, Variants(averages=[0.5]))
     results: dict[str, Any] = {}
     for name, file in cases.items():
         found = results[name] = []

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from hft_ray import mirror as mirrors
+from hft_ray.artifacts.mirror import Mirror
 from hft_ray.config import Config
-from hft_ray.mirror import Mirror
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.faults import explained
 from hft_ray.ranks import Ranks

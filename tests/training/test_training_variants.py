@@ -17,6 +17,7 @@ from hft_ray.config import Model, Selection, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import CheckpointError, Workspace
+from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.candidates import Candidates
 from hft_ray.training.kept import (
     Budget,
@@ -28,8 +29,7 @@ from hft_ray.training.kept import (
     size_of,
 )
 from hft_ray.training.models import load_model
-from hft_ray.training.origin import Origin
-from hft_ray.training.variants import Extras, averages, least_needed, reset_selection, widest
+from hft_ray.training.variants import RunArtifacts, averages, least_needed, reset_selection, widest
 from hft_ray.weights import average
 
 TWO = {"gain": "max", "lost": "min"}
@@ -146,7 +146,7 @@ def test_a_blend_is_the_average_of_the_two_models_to_the_bit(
     base = Model(name=tiny_models["untied"])
     model = load_model(base, workspace.source(base), dtype)
     names = draw(catalog, Selection(), 0).parameters
-    origin = Origin(model, catalog, Ranks())
+    origin = BaseSnapshot(model, catalog, Ranks())
     origin.remember(names)
     generator = torch.Generator().manual_seed(1)
     parameters = dict(model.named_parameters())
@@ -234,7 +234,7 @@ class Trial:
         self.size = bytes_to_keep(model, self.names)
         self.root, self.folder = root, root / name
         limit = Budget(root, int(budget * self.size), spare)
-        extras = Extras(self.folder, TWO, Variants(steps=steps), limit)
+        extras = RunArtifacts(self.folder, TWO, Variants(steps=steps), limit)
         self.candidates = Candidates(extras, model, "hash", Ranks())
 
     def take(self, step, gain, lost):

@@ -22,10 +22,10 @@ import torch
 from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run
-from hft_ray.training.export import save_model
 from hft_ray.training.process_group import process_group, start_deepspeed
 from hft_ray.training.run import _Run
-from hft_ray.training.variants import Extras
+from hft_ray.training.save_model import save_model
+from hft_ray.training.variants import RunArtifacts
 
 BESIDE = ("stop_at", "extras", "again")
 OBJECTIVES = {"general/texts": "min", "forgetting/questions": "min"}
@@ -36,7 +36,7 @@ class AndAfter(_Run):
 
     out: Path
 
-    def add_variants(self, outcome: Outcome, extras: Extras) -> None:
+    def add_variants(self, outcome: Outcome, extras: RunArtifacts) -> None:
         """Make the variants, then write the model."""
         super().add_variants(outcome, extras)
         tokenizer = self.workspace.tokenizer(self.config.model)
@@ -64,7 +64,7 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     if "extras" in file:
         AndAfter.out = out.with_name(f"{out.name}-after")
         folder = out.with_name(f"{out.name}-kept")
-        extras = Extras(folder, OBJECTIVES, Variants(**file["extras"]))
+        extras = RunArtifacts(folder, OBJECTIVES, Variants(**file["extras"]))
     error, outcome = None, None
     try:
         checkpoints = out.with_name(f"{out.name}-checkpoints")

@@ -220,7 +220,7 @@ def wrap_dispatcher(module):
 WRAPPED = {
     "hft_ray.tracking.store": wrap_store,
     "hft_ray.tracking.requests": wrap_requests,
-    "hft_ray.orchestration.mirror": wrap_mirror,
+    "hft_ray.orchestration.sweep_mirror": wrap_mirror,
     "hft_ray.orchestration.dispatcher": wrap_dispatcher,
     "hft_ray.orchestration.worker": wrap_worker,
     "hft_ray.training.run": wrap_run,

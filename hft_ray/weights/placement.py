@@ -37,7 +37,7 @@ class Place:
     splits: bool = False
 
 
-class Naming:
+class Placement:
     """The rules for the keys of one model's files."""
 
     def __init__(self, model: nn.Module) -> None:
