@@ -24,9 +24,16 @@ BELOW = {
     "selection": {"config"},
     "data": {"config"},
     "evaluation": {"config", "data"},
-    "mirror": set(),
-    "training": {"config", "selection", "data", "evaluation", "mirror", "pareto"},
-    "weights": {"config", "selection", "data", "evaluation", "training"},
+    "artifacts": set(),
+    "weight_space": set(),
+    "training": {
+        *("config", "selection", "data", "evaluation", "pareto"),
+        *("artifacts", "weight_space"),
+    },
+    "weights": {
+        *("config", "selection", "data", "evaluation", "training"),
+        *("artifacts", "weight_space"),
+    },
     "integrations": {"config", "selection"},
     "pareto": {"config"},
     "analysis": {"pareto"},
@@ -51,6 +58,8 @@ HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
 DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
     "config": HEAVY,
+    "artifacts": HEAVY,
+    "weight_space": HEAVY - {"torch"},
     "selection": HEAVY - {"torch"},
     "data": {"ray", "mlflow", "optuna", "deepspeed"},
     "evaluation": {"ray", "mlflow", "optuna", "deepspeed"},
@@ -342,14 +351,8 @@ def twice(names: list[str]) -> set[str]:
 
 
 STEMS: set[str] = {
-    "adapter",
-    "checkpoint",
     "checks",
-    "export",
     "location",
-    "mirror",
-    "naming",
-    "probe",
     "stages",
     "stopping",
     "values",
@@ -364,14 +367,11 @@ def test_no_file_stem_stands_twice():
 
 
 CLASSES: set[str] = {
-    "Budget",
     "Candidate",
     "Event",
     "FrozenChangedError",
     "Journal",
-    "Manifest",
     "Progress",
-    "Reader",
     "Rounds",
     "Score",
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hft_ray.artifacts.whole import sync
 from hft_ray.strict_json import dumps_exact, loads_exact
@@ -22,7 +22,7 @@ class ArtifactError(RuntimeError):
 
 
 def _within(name: str) -> str:
-    if Path(name).name != name:
+    if Path(name).name != name or name in ("", ".."):
         raise ValueError(f"names a file outside its folder: {name}")
     return name
 
@@ -43,7 +43,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     signed: ClassVar[bool] = False
-    files: dict[FileName, Any] = {}
+    files: dict[FileName, Any] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the manifest, as the last file of its folder."""

@@ -1,8 +1,9 @@
 """Copies of folders in an object store, or in another folder: whole or not at all, and verified.
 
 A copy is the folder's files and, written last, ``copy.json`` with the SHA-256 of each. A folder
-without this list is not a copy, so a process that is killed on the way leaves none. Endpoint and keys of S3 come from the environment that Amazon's own tools read:
-``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``.
+without this list is not a copy, so a process that is killed on the way leaves none. Endpoint and
+keys of S3 come from the environment that Amazon's own tools read: ``AWS_ENDPOINT_URL``,
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``.
 """
 
 from __future__ import annotations

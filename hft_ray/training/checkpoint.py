@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from hft_ray.artifacts import (
@@ -83,7 +84,7 @@ class CheckpointManifest(Manifest):
     """
 
     signed: ClassVar[bool] = True
-    files: dict[FileName, str] = {}
+    files: dict[FileName, str] = Field(default_factory=dict)
     version: Literal[3] = 3
     step: int
     model: str

@@ -121,7 +121,7 @@ class _Run:
             done = step + 1
             if step > 0:
                 self._turn(step)
-            self._step(step)
+            state.step(step)
             if self._reports(done):
                 return self._outcome("stopped", done)
             # Last: what was measured of this step is not measured again.
@@ -177,19 +177,6 @@ class _Run:
 
     def _select(self, step: int) -> None:
         self._state.selector.begin(step, self._state.rounds, self._state.feed)
-
-    def _step(self, step: int) -> None:
-        """Make an optimizer step."""
-        state, feed = self._state, self._state.feed
-        batches = list(feed.passes(step))
-        tokens = feed.tokens(step)
-        flops = tokens * state.selector.flops_per_token
-        state.progress.window.add(tokens, feed.trained(step), flops)
-        stage = stage_at(state.stages, step)
-        rate = stage.rate(step, state.selector.rounds[-1].step)
-        with state.documents.apart():
-            found = state.engine.step(batches, stage.objective.loss, feed.units(step), rate)
-        state.progress.add(found, rate)
 
     def _reports(self, done: int) -> bool:
         """Report what is due after ``done`` steps; return whether to stop."""

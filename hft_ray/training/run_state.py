@@ -110,6 +110,17 @@ class RunState:
                 base = score_base(config, workspace, self.engine.forward_model, self.ranks)
         self.scoring = Scoring(config, workspace, self.ranks, base)
 
+    def step(self, number: int) -> None:
+        """Make the optimizer step ``number``, from 0."""
+        feed, stage = self.feed, stage_at(self.stages, number)
+        batches, tokens = list(feed.passes(number)), feed.tokens(number)
+        flops = tokens * self.selector.flops_per_token
+        self.progress.window.add(tokens, feed.trained(number), flops)
+        rate = stage.rate(number, self.selector.rounds[-1].step)
+        with self.documents.apart():
+            found = self.engine.step(batches, stage.objective.loss, feed.units(number), rate)
+        self.progress.add(found, rate)
+
     def save(self, done: int, folder: Path, mirror: Mirror | None) -> None:
         """Write a checkpoint after ``done`` steps to ``folder``, and to a mirror."""
         assert self.selector.draw is not None

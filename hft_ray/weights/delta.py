@@ -1,9 +1,10 @@
 """A delta: of a tuned model only the tensors that differ from its base, and the way back.
 
-A delta directory holds ``delta.json`` (see :class:`DeltaManifest`), below ``delta/`` for each file of
-the tuned model one of the same name with the tensors that differ, and the configuration and
-tokenizer as they are. A tensor is left out where the base's, in the tuned model's element type, has
-the same bits: hence the frozen matrices of a model tuned in bf16 from an fp32 base, too.
+A delta directory holds ``delta.json`` (see :class:`DeltaManifest`) and the configuration and
+tokenizer as they are. For each file of the tuned model, ``delta/`` has one of the same name with
+the tensors that differ. A tensor is left out where the base's, in the tuned model's element type,
+has the same bits: so frozen matrices of a model that was tuned in bf16 from an fp32 base are left
+out too.
 """
 
 from __future__ import annotations
