@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.compat.optuna import fixed_params, set_constraint, set_fixed_params
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.keys import settings
+from hft_ray.config.keys import FULL_FINE_TUNING, settings
 from hft_ray.pareto import ItemInfluences
 from hft_ray.search.journal_file import Journal
 from hft_ray.search.known import Known, configuration_of, finite, known_of, trial_id
@@ -37,8 +37,6 @@ TRAINED = "trained"
 """What is kept of a trial that has made its last step, and not ended yet: its step and scores."""
 KEPT = ("state", "step", "reason", "fault", SECONDS)
 """What the study keeps of how a trial ended, beside its values and variants."""
-FULL = {"selection.ratio": 1.0}
-"""The baseline that every sweep has: full fine-tuning."""
 
 
 class Study:
@@ -162,7 +160,7 @@ class Study:
             return []
         asked = [dict(assignments) for assignments in self.search.first]
         known = any(each.get("selection.ratio") == 1.0 for each in asked)
-        return asked if known else [dict(FULL), *asked]
+        return asked if known else [dict(FULL_FINE_TUNING), *asked]
 
     def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         """Queue a trial; Optuna is told of what lies inside the space."""
