@@ -10,7 +10,7 @@ that does other things as well is the same as on one that does not.
     python benchmarks/record_curves.py OUT.jsonl [--file benchmarks/curves.yaml]
         [--configurations 60] [--seeds 3]
 
-Whoever interrupts it loses one training: the same command goes on.
+An interruption loses one training: the same command goes on.
 """
 
 from __future__ import annotations
