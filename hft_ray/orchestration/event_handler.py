@@ -64,7 +64,7 @@ class EventHandler:
             base: Outcome of scoring it: ``values`` and ``worst``, metric -> value.
         """
         self.recorder.open(base["values"], base["worst"], self._earlier)
-        self._study.know_base(base["values"], self.recorder.reference)
+        self._study.set_base_scores(base["values"], self.recorder.reference)
         self.view.front = self.recorder.front()
         # The driver before may have been killed while it did so.
         self._clean_up(self.view.ended)

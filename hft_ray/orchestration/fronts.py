@@ -15,7 +15,7 @@ from hft_ray.config.split import fixed_settings
 from hft_ray.orchestration.itemwise import item_scores_of, with_answers
 from hft_ray.pareto import Front, Point
 from hft_ray.pareto.front import FrontBuilder
-from hft_ray.search import FULL, Known
+from hft_ray.search import FULL, TrialSnapshot
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, run_key
 
 SHOWN = ("task/", "general/", "forgetting/", "retention/")
@@ -46,7 +46,7 @@ class TrialPoints:
         self._settings[trial] = {key: found[key] for key in self._keys}
         return found
 
-    def of(self, known: Known) -> list[Point]:
+    def of(self, known: TrialSnapshot) -> list[Point]:
         """Return the points of a trial: the trained model, then its variants by their names."""
         if known.trial not in self._settings:
             self.resolved(known.trial, known.params)

@@ -17,7 +17,7 @@ from hft_ray.evaluation.item_scores import (
 )
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.pareto import Point
-from hft_ray.search import Known
+from hft_ray.search import TrialSnapshot
 from hft_ray.tracking import SweepRecord, run_key
 
 SCORES = "scores.safetensors"
@@ -49,7 +49,7 @@ def _base(folder: SweepFolder) -> Path:
     return folder.scores / f"{BASE}{SUFFIX}"
 
 
-def item_scores_in(folder: SweepFolder, trials: Iterable[Known]) -> dict[str, ItemScores]:
+def item_scores_in(folder: SweepFolder, trials: Iterable[TrialSnapshot]) -> dict[str, ItemScores]:
     """Return the item scores that a sweep's folder has: of the base, and of the complete points."""
     places = {BASE: _base(folder)}
     for known in trials:

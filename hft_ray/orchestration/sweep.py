@@ -28,7 +28,7 @@ from hft_ray.orchestration.sweep_view import Watch
 from hft_ray.orchestration.tune_run import TuneRun
 from hft_ray.pareto import Front
 from hft_ray.search import Study
-from hft_ray.search.prior_trials import Warm
+from hft_ray.search.prior_trials import WarmStart
 from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class _Sweep:
     ) -> None:
         self.config, self.folder = config, folder
         self.interrupted, self.errors = interrupted, errors
-        self.study = Study(config, folder.study, Warm.read(folder.warm))
+        self.study = Study(config, folder.study, WarmStart.read(folder.warm))
         self.study.answers = FolderAnswers(folder)
         self.handler = EventHandler(config, folder, self.study, watch, errors)
         requests = self.handler.recorder.stop_requests()
@@ -174,7 +174,7 @@ class _Sweep:
         """Take the new events of the board, then the trials that Tune says have ended."""
         if self.interrupted.is_set():
             raise InterruptedSweepError
-        self.study.at(self.handler.view.elapsed)
+        self.study.set_elapsed(self.handler.view.elapsed)
         # First the ends: by then the board has every report of these trials.
         ends = self.tune.take_ends()
         wait = 0.0 if ends else POLL_SECONDS
