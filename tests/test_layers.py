@@ -351,7 +351,6 @@ STEMS: set[str] = {
     "naming",
     "probe",
     "stages",
-    "stopping",
     "values",
     "variants",
 }
