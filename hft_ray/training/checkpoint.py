@@ -7,7 +7,6 @@ may go on with another number of them. A mirror, where there is one, has a copy 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -31,8 +30,6 @@ from hft_ray.artifacts import (
     newest_whole,
     verify,
 )
-from hft_ray.config import Config
-from hft_ray.config.keys import settings
 from hft_ray.selection import Draw
 from hft_ray.training.tensor_files import read_tensors, write_tensors
 
@@ -40,14 +37,6 @@ RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
 STAGE = "stage/"
 """Prefix of the tensors that a stage's objective keeps."""
-_FREE = (
-    "selection.audit",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.checkpoints_kept",
-    "training.micro_batch_size",
-    "training.zero_stage",
-)
 MANIFEST = "manifest.json"
 CHECKPOINT_FILES = re.compile(
     r"[^/]+/(step-\d{8}|\.partial-[^/]+)/(manifest\.json|state-\d{5}\.safetensors)"
@@ -242,16 +231,6 @@ def newest_checkpoint(
 def _fetch(folder: Path, mirror: Mirror, name: str) -> Checkpoint:
     mirror.get(name, folder / name)
     return Checkpoint.read(folder / name)
-
-
-def decisive(config: Config) -> dict[str, Any]:
-    """Return the settings that decide the course of a run, as JSON gives them back.
-
-    Where a run is tracked, on how many workers, how often it is logged or saved decides nothing.
-    """
-    free = ("name", "search", "cluster.", "tracking.", "evaluation.", *_FREE)
-    found = {key: x for key, x in settings(config).items() if not key.startswith(free)}
-    return json.loads(json.dumps(found))
 
 
 def random_state(device: torch.device) -> Tensor:

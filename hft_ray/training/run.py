@@ -12,12 +12,12 @@ import torch
 from hft_ray.artifacts import Mirror
 from hft_ray.config import Config
 from hft_ray.evaluation import Scores, TaskSequence
-from hft_ray.evaluation.item_scores import SUFFIX
+from hft_ray.item_scores import SUFFIX
 from hft_ray.training.candidates import FINAL
 from hft_ray.training.causal import require_causal
-from hft_ray.training.engine import Numerics
 from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.models import recompute_activations
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.outcome import Outcome, Report
 from hft_ray.training.run_state import RunState
 from hft_ray.training.save_model import save_model

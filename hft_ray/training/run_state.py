@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hft_ray.artifacts import Mirror
 from hft_ray.config import Config
+from hft_ray.config.keys import decisive
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.candidates import Candidates
@@ -21,16 +22,16 @@ from hft_ray.training.checkpoint import (
     STAGE,
     Checkpoint,
     CheckpointManifest,
-    decisive,
     newest_checkpoint,
     random_state,
     set_random_state,
     write_checkpoint,
 )
 from hft_ray.training.documents import Documents
-from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
 from hft_ray.training.methods import make_stages
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.outcome import Candidate, Round
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring

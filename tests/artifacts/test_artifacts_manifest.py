@@ -107,7 +107,7 @@ def test_a_manifest_of_another_version_or_none_is_refused(artifact, tmp_path):
 def test_a_changed_or_missing_file_is_noticed(artifact, content):
     folder = artifact()
     (folder / "a").unlink() if content is None else (folder / "a").write_bytes(content)
-    with pytest.raises(ArtifactError, match="a is (damaged|missing)"):
+    with pytest.raises(ArtifactError, match=r"a is (damaged|missing)"):
         verify(folder, Signed.read(folder / "manifest.json").files)
 
 

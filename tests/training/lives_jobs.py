@@ -12,8 +12,13 @@ import torch
 
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
-from hft_ray.training import CheckpointError, Workspace, run
-from hft_ray.training.checkpoint import Checkpoint, checkpoints, write_checkpoint
+from hft_ray.training import CheckpointError, Workspace
+from hft_ray.training.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    write_checkpoint,
+)
+from hft_ray.training.run import run
 
 
 def train(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:

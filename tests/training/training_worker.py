@@ -24,9 +24,10 @@ from torch import nn
 
 from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
-from hft_ray.training import TrainingError, Workspace, run
-from hft_ray.training.engine import Numerics
+from hft_ray.training import TrainingError, Workspace
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.process_group import process_group, start_deepspeed
+from hft_ray.training.run import run
 from hft_ray.training.save_model import save_model
 from hft_ray.training.variants import RunArtifacts
 
