@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config
-from hft_ray.config.split import by_arm, fixed_settings
+from hft_ray.config.rules.by_arm import by_arm, fixed_settings
 from hft_ray.search.known import configuration_of
 from hft_ray.search.learned import Learned
 from hft_ray.search.prior_trials import FRESH, Warm, as_trials

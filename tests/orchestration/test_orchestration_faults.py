@@ -14,8 +14,8 @@ from hft_ray.mirror import MirrorError
 from hft_ray.orchestration.board import Board, Group
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.faults import MOST_SPARED, RULES, Fault, explained
+from hft_ray.selection import FrozenChangedError
 from hft_ray.training import TrainingError
-from hft_ray.training.audit import FrozenChangedError
 
 
 def caused(error, cause):
