@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hft_ray.config.arms import BUILT_IN, Arm, trained_arms
 from hft_ray.config.keys import with_settings
 from hft_ray.config.schema import Config
+from hft_ray.config.sections.arms import BUILT_IN, Arm, trained_arms
 
 
 def fixed_settings(name: str, arm: Arm) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import Section
-from hft_ray.config.stages import Preferences
+from hft_ray.config.sections.section import Section
+from hft_ray.config.sections.stages_section import Preferences
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

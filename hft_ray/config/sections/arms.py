@@ -21,10 +21,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from hft_ray.config.errors import nearest
-from hft_ray.config.section import Name, Section
-from hft_ray.config.selection import Selection
-from hft_ray.config.space import Space
-from hft_ray.config.variants import Variants
+from hft_ray.config.sections.section import Name, Section
+from hft_ray.config.sections.selection import Selection
+from hft_ray.config.sections.space import Space
+from hft_ray.config.sections.variants_section import Variants
 
 FULL = "full"
 AVERAGING, HALF_RESET = "averaging", "half_reset"

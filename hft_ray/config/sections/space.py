@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from hft_ray.config.section import Section
+from hft_ray.config.sections.section import Section
 
 
 class Interval(Section):

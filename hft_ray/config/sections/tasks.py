@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from hft_ray.config.data import Data, Format
-from hft_ray.config.evaluation import Evaluation
-from hft_ray.config.section import FieldName, Name, PositiveInt, Section
+from hft_ray.config.sections.data import Data, Format
+from hft_ray.config.sections.evaluation import Evaluation
+from hft_ray.config.sections.section import FieldName, Name, PositiveInt, Section
 
 
 class TaskData(Section):

@@ -10,8 +10,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-from hft_ray.config.section import FieldName, Name, PositiveInt, Section
-from hft_ray.config.suites import SuiteEntry, expand
+from hft_ray.config.sections.section import FieldName, Name, PositiveInt, Section
+from hft_ray.config.sections.suites import SuiteEntry, expand
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.sections.section import PositiveInt, Section
 
 
 class Preferences(Section):

@@ -7,18 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hft_ray.config.arms import Arms, arm_problem
-from hft_ray.config.constraints import (
+from hft_ray.config.sections.arms import Arms, arm_problem
+from hft_ray.config.sections.budget import Plateau, SweepBudget
+from hft_ray.config.sections.constraints import (
     METRIC,
     Constraint,
     ConstraintText,
     Preference,
     parse_constraint,
 )
-from hft_ray.config.ending import Budget, Plateau
-from hft_ray.config.section import Name, PositiveInt, Section
-from hft_ray.config.space import Space
-from hft_ray.config.variants import Variants
+from hft_ray.config.sections.section import Name, PositiveInt, Section
+from hft_ray.config.sections.space import Space
+from hft_ray.config.sections.variants_section import Variants
 
 
 class Scheduler(Section):
@@ -54,7 +54,7 @@ class Search(Section):
     """What the knee of the front is to be: weights of the objectives, or a target."""
     trials: PositiveInt = 20
     """Trials of the sweep, baselines and `first` included, further seeds not."""
-    budget: Budget | None = None
+    budget: SweepBudget | None = None
     """What the sweep may take; it ends before its last trial when that is spent."""
     plateau: Plateau | None = None
     """End when the last trials have added next to nothing; by default all trials are made."""

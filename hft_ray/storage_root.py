@@ -8,8 +8,6 @@ from pathlib import Path
 
 from hft_ray.config.errors import ConfigError, Problem
 
-_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?", re.ASCII)
-
 
 def storage_root(given: Path | None) -> Path:
     """Return ``--storage``, else ``$HFT_RAY_HOME``, else ``~/hft-ray``, as an absolute path.
@@ -26,15 +24,3 @@ def storage_root(given: Path | None) -> Path:
         )
         raise ConfigError(Problem("--storage", problem, str(root)))
     return root.expanduser().absolute()
-
-
-def checked_mirror(uri: str) -> str:
-    """Return the address of a place for copies.
-
-    Raises:
-        ValueError: It is none.
-    """
-    parts = uri.split("/")
-    if ".." in parts or not (_BUCKET.fullmatch(uri) or Path(uri).is_absolute()):
-        raise ValueError("must be s3://BUCKET/PREFIX or an absolute path")
-    return uri

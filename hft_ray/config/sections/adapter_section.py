@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.sections.section import PositiveInt, Section
 
 
 class Adapter(Section):

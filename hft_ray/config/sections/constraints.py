@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hft_ray.config.section import Section
+from hft_ray.config.sections.section import Section
 
 METRIC = r"[a-z]+/[A-Za-z0-9._-]+"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

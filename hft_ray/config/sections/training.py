@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.sections.section import PositiveInt, Section
 
 MOST_BETA2_IN_BF16 = 0.995
 """Of a bf16 number the last bit is worth 2^-8 to 2^-7; half of that at most is lost in rounding, so

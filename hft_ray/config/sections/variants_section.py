@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hft_ray.config.section import Section
+from hft_ray.config.sections.section import Section
 
 Alpha = Annotated[float, Field(gt=0, lt=1)]
 

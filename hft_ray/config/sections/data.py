@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import FieldName, PositiveInt, Section
+from hft_ray.config.sections.section import FieldName, PositiveInt, Section
 
 Format = Literal[
     "auto",

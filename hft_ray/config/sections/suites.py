@@ -18,11 +18,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from hft_ray.config.errors import nearest
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.sections.section import PositiveInt, Section
 from hft_ray.config.yaml_text import read_yaml
 
 _SUFFIX = ".yaml"
-_FOLDER = Path(__file__).parents[1] / "suites"
+_FOLDER = Path(__file__).parents[2] / "suites"
 
 
 class SuiteEntry(Section):

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from hft_ray.config.errors import Problem
 from hft_ray.config.keys import searched_values
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.config.schema import Config
-from hft_ray.config.split import by_arm
 
 UNTRAINED = ("cost/", "selection/")
 """Metrics that the settings decide and not the training: each trial would be the best at some."""

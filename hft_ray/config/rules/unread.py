@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hft_ray.config.adapter import Adapter
 from hft_ray.config.errors import Problem
 from hft_ray.config.keys import searched_values
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.config.schema import Config
-from hft_ray.config.split import by_arm
-from hft_ray.config.stages import StageEntry
-from hft_ray.config.tasks import Task
+from hft_ray.config.sections.adapter_section import Adapter
+from hft_ray.config.sections.stages_section import StageEntry
+from hft_ray.config.sections.tasks import Task
 
 LENGTH = ("steps", "epochs")
 _ADAPTER = [f"adapter.{key}" for key in Adapter.model_fields if key != "kind"]

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.sections.section import PositiveInt, Section
 
 Hours = Annotated[float, Field(gt=0)]
 
 
-class Budget(Section):
+class SweepBudget(Section):
     """What a sweep may take. No trial begins after it is spent; those under way end."""
 
     device_hours: Hours | None = None
@@ -20,7 +20,7 @@ class Budget(Section):
     """Hours that the sweep runs, over all commands that go on with it."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> Budget:
+    def _says_something(self) -> SweepBudget:
         if self.device_hours is None and self.hours is None:
             raise ValueError("give device_hours, hours or both")
         return self

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hft_ray.config.section import PositiveInt, Section
+from hft_ray.config.sections.section import PositiveInt, Section
 
 _EXACT: dict[str, Any] = {"kind": "generation", "metric": "exact_match", "max_new_tokens": 16}
 _LONG: dict[str, Any] = {"kind": "generation", "max_new_tokens": 512, "stop": []}

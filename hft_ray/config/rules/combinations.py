@@ -8,7 +8,7 @@ from typing import Any
 
 from hft_ray.config.keys import settings
 from hft_ray.config.schema import Config
-from hft_ray.config.space import Choices, Interval
+from hft_ray.config.sections.space import Choices, Interval
 
 _MOST = 2000
 """Combinations that are looked at; each takes a fraction of a millisecond."""

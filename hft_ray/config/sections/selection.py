@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hft_ray.config.section import Fraction, PositiveInt, Section
+from hft_ray.config.sections.section import Fraction, PositiveInt, Section
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hft_ray.config.errors import Problem
-from hft_ray.config.space import Choices, Interval
+from hft_ray.config.sections.space import Choices, Interval
 
 Entry = Interval | Choices
 
