@@ -35,6 +35,7 @@ BELOW = {
     "report": {"pareto", "analysis"},
     "search": {"config", "pareto"},
     "tracking": {"config"},
+    "scaffold": {"config", "data", "training"},
     "demo": {"config", "data", "evaluation", "training"},
     "suites": set(),
 }
@@ -58,6 +59,7 @@ OUTSIDE = {
     "evaluation": {"ray", "mlflow", "optuna", "deepspeed"},
     "training": {"ray", "mlflow", "optuna"},
     "weights": {"ray", "mlflow", "optuna"},
+    "scaffold": {"ray", "mlflow", "optuna", "deepspeed"},
     "integrations": {"ray", "mlflow", "optuna", "deepspeed"},
     "pareto": HEAVY | DRAWING,
     "analysis": HEAVY | DRAWING,
