@@ -23,22 +23,36 @@ re-selection takes longer than one step, or a step takes longer than Trainer's, 
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import logging
+import os
+import platform
 import statistics
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
 from typing import get_origin
 
+import psutil
 import torch
-from step_work import WARM_UP, Bound, Case, Here, Setup, bound, optimizer_seconds
+from step_work import WARM_UP, Bound, Case, Here, Setup, bound, optimizer_seconds, peak_memory
 from step_work import with_trainer as with_trainer_steps
 
 from hft_ray.config import Selection
 from hft_ray.ranks import Ranks
+from hft_ray.selection import Catalog
 from hft_ray.training.audit import Audit
 from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.checkpoint import Checkpoint, CheckpointManifest, write_checkpoint
 from hft_ray.training.engine import Engine
 from hft_ray.training.garbage import only_new_garbage
+from hft_ray.training.process_group import process_group
 
 FULL = Case("full", Selection(ratio=1.0, granularity="model"))
 HALF = Case("half by category", Selection(ratio=0.5))
@@ -243,8 +257,107 @@ def rounds_part(setup: Setup, times: int) -> None:
 
 def _manifest() -> CheckpointManifest:
     """Return a manifest in which every field is empty or 0."""
-    needed = [
-        (x, each) for x, each in CheckpointManifest.model_fields.items() if each.is_required()
-    ]
-    empty = {name: (get_origin(each.annotation) or each.annotation) for name, each in needed}
-    return CheckpointManifest.model_validate({name: kind() for name, kind in empty.items() if kind})
+    needed = (each for each in CheckpointManifest.model_fields.items() if each[1].is_required())
+    kinds = {name: get_origin(each.annotation) or each.annotation for name, each in needed}
+    return CheckpointManifest.model_validate({name: kind() for name, kind in kinds.items() if kind})
+
+
+def memory_part(setup: Setup) -> None:
+    """Measure the peak memory of every case, and of Trainer, in processes of their own."""
+    here = Here(setup)
+    catalog, bf16 = here.catalog, setup.numerics.dtype == torch.bfloat16
+    del here
+    columns = ["trained", "peak, GB", "weights, gradients, optimizer, GB"]
+    print_table("Peak memory", columns, _peaks(setup, catalog, bf16))
+
+
+def _peaks(setup: Setup, catalog: Catalog, bf16: bool) -> Iterator[list[str]]:
+    runs = [(case, False) for case in (*CASES, *early_stop_cases(catalog.layers))]
+    runs += [(FULL, True), (HALF, True)]
+    context = get_context("spawn")
+    for case, trainer in runs:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            peak = pool.submit(peak_memory, setup, case, trainer).result()
+        least = bound(catalog, case.draw(catalog), bf16).bytes
+        name = f"{case.name}, Trainer" if trainer else case.name
+        yield [name, f"{peak / 1e9:.2f}", f"{least / 1e9:.2f}"]
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def print_machine(setup: Setup) -> None:
+    """Print what the figures depend on."""
+    cores = len(psutil.Process().cpu_affinity() or []) or os.cpu_count()
+    machine = f"{_processor()}, {cores} cores"
+    if setup.device == "cuda":
+        machine += f", {torch.cuda.get_device_name()}"
+    named = ("torch", "deepspeed", "transformers")
+    versions = ", ".join(f"{name} {version(name)}" for name in named)
+    kind = str(setup.numerics.dtype).removeprefix("torch.")
+    recomputed = ", activations recomputed" if setup.checkpointing else ""
+    shapes = f"{setup.rows} sequences of {setup.length} tokens"
+    print(f"- machine: {machine}; {setup.threads} threads")
+    print(f"- versions: Python {platform.python_version()}, {versions}")
+    print(f"- command: `{' '.join(['python', *sys.argv])}`")
+    print(f"- date: {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}")
+    print(f"- work: {setup.model}, {kind}, {shapes}, ZeRO-{setup.stage}{recomputed}")
+    clock = "of a processor's time" if setup.processor_time else "of wall time"
+    print(f"- seconds are {clock}; load average at the start: {os.getloadavg()[0]:.1f}", flush=True)
+
+
+def main() -> int:
+    """Time, print the tables, return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--model", choices=["smollm2", "1b", "7b"], default="smollm2")
+    parser.add_argument("--stage", type=int, default=0, help="ZeRO stage")
+    parser.add_argument("--rows", type=int, default=4, help="sequences of a step")
+    parser.add_argument("--length", type=int, default=64, help="tokens of a sequence")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of steps and rounds")
+    parser.add_argument("--pairs", type=int, default=12, help="pairs with Trainer")
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "processor"],
+        default="wall",
+        help="processor: seconds of a processor, for a machine that others use too; one thread",
+    )
+    parser.add_argument("--parts", default="steps,trainer,rounds,memory")
+    options = parser.parse_args()
+    parts = options.parts.split(",")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="hft-ray-") as root:
+        setup = Setup(
+            device=options.device,
+            model=options.model,
+            stage=options.stage,
+            rows=options.rows,
+            length=options.length,
+            checkpointing=options.checkpointing,
+            processor_time=options.clock == "processor",
+            threads=int(os.environ.get("OMP_NUM_THREADS", "2")),
+            root=Path(root),
+        )
+        print_machine(setup)
+        good = True
+        if "memory" in parts:  # first: Trainer leaves variables in the environment
+            memory_part(setup)
+        with process_group():
+            setup.start()
+            if "steps" in parts:
+                good &= steps_part(setup, options.rounds)
+            if "trainer" in parts:
+                good &= trainer_part(setup, options.pairs)
+            if "rounds" in parts:
+                rounds_part(setup, options.rounds)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

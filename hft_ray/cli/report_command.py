@@ -37,11 +37,11 @@ def report(
 
     Example: hft-ray report demo --select 'task/score>=0.95'
     """
-    from hft_ray.config.storage import storage_root
     from hft_ray.orchestration.folder import SweepFolder
     from hft_ray.orchestration.fronts import config_of, front_of, searched
     from hft_ray.report import front_json
     from hft_ray.report.files import write_front
+    from hft_ray.storage_root import storage_root
     from hft_ray.tracking import read_sweep, tracking_uri
 
     root = storage_root(storage)

@@ -11,7 +11,7 @@ import torch
 from hft_ray.artifacts import ArtifactError
 from hft_ray.artifacts.whole import PARTIAL
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.out_folder import check_new
+from hft_ray.out_folder import check_new
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import KeptManifest, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
