@@ -39,7 +39,7 @@ except ImportError:  # before torch 2.10
     _VARLEN = frozenset()
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 NAME = "hft_documents"
 """Name of the attention function among those of transformers."""
@@ -91,23 +91,28 @@ def attend(
     """
     if len(query) != 1:
         raise UnsupportedAttentionError("its attention is given several rows")
-    bounds, longest = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
-    if bounds is None:  # a row of one document
-        longest = query.shape[2]
-        bounds = torch.tensor([0, longest], dtype=torch.int32, device=query.device)
     for name in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(name) is not None:
             raise UnsupportedAttentionError(f"its attention needs `{name}`")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise UnsupportedAttentionError("its attention is not causal")
     if attention_mask is not None and int(attention_mask) != sliding_window:
-        raise UnsupportedAttentionError("its attention has a window that only a mask tells")
+        raise UnsupportedAttentionError("its attention has a window that only a mask states")
+    bounds, longest = _bounds(query, kwargs)
     if _has_kernel(query, key, value, dropout, sliding_window):
-        assert longest is not None
-        out = _varlen(query, key, value, bounds, int(longest), scaling, sliding_window)
+        out = _varlen(query, key, value, bounds, longest, scaling, sliding_window)
     else:
         out = _one_by_one(query, key, value, bounds, dropout, scaling, sliding_window)
     return out, None
+
+
+def _bounds(query: Tensor, given: Mapping[str, Any]) -> tuple[Tensor, int]:
+    """Return where documents begin and end, and the tokens of the longest."""
+    bounds, longest = given.get("cu_seq_lens_q"), given.get("max_length_q")
+    length = query.shape[2]
+    if bounds is None:  # a row of one document
+        return torch.tensor([0, length], dtype=torch.int32, device=query.device), length
+    return bounds, length if longest is None else int(longest)
 
 
 def mask(

@@ -132,7 +132,7 @@ class Selector:
         if self._audit:
             self._audit.start(drawn.parameters)
         if self._l2:
-            self._engine.draw_to(self.snapshot.on_device(drawn.parameters))
+            self._engine.set_penalty_target(self.snapshot.on_device(drawn.parameters))
         self._engine.select(drawn)
 
     def _measures(self, step: int, feed: Feed) -> dict[str, float]:
