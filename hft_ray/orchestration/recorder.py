@@ -10,7 +10,7 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
-from hft_ray.evaluation.item_scores import ItemScores, write_all
+from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
@@ -18,7 +18,7 @@ from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder
 from hft_ray.report.files import write_front
-from hft_ray.search import Known
+from hft_ray.search import TrialSnapshot
 from hft_ray.tracking import (
     DRIVER,
     FAULT,
@@ -51,6 +51,7 @@ class Recorder:
         on_outage: Callable[[bool], None] = lambda away: None,
     ) -> None:
         assert config.search is not None
+        errors = errors or BackgroundErrors()
         self._config, self._search, self._folder = config, config.search, folder
         self._tags = dict(tags)
         uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
@@ -71,12 +72,14 @@ class Recorder:
         self._queued: dict[str, float] = {}
         self._params: dict[str, dict[str, Any]] = {}
         self._points = TrialPoints(config, self._tracker.run_id)
-        self._pictures = TrialPictures(folder.pictures, config.name, self._tracker.log_artifact)
+        self._pictures = TrialPictures(
+            folder.pictures, config.name, self._tracker.log_artifact, errors
+        )
         self._front: FrontBuilder | None = None
         self._weights: dict[str, str] = {}
 
     def open(
-        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
+        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[TrialSnapshot]
     ) -> None:
         """Start the sweep's run, or go on with it.
 
@@ -101,6 +104,7 @@ class Recorder:
             self._tag(known.trial, None, known.configuration, resolved)
             self._tag_fault(known.trial, known.result)
             self._variants(known.trial, known.configuration, resolved, known.result)
+        self._pictures.start()
 
     @property
     def reference(self) -> dict[str, float]:
@@ -169,7 +173,7 @@ class Recorder:
         """Take the points of a trial that has ended into the front."""
         if self._front is not None:
             trial = event["trial"]
-            known = Known(trial, "running", {}, dict(event), event["configuration"])
+            known = TrialSnapshot(trial, "running", {}, dict(event), event["configuration"])
             self._front.put(trial, self._points.of(known))
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
@@ -193,7 +197,7 @@ class Recorder:
         metrics = {"front/hypervolume": front.hypervolume, "front/size": float(front.size)}
         self._tracker.log_sweep(finished, metrics)
 
-    def write_report(self, trials: Sequence[Known]) -> Front:
+    def write_report(self, trials: Sequence[TrialSnapshot]) -> Front:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
         models = item_scores_in(self._folder, trials)
         front = self._whole(trials, models)
@@ -211,7 +215,7 @@ class Recorder:
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
-    def _whole(self, trials: Iterable[Known], models: Mapping[str, ItemScores]) -> Front:
+    def _whole(self, trials: Iterable[TrialSnapshot], models: Mapping[str, ItemScores]) -> Front:
         """Return the front of all trials with their item scores, and the runs as they are known."""
         builder = self._builder()
         for known in trials:
@@ -223,14 +227,14 @@ class Recorder:
         for trial in sorted(self._open):
             reason = "the sweep ended before the trial; started again, it goes on with the trial"
             self._tracker.finish_trial(trial, "stopped", reason)
-        self._pictures.close()
+        # A Ray job has 30 s to stop in; what is not done by then waits on disk.
+        self._pictures.close(timeout=5 if state == "stopped" else 300)
         if self._base:
             self._tracker.finish_sweep(state)
-        # A Ray job has 30 s to stop in; what is not written by then is spooled.
         self._tracker.close(timeout=15 if state == "stopped" else 30)
 
 
-def _end(known: Known) -> dict[str, Any]:
+def _end(known: TrialSnapshot) -> dict[str, Any]:
     result = known.result
     return {
         "step": int(result.get("step") or 0),

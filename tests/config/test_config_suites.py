@@ -6,7 +6,7 @@ import yaml
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load, validate
-from hft_ray.config.suites import suite_names
+from hft_ray.config.sections.suites import suite_names
 
 OWN = {"name": "own", "kind": "perplexity", "data": "x.jsonl"}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hft_ray.config import EvaluationSection
-from hft_ray.config.suites import suite_names
+from hft_ray.config.sections.suites import suite_names
 from hft_ray.evaluation import averageable, mixed_units, unit
 from hft_ray.evaluation.units import NATS, SHARE
 

@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from hft_ray.config.constraints import Constraint
+from hft_ray.config.sections.constraints import Constraint
 from hft_ray.pareto import Point, build_front, compare
 from hft_ray.pareto.replicates import merged, runs
 from hft_ray.report import comparison_json
