@@ -3,7 +3,7 @@
     theta(s) = theta0 + s (theta - theta0)
 
 theta0 are the base's weights, theta the tuned ones, s in [0, 1] is a share of the way, one for each
-parameter. What is made of both is told by these shares alone:
+parameter. Each combination of the two is described by its shares:
 
     average      s = alpha everywhere        WiSE-FT (Wortsman et al., arXiv 2109.01903, section 3);
                                              against forgetting HMA (arXiv 2309.06256)

@@ -2,7 +2,7 @@
 
 ``MIRROR/sweeps/NAME/`` has ``state-NUMBER`` (FILE, study, warm start; the newest counts),
 ``weights/TRIAL/SOURCE``, ``scores/TRIAL`` and ``checkpoints/TRIAL/step-N``, each a copy of its own.
-Caches are made again, and MLflow is told again what it does not know.
+Caches are made again, and what MLflow lacks is logged again.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _fetch_result(place: Mirror, name: str, folder: SweepFolder) -> None:
     try:
         place.get(name, folder.path / name)
     except MirrorError as error:
-        # The trial's result stands; only its export, or what its items tell, is lost.
+        # The trial's result stands; only its export, or its item scores, are lost.
         log.warning("%s", error)
 
 

@@ -1,4 +1,4 @@
-"""Proof that what is frozen stays as it is: checksums at the start and at the end of a round."""
+"""Proof that frozen parameters do not change: checksums at the start and the end of a round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pre-trained values of what is trained: to measure the distance from them, and to go back.
+"""The pre-trained values of trained parameters: to measure the distance from them and restore them.
 
 A copy is taken on the CPU when a parameter becomes trainable for the first time. Where every rank
 holds the whole parameter, rank 0 alone keeps the copy; under ZeRO-3 each rank keeps its own part.
@@ -79,7 +79,7 @@ class BaseSnapshot:
         self._set(names, lambda name: between(tuned[name], self._copies[name], shares(name)))
 
     def _set(self, names: Iterable[str], value: Callable[[str], Tensor]) -> None:
-        """Set parameters to values that the ranks know which hold their copies."""
+        """Set parameters; a rank computes the values of those whose copies it holds."""
         for name in names:
             parameter = self._parameters[name]
             held_here = _at_rest(parameter)
@@ -124,7 +124,7 @@ class BaseSnapshot:
         return self._summed(squares)
 
     def _held(self) -> dict[str, Tensor]:
-        """What this rank answers for: all on rank 0, else its parts of what is partitioned."""
+        """Return what this rank counts: all on rank 0, else its parts of partitioned ones."""
         return {
             name: held(parameter)
             for name, parameter in self._parameters.items()
@@ -154,8 +154,8 @@ def held(parameter: Any) -> Tensor:
 def _at_rest(parameter: Any) -> Tensor:
     """Return what this rank holds of a parameter, to be written to.
 
-    ZeRO-3 leaves small parameters whole after a forward pass, also when its engine is destroyed:
-    who then gathers one is given that copy, not the parts.
+    ZeRO-3 leaves small parameters whole after a forward pass, also when its engine is destroyed.
+    Gathering one then gives that copy, not the parts.
     """
     if _partitioned(parameter):
         parameter.partition()

@@ -202,7 +202,7 @@ def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Ste
 
 
 def _on_hub(name: str, path: str) -> bool:
-    """Whether ``name`` can only be a hub name; a path that leads nowhere is told elsewhere."""
+    """Whether ``name`` can only be a hub name; a path that leads nowhere is reported elsewhere."""
     try:
         return locate(name, path) is None
     except ConfigError:

@@ -1,7 +1,7 @@
 """Attention that keeps the documents of a pass apart, so that a batch needs no padding.
 
 A packed pass is one row in which documents follow one another, their positions from 0. Where each
-ends is told by the arguments of FlashAttention's variable-length form (``cu_seq_lens_q`` and
+ends is stated by the arguments of FlashAttention's variable-length form (``cu_seq_lens_q`` and
 ``max_length_q``), which models of transformers hand through to their attention function. Here that
 function is torch's ``varlen_attn`` on a GPU in 16 bit, and elsewhere scaled dot-product attention
 of one document after another. Neither computes anything between two documents.
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class UnsupportedAttentionError(Exception):
-    """A model asks something of its attention that is not computed by document."""
+    """A model asks for attention that cannot be computed document by document."""
 
 
 def attend(
@@ -125,8 +125,8 @@ def mask(
 ) -> Tensor | None:
     """Return what :func:`attend` takes for a mask: nothing, or the window of a layer, [1, 1, 1, 1].
 
-    Of layers with a window transformers tells it here, and most models tell their attention
-    function too. Those that do not are found by the two being different.
+    transformers states the window of a layer here, and most models state it to their attention
+    function too. The others are found by the two being different.
     """
     if attention_mask is not None:
         raise UnsupportedAttentionError("it makes an attention mask of its own")
@@ -219,7 +219,7 @@ class Documents:
         config: FILE.
 
     Attributes:
-        packed: Whether they are; told by :meth:`settle`.
+        packed: Whether they are; :meth:`settle` finds out.
     """
 
     def __init__(self, model: Any, config: Config) -> None:
@@ -263,7 +263,7 @@ class Documents:
             with quiet():
                 return _mixes(self._model, by_document if self._switches else None)
         except (UnsupportedAttentionError, TypeError) as error:
-            # The latter: its code knows nothing of the arguments.
+            # A TypeError: its code does not take the arguments.
             return f"documents in one row would see each other: {error}"
 
 

@@ -225,7 +225,7 @@ class Engine:
         # of all, whichever pass they stand in.
         scale = self._ranks.size / units
         for number, batch in enumerate(batches, start=1):
-            # Passes differ in number from step to step, so DeepSpeed is told which is the last one.
+            # Passes differ in number from step to step, so DeepSpeed has to be given the last one.
             engine.set_gradient_accumulation_boundary(number == len(batches))
             found = loss(engine, batch)
             value = found.value * scale

@@ -32,7 +32,7 @@ _TOKENIZER = "save the model's own tokenizer (tokenizer.json, tokenizer_config.j
 _PROBE = "The quick brown fox, 0123456789."
 log = logging.getLogger(__name__)
 
-# They would stand between what the commands print, for models that load in a moment.
+# Progress bars of loading would break up what the commands print.
 transformers_logging.disable_progress_bar()
 
 
@@ -90,7 +90,7 @@ def load_tokenizer(model: Model, source: str) -> PreTrainedTokenizerFast:
     one beyond the model's vocabulary, it becomes the end-of-text token.
 
     Raises:
-        ConfigError: There is no tokenizer, or none that reports character offsets.
+        ConfigError: There is no tokenizer, or it does not report character offsets.
     """
     rows = getattr(load_config(model, source).get_text_config(), "vocab_size", None)
     try:
@@ -117,8 +117,8 @@ def _choose_padding(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: 
     known = end is not None and (rows is None or end < rows)
     chosen = tokenizer.eos_token if known else tokenizer.convert_ids_to_tokens(0)
     if given is not None:
-        told = "%s: its padding token %r (id %d) lies beyond the model's %d embeddings; %r pads"
-        log.warning(told, name, tokenizer.pad_token, given, rows, chosen)
+        message = "%s: its padding token %r (id %d) lies beyond the model's %d embeddings; %r pads"
+        log.warning(message, name, tokenizer.pad_token, given, rows, chosen)
     tokenizer.pad_token = chosen
 
 

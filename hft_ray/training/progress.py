@@ -59,7 +59,7 @@ class Progress:
         """Return the metrics of the steps since the last call (a collective).
 
         Raises:
-            TrainingError: The loss is no number any more.
+            TrainingError: The loss is not finite.
         """
         names = self._losses[-1]
         means = {x: float(torch.stack([each[x] for each in self._losses]).mean()) for x in names}

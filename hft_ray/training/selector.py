@@ -1,4 +1,4 @@
-"""What a run trains from round to round: drawn, handed to the engine, the rest proved still."""
+"""What a run trains from round to round: drawn, given to the engine; the rest is audited."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Selector:
         return self._adapter.merged() if self._adapter else nullcontext()
 
     def finish(self) -> Draw:
-        """Make it so for good, when training is over; return what training has changed last."""
+        """Make the model plain for good, after training; return what was trained last."""
         assert self.draw is not None
         if self._adapter:
             self._engine.close()
@@ -148,7 +148,7 @@ class Selector:
                 return {}
 
     def end(self) -> dict[str, float]:
-        """Prove that what was frozen has not changed; return how far the rest has moved."""
+        """Prove that frozen parameters have not changed; return how far the others have moved."""
         if self._audit is None:
             return {}
         self._audit.prove()

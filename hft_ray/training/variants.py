@@ -207,11 +207,11 @@ def score_variants(
 
     Args:
         builder: Makes them.
-        wanted: Which.
+        wanted: Which variants.
         selection: How the model was trained.
         base: Values of the base.
-        trained: What the run came to; what is no score is taken over from there, but for what
-            making and scoring cost on top.
+        trained: What the run came to; values that are not scores are taken over from there; the
+            cost of making and scoring is added.
         score: Scores the model as it is, under the name of the variant that it is.
         ranks: Number of processes.
     """

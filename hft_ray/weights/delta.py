@@ -193,7 +193,7 @@ class _Hashes:
         return tensor
 
     def all(self) -> dict[str, str]:
-        """Return the SHA-256 of every tensor, those that nobody has read included."""
+        """Return the SHA-256 of every tensor, those that have not been read included."""
         for name in self._base.entries:
             if name not in self._found:
                 self.read(name)

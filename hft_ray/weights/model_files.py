@@ -107,7 +107,7 @@ class ModelFiles:
         """Read the headers of the model in ``folder``.
 
         Raises:
-            ConfigError: It is no model directory, or its files are not whole.
+            ConfigError: It is not a model directory, or its files are not whole.
         """
         self.what = what
         self.folder = folder
@@ -180,7 +180,7 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(Problem(what, f"{path.name} is damaged: {error}", str(path))) from error
     if not isinstance(content, dict):
-        raise ConfigError(Problem(what, f"{path.name} is no mapping", str(path)))
+        raise ConfigError(Problem(what, f"{path.name} is not a mapping", str(path)))
     return content
 
 

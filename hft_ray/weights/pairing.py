@@ -61,7 +61,7 @@ def pair(tuned: ModelFiles, base: ModelFiles) -> Pairs:
 def pair_all(tuned: ModelFiles, base: ModelFiles) -> Pairs:
     """Pair two models that must be alike: the same parameters, in the same shapes.
 
-    A tensor that is no parameter (a buffer of a former version) may lack its partner.
+    A tensor that is not a parameter (a buffer of a former version) may lack its partner.
 
     Raises:
         ConfigError: They are not alike, or their weights are quantised; it names the tensors.
