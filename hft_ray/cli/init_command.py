@@ -10,7 +10,7 @@ import typer
 
 from hft_ray.cli.options import Json, Storage
 from hft_ray.config import ConfigError, Problem
-from hft_ray.config.storage import storage_root
+from hft_ray.storage_root import storage_root
 from hft_ray.strict_json import dumps
 
 
@@ -56,7 +56,7 @@ def init(
         keep = None if keep == "auto" else keep
     from hft_ray.config import Model
     from hft_ray.config.load import load
-    from hft_ray.config.suites import suite_names
+    from hft_ray.config.sections.suites import suite_names
     from hft_ray.ranks import Ranks
     from hft_ray.scaffold import Wishes, first_file, read_source, this_machine, write
 
