@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from hft_ray.config.errors import Problem, nearest
 from hft_ray.config.keys import section_models
+from hft_ray.config.renamed import renamed_key, renamed_value
 from hft_ray.config.schema import Config
 from hft_ray.config.sections.evaluation import EVALUATIONS
 
@@ -38,7 +39,8 @@ def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
     match item["type"]:
         case "extra_forbidden":
             known = _siblings(item["loc"], root)
-            return Problem(path, f"unknown key{nearest(str(location[-1]), known)}")
+            unknown = f"unknown key{nearest(str(location[-1]), known)}"
+            return Problem(path, renamed_key(path) or unknown)
         case "missing":
             return Problem(path, "is required and not given")
         case "union_tag_not_found":
@@ -50,6 +52,8 @@ def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
             return Problem(path, "must be a mapping of settings", item["input"])
         case "value_error":
             return Problem(path, str(item["msg"]).removeprefix("Value error, "))
+        case "literal_error" if (renamed := renamed_value(path, item["input"])) is not None:
+            return Problem(path, renamed, item["input"])
         case _:
             return Problem(path, _lower(str(item["msg"])), item.get("input"))
 

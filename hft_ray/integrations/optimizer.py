@@ -45,11 +45,13 @@ class PartialOptimizer:
     Args:
         optimizer: Built over every parameter that may be selected.
         moments: What becomes of the optimizer's state at a selection. ``reset``: all of it starts
-            empty; ``carry``: kept for what stays selected; ``store``: also kept, on the CPU, for
-            what leaves, and given back when it returns.
+            empty; ``keep_selected``: kept for what stays selected; ``keep_all``: also kept, on the
+            CPU, for what is deselected, and restored when it is selected again.
     """
 
-    def __init__(self, optimizer: Optimizer, moments: Literal["reset", "carry", "store"]) -> None:
+    def __init__(
+        self, optimizer: Optimizer, moments: Literal["reset", "keep_selected", "keep_all"]
+    ) -> None:
         self._optimizer = optimizer
         self._moments = moments
         self._members = [list(group["params"]) for group in optimizer.param_groups]
@@ -80,7 +82,7 @@ class PartialOptimizer:
             state.clear()
         for member in self.members & state.keys() - self._chosen:
             left = state.pop(member)
-            if self._moments == "store":
+            if self._moments == "keep_all":
                 self._parked[member] = _Parked.of(left)
         for member in self._chosen & self._parked.keys():
             state[member] = self._parked.pop(member).back()

@@ -24,9 +24,9 @@ def check_selection(selection: Selection) -> None:
     if needs(selection) != "nothing":
         problem = f"measures the {needs(selection)}, which this cannot: {_INSTEAD}"
         problems.append(Problem("selection.strategy", problem, selection.strategy))
-    if selection.leaving == "reset":
+    if selection.on_deselect == "reset":
         problem = f"needs the pre-trained weights at every re-selection: {_INSTEAD}"
-        problems.append(Problem("selection.leaving", problem, selection.leaving))
+        problems.append(Problem("selection.on_deselect", problem, selection.on_deselect))
     if problems:
         raise ConfigError(problems)
 

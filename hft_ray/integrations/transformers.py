@@ -43,7 +43,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
         self,
         selection: Selection | Mapping[str, Any],
         *,
-        moments: Literal["reset", "carry", "store"] = "reset",
+        moments: Literal["reset", "keep_selected", "keep_all"] = "reset",
         round: int = 0,
     ) -> None:
         if not isinstance(selection, Selection):

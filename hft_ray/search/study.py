@@ -246,7 +246,7 @@ class Study:
         """Queue the configuration of trial ``number`` with its next seeds."""
         params: dict[str, Any] = dict(self._trials()[number].user_attrs["params"])
         defaults = settings(self.config)
-        for key in self.search.replicate:
+        for key in self.search.seed_keys:
             params[key] = params.get(key, defaults[key]) + given
         self._enqueue(params, {"asked": params, "configuration": number})
 

@@ -67,7 +67,7 @@ def draw(
     _check_measures(drawn_from, selection, round, history)
     _check_weights(drawn_from, selection)
     rank = STRATEGIES[selection.strategy](selection, round, history)
-    if selection.tasks == "disjoint":
+    if selection.across_tasks == "disjoint":
         rank = disjoint(rank, history)
     drawn = set(pick(drawn_from, selection, rank))
     if selection.embeddings == "trained":
@@ -101,14 +101,14 @@ def history_of(catalog: Catalog, selection: Selection, rounds: int) -> History:
 
 
 def _rounds_that_matter(selection: Selection, round: int) -> int:
-    return round if selection.strategy == "cyclic" or selection.tasks != "independent" else 0
+    return round if selection.strategy == "cyclic" or selection.across_tasks != "independent" else 0
 
 
 def _left(
     units: tuple[Unit, ...], selection: Selection, round: int, history: History
 ) -> tuple[Unit, ...]:
     """Return what may be drawn: of nested draws, what all rounds before have drawn."""
-    if selection.tasks != "nested":
+    if selection.across_tasks != "nested":
         return units
     return tuple(unit for unit in units if history.times_drawn.get(unit.name, 0) == round)
 

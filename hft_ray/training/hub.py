@@ -21,7 +21,7 @@ def pinned_model(model: Model) -> Model:
     Raises:
         ConfigError: There is no such model or revision, or nothing is here and the hub is away.
     """
-    if model.shape is not None or locate(model.name, PATH) is not None:
+    if model.architecture is not None or locate(model.name, PATH) is not None:
         return model
     try:
         found: ResolvedRevision = resolve_revision(model.name, revision=model.revision)

@@ -301,7 +301,7 @@ class _Run:
             self.engine.parked.clear()
         if self.rounds.starts(step):
             self._select(step)
-            if begins and step > 0 and self.config.selection.leaving == "reset":
+            if begins and step > 0 and self.config.selection.on_deselect == "reset":
                 # What left the choice has been put back: the stage starts from another model than
                 # the one whose gradients were asked.
                 self._begin_stage(step)

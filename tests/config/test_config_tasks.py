@@ -77,7 +77,7 @@ def test_a_task_has_what_the_tasks_share_but_for_its_own():
     config = parse(f"{HEAD}method: {replay}\ntasks: [{TASK}, {few}]\n", "my.yaml")
     found = config.training_data
     assert list(found) == ["tasks.0.data.train", "tasks.1.data.train", "method.replay.data"]
-    told = [(each.train, each.format, each.limit, each.draw) for each in found.values()]
+    told = [(each.train, each.format, each.limit, each.subset_seed) for each in found.values()]
     # Of the general data there is no limit: its share is method.replay.general.
     assert told == [
         ("a.jsonl", "text", 9, None),

@@ -56,4 +56,4 @@ def test_a_draw_follows_from_seed_and_round_alone(catalog, selection, tasks):
 
 def test_relations_need_a_draw_for_each_task():
     with pytest.raises(ValidationError, match="tasks nested needs reselect task"):
-        Selection(tasks="nested")
+        Selection(across_tasks="nested")

@@ -54,7 +54,7 @@ class Data(Section):
     ignore_fields: list[FieldName] = Field(default_factory=list)
     """Fields of records, or of their turns, to leave out. A field that the format does not use, and
     that is not known to be harmless, is refused unless it is named here."""
-    draw: Annotated[int, Field(ge=0)] | None = None
+    subset_seed: Annotated[int, Field(ge=0)] | None = None
     """Seed of which records `limit` leaves; none: the first ones. Search over several seeds to
     repeat a few-shot run."""
     max_length: Annotated[int, Field(ge=8)] = 512

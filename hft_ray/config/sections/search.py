@@ -61,7 +61,7 @@ class Search(Section):
     seeds: PositiveInt = 1
     """Most seeds of a configuration. Those near the front get them, by a race; each is a trial of
     its own on top of `trials`."""
-    replicate: list[Literal["selection.seed", "training.seed"]] = Field(
+    seed_keys: list[Literal["selection.seed", "training.seed"]] = Field(
         default=["selection.seed", "training.seed"], min_length=1
     )
     """Seeds that count up from one seed of a configuration to the next."""
@@ -131,11 +131,11 @@ class Search(Section):
 
     @model_validator(mode="after")
     def _seeds_are_no_settings(self) -> Search:
-        searched = [key for key in self.replicate if key in self.space]
+        searched = [key for key in self.seed_keys if key in self.space]
         if self.seeds > 1 and searched:
             raise ValueError(
-                f"replicate: {', '.join(searched)} is searched, so it is no noise; "
-                "leave it out of the space or out of replicate"
+                f"seed_keys: {', '.join(searched)} is searched, so it is not a repetition; "
+                "leave it out of the space or out of seed_keys"
             )
         return self
 
