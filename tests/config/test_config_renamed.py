@@ -1,5 +1,7 @@
 """Earlier names of settings are refused, and the message has the new one."""
 
+from copy import deepcopy
+
 import pytest
 
 from hft_ray.config import ConfigError
@@ -20,12 +22,7 @@ def problems(raw):
 
 @pytest.mark.parametrize("key", [key for key in KEYS if not key.startswith("tasks")])
 def test_an_earlier_key_is_refused_with_the_new_one(key):
-    raw = {
-        section: dict(given) if isinstance(given, dict) else given
-        for section, given in FILE.items()
-    }
-    if key.startswith("search"):
-        raw["search"] = dict(SEARCH)
+    raw = deepcopy(FILE | ({"search": SEARCH} if key.startswith("search") else {}))
     place(raw, key, "anything")
     assert KEYS[key] in problems(raw)[key]
 
