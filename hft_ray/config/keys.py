@@ -30,7 +30,7 @@ _INDECISIVE = (
 )
 """Beginnings of the keys that do not change what a run trains."""
 FULL_FINE_TUNING = {"selection.ratio": 1.0}
-"""The baseline that every sweep has."""
+"""The baseline of every sweep without arms."""
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

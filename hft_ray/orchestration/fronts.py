@@ -18,7 +18,7 @@ from hft_ray.pareto.front import FrontBuilder
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, run_key
 
 if TYPE_CHECKING:  # imports Optuna, which `hft-ray status` does without
-    from hft_ray.search import Known
+    from hft_ray.search import TrialSnapshot
 
 SHOWN = ("task/", "general/", "forgetting/", "retention/")
 """Metrics that a point shows beside its objectives; of a complete trial what it cost too."""
@@ -48,7 +48,7 @@ class TrialPoints:
         self._settings[trial] = {key: found[key] for key in self._keys}
         return found
 
-    def of(self, known: Known) -> list[Point]:
+    def of(self, known: TrialSnapshot) -> list[Point]:
         """Return the points of a trial: the trained model, then its variants by their names."""
         if known.trial not in self._settings:
             self.resolved(known.trial, known.params)

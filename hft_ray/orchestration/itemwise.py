@@ -21,7 +21,7 @@ from hft_ray.pareto import Point
 from hft_ray.tracking import SweepRecord, run_key
 
 if TYPE_CHECKING:  # imports Optuna, which `hft-ray status` does without
-    from hft_ray.search import Known
+    from hft_ray.search import TrialSnapshot
 
 SCORES = "scores.safetensors"
 """Item scores of all points of a sweep, beside its front."""
@@ -52,7 +52,7 @@ def _base(folder: SweepFolder) -> Path:
     return folder.scores / f"{BASE}{SUFFIX}"
 
 
-def item_scores_in(folder: SweepFolder, trials: Iterable[Known]) -> dict[str, ItemScores]:
+def item_scores_in(folder: SweepFolder, trials: Iterable[TrialSnapshot]) -> dict[str, ItemScores]:
     """Return the item scores that a sweep's folder has: of the base, and of the complete points."""
     places = {BASE: _base(folder)}
     for known in trials:

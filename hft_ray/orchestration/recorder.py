@@ -18,7 +18,7 @@ from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder
 from hft_ray.report.files import write_front
-from hft_ray.search import Known
+from hft_ray.search import TrialSnapshot
 from hft_ray.tracking import (
     DRIVER,
     FAULT,
@@ -76,7 +76,7 @@ class Recorder:
         self._weights: dict[str, str] = {}
 
     def open(
-        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
+        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[TrialSnapshot]
     ) -> None:
         """Start the sweep's run, or go on with it.
 
@@ -169,7 +169,7 @@ class Recorder:
         """Take the points of a trial that has ended into the front."""
         if self._front is not None:
             trial = event["trial"]
-            known = Known(trial, "running", {}, dict(event), event["configuration"])
+            known = TrialSnapshot(trial, "running", {}, dict(event), event["configuration"])
             self._front.put(trial, self._points.of(known))
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
@@ -193,7 +193,7 @@ class Recorder:
         metrics = {"front/hypervolume": front.hypervolume, "front/size": float(front.size)}
         self._tracker.log_sweep(finished, metrics)
 
-    def write_report(self, trials: Sequence[Known]) -> Front:
+    def write_report(self, trials: Sequence[TrialSnapshot]) -> Front:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
         models = item_scores_in(self._folder, trials)
         front = self._whole(trials, models)
@@ -211,7 +211,7 @@ class Recorder:
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
-    def _whole(self, trials: Iterable[Known], models: Mapping[str, ItemScores]) -> Front:
+    def _whole(self, trials: Iterable[TrialSnapshot], models: Mapping[str, ItemScores]) -> Front:
         """Return the front of all trials with their item scores, and the runs as they are known."""
         builder = self._builder()
         for known in trials:
@@ -230,7 +230,7 @@ class Recorder:
         self._tracker.close(timeout=15 if state == "stopped" else 30)
 
 
-def _end(known: Known) -> dict[str, Any]:
+def _end(known: TrialSnapshot) -> dict[str, Any]:
     result = known.result
     return {
         "step": int(result.get("step") or 0),

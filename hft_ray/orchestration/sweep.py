@@ -30,7 +30,7 @@ from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.orchestration.trial import ThinTrial
 from hft_ray.pareto import Front
 from hft_ray.search import Study
-from hft_ray.search.prior_trials import Warm
+from hft_ray.search.prior_trials import WarmStart
 from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher
 from hft_ray.tracking import State, StopMode
@@ -94,7 +94,7 @@ class _Sweep:
         assert config.search is not None
         self.config, self.folder, self.search = config, folder, config.search
         self.watch, self.interrupted, self.errors = watch, interrupted, errors
-        self.study = Study(config, folder.study, Warm.read(folder.warm))
+        self.study = Study(config, folder.study, WarmStart.read(folder.warm))
         self.study.answers = FolderAnswers(folder)
         self.view = SweepView(config.name, self.study.planned(), config.cluster.groups)
         self.ended = [known for known in self.study.trials() if known.state != "running"]
@@ -172,7 +172,7 @@ class _Sweep:
         if outcome["state"] != "complete":
             raise SweepError(f"the base model could not be scored: {outcome['reason']}")
         self.recorder.open(outcome["values"], outcome["worst"], self.ended)
-        self.study.know_base(outcome["values"], self.recorder.reference)
+        self.study.set_base_scores(outcome["values"], self.recorder.reference)
         self.view.front = self.recorder.front()
         # The driver before may have been killed while it did so.
         self._tidy(self.view.ended)
@@ -242,7 +242,7 @@ class _Sweep:
         """Take the board's new events to tracking and to whoever watches."""
         if self.interrupted.is_set():
             raise InterruptedSweepError
-        self.study.at(self.view.elapsed)
+        self.study.set_elapsed(self.view.elapsed)
         events = ray.get(self.dispatcher.events.remote(self.seen, POLL_SECONDS))
         self.seen += len(events)
         for event in events:

@@ -33,7 +33,7 @@ class Extrapolation:
         self._ends: dict[int, list[tuple[Values, Values]]] = defaultdict(list)
         self._stopped: dict[int, dict[int, Values]] = defaultdict(dict)
 
-    def saw(self, trial: int, rung: int, values: Values) -> None:
+    def add_rung(self, trial: int, rung: int, values: Values) -> None:
         """Take a trial's values on a rung; each trial's rungs in ascending order."""
         curve = self._seen[trial]
         if curve:
@@ -41,13 +41,13 @@ class Extrapolation:
             self._changes[last, rung].append((curve[last], values))
         curve[rung] = values
 
-    def completed(self, trial: int, values: Values) -> None:
+    def add_end(self, trial: int, values: Values) -> None:
         """Take a trial's values at its end."""
         if curve := self._seen.get(trial):
             last = max(curve)
             self._ends[last].append((curve[last], values))
 
-    def stopped(self, trial: int) -> None:
+    def add_stopped(self, trial: int) -> None:
         """Take note that a trial was stopped; one that came to no rung cannot be estimated."""
         if curve := self._seen.get(trial):
             last = max(curve)

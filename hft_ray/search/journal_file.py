@@ -20,7 +20,7 @@ from optuna.storages.journal import BaseJournalBackend
 from hft_ray.config import ConfigError, Problem
 
 
-class Journal(BaseJournalBackend):
+class JournalFile(BaseJournalBackend):
     """The lines of one file, written by this process alone.
 
     Args:

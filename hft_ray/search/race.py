@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import STDERR, Search
 from hft_ray.pareto import Direction, ItemInfluences, Point, merged, noise_of, seed_covariance
-from hft_ray.search.known import configuration_of, trial_id
+from hft_ray.search.trial_snapshot import configuration_of, trial_id
 
 Floats = NDArray[np.float64]
 Z = 1.645

@@ -36,14 +36,15 @@ class Standing:
         size: Trials on the rung, this one included.
         front: Number of its front, 0 for the non-dominated.
         front_size: Trials on that front, this one included.
-        covered: Whether another one on its front is as good but for epsilon in every objective.
+        epsilon_dominated: Whether another one on its front is worse by at most epsilon in every
+            objective.
     """
 
     rank: int
     size: int
     front: int
     front_size: int
-    covered: bool
+    epsilon_dominated: bool
 
 
 class Rung:
@@ -120,7 +121,7 @@ class Rung:
         place = self._size
         self._costs[:, place] = costs
         self._fronts[place] = front
-        self._lots[place] = lot(self._seed, trial)
+        self._lots[place] = tie_break_hash(self._seed, trial)
         for number, values in enumerate(self._order):
             at = int(np.searchsorted(values, costs[number]))
             parts = values[:at], costs[number : number + 1], values[at:]
@@ -165,7 +166,7 @@ class Rung:
             size=self._size,
             front=front,
             front_size=len(on_front),
-            covered=bool(covering.any()),
+            epsilon_dominated=bool(covering.any()),
         )
 
     def _ranks(self, chosen: Integers) -> tuple[list[Integers], list[Integers]]:
@@ -219,6 +220,6 @@ def _spread(ranks: list[Integers], places: list[Integers], most: int) -> Integer
     return distance
 
 
-def lot(seed: int, trial: str) -> int:
+def tie_break_hash(seed: int, trial: str) -> int:
     """Return a trial's lot, which decides where nothing else does."""
     return int.from_bytes(blake2b(f"{seed} {trial}".encode(), digest_size=8).digest(), "big")

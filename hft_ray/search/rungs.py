@@ -24,7 +24,7 @@ import numpy as np
 
 from hft_ray.config import Config
 from hft_ray.config.rules.scheduling import compared_objectives
-from hft_ray.search.movement import LEAST, Movement
+from hft_ray.search.rank_stability import LEAST, RankStability
 from hft_ray.search.rung import Floats, Rung
 
 Direction = Literal["max", "min"]
@@ -117,7 +117,7 @@ class Rungs:
         self._objectives = list(objectives)
         self._signs = {name: -1.0 if objectives[name] == "max" else 1.0 for name in compared}
         self._rungs: dict[int, Rung] = {}
-        self._movements: dict[int, Movement] = defaultdict(lambda: Movement(rules.seed))
+        self._movements: dict[int, RankStability] = defaultdict(lambda: RankStability(rules.seed))
         self._verdicts: dict[tuple[str, int], Verdict] = {}
         self._rungs_of: dict[str, list[int]] = {}
 
@@ -164,7 +164,7 @@ class Rungs:
             stop, why = False, "among the first"
         elif standing.rank <= passing:
             stop, why = False, f"among the best {passing}"
-        elif standing.front == 0 and not standing.covered:
+        elif standing.front == 0 and not standing.epsilon_dominated:
             stop, why = False, "on the front"
         elif standing.front > 0 and not self._clearly_behind(rung):
             stop, why = False, "not clearly behind"
@@ -209,6 +209,10 @@ class Rungs:
     def of(self, trial: str) -> list[Verdict]:
         """Return the decisions about a trial, the lowest rung first."""
         return [self._verdicts[trial, rung] for rung in self._rungs_of.get(trial, [])]
+
+    def stopping(self, trial: str) -> Verdict | None:
+        """Return the decision that stopped a trial, None if it goes on."""
+        return next((verdict for verdict in self.of(trial) if verdict.stop), None)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the state: every decision with the values that it was made on."""

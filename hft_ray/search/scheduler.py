@@ -33,7 +33,7 @@ class StudyScheduler(FIFOScheduler):
         if result.get("outcome") is None:
             name = trial.config["trial"]
             step, last = result["hft_step"], result["hft_last"]
-            verdict = self._study.judge(name, step, result, last=last)
+            verdict = self._study.on_report(name, step, result, last=last)
             if verdict is not None and verdict.stop:
                 self._stop(name)
         return str(TrialScheduler.CONTINUE)

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hft_ray.compat.optuna import StudyView
+from hft_ray.compat.optuna import StudyProxy
 from hft_ray.search.search_space import Space
 
 MEMORY = "out_of_memory"
@@ -18,8 +18,8 @@ Estimates = Mapping[int, Sequence[float]]
 """Trial number -> value of each objective."""
 
 
-class SamplerOnView(optuna.samplers.BaseSampler):
-    """A sampler that sees the study through a :class:`View`.
+class ViewSampler(optuna.samplers.BaseSampler):
+    """A sampler that sees the study through a :class:`StudyView`.
 
     Args:
         sampler: The sampler.
@@ -31,7 +31,7 @@ class SamplerOnView(optuna.samplers.BaseSampler):
     def __init__(
         self,
         sampler: optuna.samplers.BaseSampler,
-        look: Callable[[optuna.Study], View],
+        look: Callable[[optuna.Study], StudyView],
         fresh: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -82,7 +82,7 @@ class SamplerOnView(optuna.samplers.BaseSampler):
         self._sampler.reseed_rng()
 
 
-class View(StudyView):
+class StudyView(StudyProxy):
     """A study as it is at one moment, but for some trials.
 
     Those that were stopped are complete, with estimated values; a configuration with several seeds

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hft_ray.search.rung import Floats, lot
+from hft_ray.search.rung import Floats, tie_break_hash
 
 LEAST, MOST = 8, 64
 """Trials without which nothing is known, and with which enough is: some 2,000 pairs."""
@@ -24,7 +24,7 @@ NOBODY = -(1 << 30)
 """Far below any gap: nobody is ahead of itself."""
 
 
-class Movement:
+class RankStability:
     """The trials that came from one rung to the next.
 
     Of more than MOST trials those with the lowest lots count: the same ones whatever the order in
@@ -41,7 +41,10 @@ class Movement:
 
     def add(self, trial: str, before: Floats, after: Floats) -> None:
         """Take a trial's (m,) costs on the two rungs."""
-        insort(self._pairs, (lot(self._seed, trial), tuple(before.tolist()), tuple(after.tolist())))
+        insort(
+            self._pairs,
+            (tie_break_hash(self._seed, trial), tuple(before.tolist()), tuple(after.tolist())),
+        )
         del self._pairs[MOST:]
         self._known = None
 

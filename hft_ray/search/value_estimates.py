@@ -1,4 +1,4 @@
-"""What the sampler is to see otherwise than it is stored."""
+"""Values that the sampler sees in place of those stored: estimated ends, and means over seeds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from hft_ray.search.fidelity import Extrapolation, Values
 
 
-class Learned:
-    """Takes note of every trial; tells of estimated ends and means over seeds.
+class ValueEstimates:
+    """Collects the values of every trial; estimates those of stopped and repeated ones.
 
     Args:
         objectives: Their metrics.
@@ -23,23 +23,23 @@ class Learned:
         self._extrapolation = Extrapolation()
         self._seeds: dict[int, list[Values]] = defaultdict(list)
 
-    def saw(self, number: int, rung: int, values: Mapping[str, float]) -> None:
-        """Take a trial's values on a rung; each trial's rungs in ascending order."""
-        # An objective that is not compared may have no value while a trial trains.
+    def add_rung(self, number: int, rung: int, values: Mapping[str, float]) -> None:
+        """Add a trial's values at a rung; the rungs of a trial in ascending order."""
+        # An objective that the rungs do not compare may have no value during training.
         if all(name in values for name in self._objectives):
-            self._extrapolation.saw(number, rung, [values[name] for name in self._objectives])
+            self._extrapolation.add_rung(number, rung, [values[name] for name in self._objectives])
 
-    def ended(self, number: int, configuration: int, result: Mapping[str, Any]) -> None:
-        """Take a trial's end; ``configuration`` is the first trial with its settings."""
+    def add_end(self, number: int, configuration: int, result: Mapping[str, Any]) -> None:
+        """Add a trial's result; ``configuration`` is the first trial with its settings."""
         if result.get("state") == "complete":
             ends = [result["values"][name] for name in self._objectives]
             self._seeds[configuration].append(ends)
-            self._extrapolation.completed(number, ends)
+            self._extrapolation.add_end(number, ends)
         elif result.get("state") in ("pruned", "stopped"):
-            self._extrapolation.stopped(number)
+            self._extrapolation.add_stopped(number)
 
-    def estimates(self) -> dict[int, Values]:
-        """Return trial -> values that stand for its own."""
+    def values(self) -> dict[int, Values]:
+        """Return trial -> values that replace its own."""
         found = dict(self._extrapolation.estimates())
         for configuration, ends in self._seeds.items():
             if len(ends) > 1:

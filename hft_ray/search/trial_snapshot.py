@@ -1,4 +1,4 @@
-"""One trial as the study knows it."""
+"""One trial of the study, at one moment."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _STATES: dict[TrialState, State] = {
 
 
 @dataclass(frozen=True)
-class Known:
-    """One trial as the study knows it.
+class TrialSnapshot:
+    """One trial of the study, at one moment.
 
     Attributes:
         trial: Its id, ``t0007`` for the study's number 7.
-        state: Where it stands.
-        params: Dotted key -> value, what it was asked to try.
-        result: What :meth:`Study.tell` was given: step, values, errors, reason.
-        configuration: The first trial with its settings; another one if this is a further seed.
-        feasible: Whether it is complete and keeps the constraints.
+        state: Its state.
+        params: Dotted key -> value of each setting that the trial tries.
+        result: What :meth:`Study.tell` returned: state, step, values, reason; empty before.
+        configuration: The first trial with the same settings but for seeds.
+        feasible: Whether it is complete and satisfies the constraints.
     """
 
     trial: str
@@ -41,7 +41,7 @@ class Known:
 
     @property
     def first(self) -> bool:
-        """Whether it is the first trial with its settings, no further seed of another."""
+        """Whether it is the first trial with its settings, not a further seed of another one."""
         return self.configuration in ("", self.trial)
 
 
@@ -50,10 +50,15 @@ def trial_id(number: int) -> str:
     return f"t{number:04d}"
 
 
-def known_of(trial: FrozenTrial) -> Known:
-    """Return what a trial of Optuna's is to the rest of the project."""
+def trial_number(trial: str) -> int:
+    """Return the number of the study's trial of this id."""
+    return int(trial[1:])
+
+
+def snapshot_of(trial: FrozenTrial) -> TrialSnapshot:
+    """Return a trial of Optuna as the rest of the project sees it."""
     attributes = trial.user_attrs
-    return Known(
+    return TrialSnapshot(
         trial_id(trial.number),
         _STATES[trial.state],
         attributes.get("params", {}),
@@ -69,5 +74,5 @@ def configuration_of(trial: FrozenTrial) -> int:
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the values that are numbers: Optuna's attributes hold JSON, which has no NaN."""
+    """Return the finite values: Optuna's attributes are JSON, which does not have NaN."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
