@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
-from hft_ray.cli.logs import terminal, told
+from hft_ray.cli.logs import shown, terminal
 from hft_ray.config import Config, ConfigError, Problem, check_all
 from hft_ray.data.locate import locate
 from hft_ray.disk_errors import disk_problem
@@ -62,8 +62,8 @@ def run_once(
             with (
                 _held(folder, inputs, ranks),
                 terminal(out / f"train-{ranks.rank}.log", quiet or not ranks.main) as console,
-                told(console, PROGRESS),
-                told(console, "hft_ray.training") if resume else nullcontext(),
+                shown(console, PROGRESS),
+                shown(console, "hft_ray.training") if resume else nullcontext(),
             ):
                 return _train(config, workspace, folder, resume, console)
         except ConfigError:
@@ -130,7 +130,7 @@ def _inputs(config: Config, source: str) -> dict[str, str | Path]:
         named |= {f"{path}.{key}": name for key, name in files_of(evaluation)}
     found: dict[str, str | Path] = {"FILE": source}
     for path, name in named.items():
-        # What is not there is told by the check of FILE.
+        # The check of FILE reports what is missing.
         with suppress(ConfigError):
             if (place := locate(name, path)) is not None:
                 found[path] = place

@@ -41,7 +41,7 @@ from hft_ray.training.hub import pinned
 def run(
     config: Config, source: str, root: Path, address: str | None, fresh: bool, as_json: bool
 ) -> NoReturn:
-    """Check everything, run the sweep, say what came of it; end the process with the exit code.
+    """Check everything, run the sweep and print the result; end the process with the exit code.
 
     Raises:
         ConfigError: Something is wrong; nothing was started.
@@ -63,34 +63,41 @@ def run(
     tracking.try_out()
     tracking.say_away()
     errors = BackgroundErrors()
+    front = None
     try:
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
             front = _on_cluster(config, folder, address, console, warm, errors)
             _last_words(config, folder, front, console)
-    except ClusterError as error:
-        _say(f"a local Ray cluster did not start: {error}")
-        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
-        _leave(1)
-    except SweepError as error:
-        _say_failed(str(error), folder)
-        _say_background(errors, folder)
-        _leave(1)
-    except InterruptedSweepError:
-        _say("stopped; finished trials are saved, the same command goes on")
-        _say_background(errors, folder)
-        _leave(130)
+        code = 1 if errors.undone else 0
     except ConfigError:
         raise
     except Exception as error:
-        if (problem := disk_problem(error)) is None:
+        failed = _explain(error, folder)
+        if failed is None:
             raise
-        _say_failed(problem, folder)
-        _say_background(errors, folder)
-        _leave(1)
+        code = failed
     _say_background(errors, folder)
-    if as_json:
+    if as_json and front is not None:
         print(front_json(front))
-    _leave(1 if errors.undone else 0)
+    _leave(code)
+
+
+def _explain(error: Exception, folder: SweepFolder) -> int | None:
+    """Say why the sweep did not end; return the exit code, None for an unforeseen error."""
+    if isinstance(error, InterruptedSweepError):
+        _say("stopped; finished trials are saved, the same command goes on")
+        return 130
+    if isinstance(error, ClusterError):
+        _say(f"a local Ray cluster did not start: {error}")
+        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
+        return 1
+    reason = str(error) if isinstance(error, SweepError) else disk_problem(error)
+    if reason is None:
+        return None
+    _say(f"the sweep failed: {reason}")
+    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
+    _say(f"What happened is in {folder.logs / 'driver.log'}")
+    return 1
 
 
 class _Tracking:
@@ -126,12 +133,6 @@ def check_cluster(config: Config, address: str | None) -> None:
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_sockets()
         check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
-
-
-def _say_failed(reason: str, folder: SweepFolder) -> None:
-    _say(f"the sweep failed: {reason}")
-    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
-    _say(f"What happened is in {folder.logs / 'driver.log'}")
 
 
 def _say_background(errors: BackgroundErrors, folder: SweepFolder) -> None:
