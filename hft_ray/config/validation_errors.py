@@ -26,7 +26,7 @@ def problems_of(error: ValidationError, root: type[BaseModel] = Config) -> list[
 
 def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
     """Say one pydantic error in the words of this project."""
-    # The tags of unions (kind of an evaluation, Interval/Choices) are no part of the user's path.
+    # The tags of unions (kind of an evaluation, Interval/Choices) are not part of the user's path.
     tags = (*EVALUATIONS, "interval", "choices")
     artefacts = ("constrained-", "literal[", "function-")
     location = [

@@ -59,7 +59,7 @@ def draw(
 
     Raises:
         ConfigError: The weights are 0 for every category that the model has.
-        ValueError: Measures are missing, or are no finite numbers of at least 0.
+        ValueError: Measures are missing, or are not finite numbers of at least 0.
     """
     if history is None:
         history = history_of(catalog, selection, _rounds_that_matter(selection, round))
