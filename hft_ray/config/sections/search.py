@@ -49,8 +49,8 @@ class Search(Section):
     reference_point: dict[str, float] | None = None
     """Objective -> worst value for the hypervolume; not needed for scores and forgetting."""
     constraints: list[ConstraintText] = Field(default_factory=list)
-    """What a trial must satisfy to be on the front: METRIC <= NUMBER or METRIC >= NUMBER; the number
-    may be a share of the base model's score, as in `general/score >= 0.98 * base`."""
+    """What a trial must satisfy to be on the front: METRIC <= NUMBER or METRIC >= NUMBER. The
+    number may be a share of the base model's score, as in `general/score >= 0.98 * base`."""
     preference: Preference | None = None
     """How the knee of the front is chosen: weights of the objectives, or a target."""
     trials: PositiveInt = 20
