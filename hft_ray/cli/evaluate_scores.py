@@ -1,4 +1,4 @@
-"""What ``hft-ray evaluate`` does once FILE is read."""
+"""The work of ``hft-ray evaluate`` after FILE is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``hft-ray tune`` does once FILE is read: checks, cluster, sweep, last words."""
+"""The work of ``hft-ray tune`` after FILE is read: checks, cluster, sweep, result."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(
     Raises:
         ConfigError: Something is wrong; nothing was started.
     """
-    # What a hub name stands for may change while the sweep runs, or until it goes on.
+    # The commit of a hub name may change while the sweep runs, or before it is continued.
     config = pinned(config)
     folder = SweepFolder(root, config.name)
     restore(config, folder)
@@ -59,7 +59,7 @@ def run(
         tracking.look,
         source=source,
     )
-    # Now that all else is right, it may be written.
+    # All else is right: the store may be written.
     tracking.try_out()
     tracking.say_away()
     errors = BackgroundErrors()
@@ -101,7 +101,7 @@ def _explain(error: Exception, folder: SweepFolder) -> int | None:
 
 
 class _Tracking:
-    """What is said of the tracking store before a sweep begins."""
+    """Checks of the tracking store before a sweep starts."""
 
     def __init__(self, config: Config, folder: SweepFolder) -> None:
         self._config, self._folder = config.tracking, folder
@@ -109,12 +109,12 @@ class _Tracking:
         self._uri = ""
 
     def look(self) -> None:
-        """Refuse a store that can never be written, as far as reading tells."""
+        """Refuse a store that can never be written, as far as a read can show."""
         self._uri = tracking_uri(self._config.uri, self._folder.root)
         self._away = self._probe(write=False)
 
     def try_out(self) -> None:
-        """Refuse a store that does not take a tag, unless it is known to be away."""
+        """Refuse a store that rejects a tag, unless it is known to be unreachable."""
         if self._away is None:
             self._away = self._probe(write=True)
 
@@ -122,21 +122,21 @@ class _Tracking:
         return probe(self._uri, self._config.experiment, self._folder.root, write)
 
     def say_away(self) -> None:
-        """Tell, at once, that the store does not answer now."""
+        """Print that the store does not answer now."""
         if self._away is not None:
             _say(f"the tracking store {self._uri} is not reached: {self._away}")
             _say(f"The sweep starts; its events wait in {self._folder.spool} until it answers.")
 
 
 def check_cluster(config: Config, address: str | None) -> None:
-    """Refuse what no local cluster can do; of another one nothing is known yet."""
+    """Refuse what a local cluster cannot run; another cluster is checked once it is joined."""
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_sockets()
         check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
 
 
 def _say_background(errors: BackgroundErrors, folder: SweepFolder) -> None:
-    """Say what went wrong in the background, and what is left undone there."""
+    """Print what failed in the background, and what is left undone."""
     for line in errors.summary():
         _say(line)
     if errors.counts:
@@ -170,10 +170,10 @@ def _say(text: str) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process as it is; the cluster ends what belongs to it.
+    """End the process at once; the cluster ends its own processes.
 
-    The threads of Tune and Train cannot be called off, and one that still uses Ray while Ray is
-    shut down ends the process with a code of its own.
+    Threads of Tune and Train cannot be stopped, and one that still uses Ray while Ray shuts down
+    would end the process with another code.
     """
     sys.stdout.flush()
     sys.stderr.flush()

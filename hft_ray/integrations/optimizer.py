@@ -1,9 +1,9 @@
-"""A torch optimizer that steps a changing part of its parameters, and only their state lives.
+"""A torch optimizer that steps a changing subset of its parameters and keeps only their state.
 
-An optimizer built after freezing never trains what is unfrozen later, and one that goes on holding
-what was frozen keeps its moments. So it is built over everything, once, and at each selection its
-groups are cut down to the parameters of the draw: the groups themselves stay, and with them what a
-learning-rate scheduler and the weight decay know.
+An optimizer that is built after freezing never trains what is unfrozen later; one that still holds
+frozen parameters keeps their moments. So the optimizer is built once, over all parameters, and at
+each selection its groups are reduced to the parameters of the draw. The groups themselves stay, and
+with them their learning rates and weight decay.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Parked:
 
 
 class PartialOptimizer:
-    """Cuts the groups of ``optimizer`` down, and gives them back whole.
+    """Reduces the groups of ``optimizer`` to a selection, and restores them.
 
     ``optimizer.state_dict()`` is always that of the whole optimizer, with the state that there is:
     one built over everything loads it, whatever was selected when it was saved.
@@ -89,7 +89,7 @@ class PartialOptimizer:
         self._cut(self._chosen)
 
     def release(self) -> None:
-        """Make the optimizer whole again, and an ordinary one."""
+        """Restore the groups and remove the hooks."""
         for member, parked in self._parked.items():
             self._optimizer.state[member] = parked.back()
         self._cut(self.members)
@@ -111,6 +111,6 @@ class PartialOptimizer:
             del self._optimizer.state[member]
 
     def _before_loading(self) -> None:
-        # What is loaded is a whole optimizer's; a training that broke off left this one cut down.
+        # The loaded state is of a whole optimizer; an interrupted training left this one reduced.
         self._cut(self.members)
         self._parked = {}
