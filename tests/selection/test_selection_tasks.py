@@ -13,7 +13,7 @@ from hft_ray.selection import draw, history_of, pool
 
 
 def related(selection, tasks, **changes):
-    raw = selection.model_dump() | {"reselect": "task", "tasks": tasks} | changes
+    raw = selection.model_dump() | {"reselect": "task", "across_tasks": tasks} | changes
     return Selection.model_validate(raw)
 
 
