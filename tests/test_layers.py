@@ -35,6 +35,7 @@ BELOW = {
     "report": {"pareto", "analysis"},
     "search": {"config", "pareto"},
     "tracking": {"config"},
+    "scaffold": {"config", "data", "training"},
     "demo": {"config", "data", "evaluation", "training"},
     "suites": set(),
 }
@@ -58,9 +59,10 @@ OUTSIDE = {
     "evaluation": {"ray", "mlflow", "optuna", "deepspeed"},
     "training": {"ray", "mlflow", "optuna"},
     "weights": {"ray", "mlflow", "optuna"},
+    "scaffold": {"ray", "mlflow", "optuna", "deepspeed"},
     "integrations": {"ray", "mlflow", "optuna", "deepspeed"},
     "pareto": HEAVY | DRAWING,
-    "analysis": HEAVY | DRAWING,
+    "analysis": (HEAVY - {"optuna"}) | DRAWING,
     "report": HEAVY,
     "search": {"mlflow", "torch", "transformers", "deepspeed"},
     "tracking": {"ray", "optuna", "transformers", "deepspeed"},
@@ -277,9 +279,10 @@ def test_what_controls_a_sweep_starts_without_the_libraries_of_training():
     assert said.stdout.split() == ["False", "False"]
 
 
-def test_optuna_is_known_to_the_search_alone():
+def test_optuna_is_known_to_the_search_and_its_importances_to_the_analysis():
     users = {package_of(module) for module in MODULES if "optuna" in libraries(module)}
-    assert users == {"search", "compat"}
+    assert users == {"search", "compat", "analysis"}
+    assert "hft_ray.search" not in " ".join(imported("analysis/influence.py"))
 
 
 def test_the_rules_see_imports_that_hide():

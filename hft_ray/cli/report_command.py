@@ -78,8 +78,10 @@ def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> N
     console = Console(highlight=False)
     for table in (front_table(front), *arm_tables(front)):
         console.print(table)
-    sure = front.certainty
-    noise = f", without noise {estimate_text(sure.hypervolume)} (95 %)" if sure else ""
+    certainty = front.certainty
+    noise = (
+        f", bias-corrected {estimate_text(certainty.hypervolume)} (95 % CI)" if certainty else ""
+    )
     console.print(f"hypervolume {front.hypervolume:.4g}{noise}", markup=False)
     if chosen is not None:
         console.print(f"\n{rule}: {chosen.label}", style="bold", markup=False)

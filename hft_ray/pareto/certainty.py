@@ -1,4 +1,4 @@
-"""How sure a front is, from the noise of its points."""
+"""How certain a front is, given the noise of its points."""
 
 from __future__ import annotations
 
