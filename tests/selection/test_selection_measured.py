@@ -135,7 +135,7 @@ def test_missing_and_meaningless_measures_are_refused(strategy: str):
     with pytest.raises(ValueError, match=r"round 0 .* lacks measures of 1 units: 1\.up"):
         drawn_names(chosen, {name: 1.0 for name in SIZES if name != "1.up"}, round=0)
     for bad in (math.nan, math.inf, -1.0):
-        with pytest.raises(ValueError, match=rf"the \w+ of 1\.q must be a finite number"):
+        with pytest.raises(ValueError, match=r"the \w+ of 1\.q must be a finite number"):
             drawn_names(chosen, {**DRIFTS, "1.q": bad})
     with pytest.raises(ValueError, match=f"strategy {strategy} depend on measures"):
         history_of(catalog(), chosen, 1)
