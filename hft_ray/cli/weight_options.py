@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hft_ray.strict_json import dumps
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Tuned = Annotated[
     str,
@@ -45,7 +42,7 @@ def find_models(tuned: str, base: str, out: Path, storage: Path | None) -> tuple
 
 def report_done(
     out: Path,
-    done: DataclassInstance,
+    done: Any,
     begun: float,
     sentence: str,
     as_json: bool,
@@ -55,7 +52,7 @@ def report_done(
 
     Args:
         out: The new model directory.
-        done: The numbers of the work.
+        done: The numbers of the work, a dataclass.
         begun: ``time.perf_counter()`` at its start.
         sentence: The same in words.
         as_json: Print JSON.
