@@ -238,7 +238,7 @@ def rounds_part(setup: Setup, times: int) -> None:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     here.engine.close()
     with only_new_garbage():
-        for moments in ("reset", "carry", "store"):
+        for moments in ("reset", "keep_selected", "keep_all"):
             training = setup.training.model_copy(update={"moments": moments})
             here.engine = Engine(here.model, training, setup.numerics, Ranks())
             here.engine.select(drawn[0])

@@ -100,7 +100,7 @@ class TrialQueue:
         """Queue the configuration of trial ``number`` with its next seeds."""
         params: dict[str, Any] = dict(self._storage.trial(number).user_attrs["params"])
         defaults = settings(self._config)
-        for key in self._search.replicate:
+        for key in self._search.seed_keys:
             params[key] = params.get(key, defaults[key]) + given
         self._enqueue(params, {"asked": params, "configuration": number})
 

@@ -60,15 +60,15 @@ class Engine:
     def select(self, draw: Draw) -> None:
         """Train the parameters of ``draw`` from now on (a collective).
 
-        What becomes of Adam's state is ``training.moments``: with ``reset`` all start empty, with
-        ``carry`` those that stay selected keep theirs, with ``store`` those that were selected
-        before get theirs back.
+        ``training.moments`` says what becomes of Adam's state: with ``reset`` all start empty, with
+        ``keep_selected`` those that stay selected keep theirs, with ``keep_all`` those that were
+        selected before get theirs back.
         """
         self.detach()
         chosen = set(draw.parameters)
         leaving = {name: kept for name, kept in self.parked.items() if name not in chosen}
         for name, kept in leaving.items():
-            if self._training.moments == "carry":
+            if self._training.moments == "keep_selected":
                 del self.parked[name]
             else:
                 self.parked[name] = kept.on_cpu()
@@ -163,7 +163,7 @@ class Engine:
             built["weight_decay"] = group.weight_decay
         # What is in the engine now comes back with :meth:`detach`.
         for name in list(self.parked):
-            if self._training.moments != "store" or (self._plain and name in self._steps):
+            if self._training.moments != "keep_all" or (self._plain and name in self._steps):
                 del self.parked[name]
 
     def _dry_step(self) -> None:

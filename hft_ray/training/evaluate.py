@@ -88,7 +88,7 @@ def evaluate(config: Config, workspace: Workspace, name: str, base: str | None) 
 
 
 def _model(config: Config, name: str) -> Model:
-    return config.model.model_copy(update={"name": name, "revision": None, "shape": None})
+    return config.model.model_copy(update={"name": name, "revision": None, "architecture": None})
 
 
 @contextmanager

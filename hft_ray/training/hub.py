@@ -22,7 +22,7 @@ def pinned_model(model: Model) -> Model:
         ConfigError: There is no such model or revision, or the hub cannot be reached and no commit
             was fetched before.
     """
-    if model.shape is not None or locate(model.name, PATH) is not None:
+    if model.architecture is not None or locate(model.name, PATH) is not None:
         return model
     try:
         found: ResolvedRevision = resolve_revision(model.name, revision=model.revision)

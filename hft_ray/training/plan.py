@@ -58,7 +58,7 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     catalog = workspace.catalog(config.model)
     trials, seeds = (config.search.trials, config.search.seeds) if config.search else (1, 1)
     cluster = config.cluster
-    source = config.model.name if config.model.shape else workspace.source(config.model)
+    source = config.model.name if config.model.architecture else workspace.source(config.model)
     model = workspace.pinned(config.model)
     shape = partial(load_shape, model, source)
     corners = list(_corners(config, catalog, shape))

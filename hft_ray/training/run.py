@@ -167,7 +167,7 @@ class _Run:
             state.engine.parked.clear()
         if state.rounds.starts(step):
             self._select(step)
-            if begins and self._config.selection.leaving == "reset":
+            if begins and self._config.selection.on_deselect == "reset":
                 # Parameters that are no longer selected have the base's values again: the stage
                 # starts from another model than the one that the objective was shown.
                 state.begin_stage(step)

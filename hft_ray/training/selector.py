@@ -100,7 +100,7 @@ class Selector:
         past = self.history.after(before.units) if before else History()
         self.history = replace(past, measures=self._measures(step, feed))
         drawn = self.drawn(rounds.number(step))
-        if before and self._selection.leaving == "reset":
+        if before and self._selection.on_deselect == "reset":
             left = sorted(set(before.parameters) - set(drawn.parameters))
             self.snapshot.put_back(left)
             self._engine.forget(left)

@@ -97,7 +97,7 @@ def test_aliases_in_measure_are_welcome():
 def test_an_override_is_no_way_round(hft_ray, tmp_path):
     file = tmp_path / "f.yaml"
     file.write_text(yaml.safe_dump(FILE))
-    said = hft_ray("tune", file, "--set", "model.shape={a: &a {b: *a}}")
+    said = hft_ray("tune", file, "--set", "model.architecture={a: &a {b: *a}}")
     assert "holds itself" in said
 
 

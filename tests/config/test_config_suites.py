@@ -119,7 +119,7 @@ def test_what_names_no_suite_is_refused():
 
 
 BAD_SETTINGS = [
-    ({"kind": "generation", "extract": "("}, "extract: is no regular expression"),
+    ({"kind": "generation", "extract": "("}, "extract: is not a regular expression"),
     ({"kind": "generation", "stop": [""]}, "stop.0: "),
     ({"kind": "generation", "metric": "bleu"}, "metric: "),
     ({"kind": "generation", "shots_data": "s.jsonl"}, "shots_data needs shots"),

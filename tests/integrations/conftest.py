@@ -12,7 +12,7 @@ import pytest
 from integration_cases import SELECTION, STEPS, make_trainer, ordered_items, write_pairs
 
 WORKER = Path(__file__).parents[1] / "training" / "training_worker.py"
-MOMENTS = ("reset", "carry", "store")
+MOMENTS = ("reset", "keep_selected", "keep_all")
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def own_runs(tiny_file, tmp_path_factory):
         for moments in MOMENTS
     }
     pairs = {"train": write_pairs(tiny_file, folder), "max_length": 96}
-    cases["dpo"] = cases["carry"] | {"method": "dpo", "data": pairs}
+    cases["dpo"] = cases["keep_selected"] | {"method": "dpo", "data": pairs}
     job = folder / "job.json"
     job.write_text(json.dumps({"root": str(folder / "root"), "out": str(folder), "cases": cases}))
     done = subprocess.run(

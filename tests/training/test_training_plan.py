@@ -194,7 +194,9 @@ def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
     }
-    config = Config.model_validate(tiny_file | {"model": {"name": "not/here", "shape": shape}})
+    config = Config.model_validate(
+        tiny_file | {"model": {"name": "not/here", "architecture": shape}}
+    )
     planned = plan(config, workspace, sequences=3 * 8)
     layer = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16
     assert planned["model"] == {"parameters": 2 * layer + 2 * 64 * 16 + 16, "matrices": 18}

@@ -45,7 +45,7 @@ def test_moments_that_return_are_those_that_left(state, stage, precision):
         assert found["others"] == [3]
 
 
-@pytest.mark.parametrize("policy", ["carry", "store"])
+@pytest.mark.parametrize("policy", ["keep_selected", "keep_all"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kept_matrix_evolves_as_under_an_optimizer_that_was_never_rebuilt(state, stage, policy):
     for rank in state:
@@ -55,5 +55,5 @@ def test_a_kept_matrix_evolves_as_under_an_optimizer_that_was_never_rebuilt(stat
 def test_the_comparison_tells_policies_apart(engines):
     found = engines.result("state-1")
     assert max(found["reference-2-reset"]) < 1e-6
-    for policy in ("reset", "store"):
+    for policy in ("reset", "keep_all"):
         assert max(found[f"other-{policy}"]) > 4e-6

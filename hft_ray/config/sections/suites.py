@@ -56,7 +56,7 @@ def expand(entries: list[Any]) -> tuple[list[Any], list[int | str]]:
         one of a suite.
 
     Raises:
-        ValueError: There is no such suite, or its file is no suite.
+        ValueError: The suite does not exist, or its file is not a suite.
     """
     expanded: list[Any] = []
     places: list[int | str] = []
