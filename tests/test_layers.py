@@ -349,7 +349,6 @@ STEMS: set[str] = {
     "location",
     "mirror",
     "naming",
-    "probe",
     "stages",
     "values",
     "variants",

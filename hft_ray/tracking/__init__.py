@@ -6,7 +6,7 @@ Importing this package does not import MLflow, which takes seconds.
 from hft_ray.tracking.comparison_run import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
 from hft_ray.tracking.names import DRIVER, FAULT, JOB, run_key
-from hft_ray.tracking.probe import probe
+from hft_ray.tracking.preflight import probe
 from hft_ray.tracking.requests import StopMode, StopRequests, SweepRun, silence
 from hft_ray.tracking.store import RejectedError, UnavailableError
 from hft_ray.tracking.sweep_reader import (
