@@ -37,7 +37,7 @@ BELOW = {
     "suites": set(),
 }
 """Package -> the packages of ours that it may import; those not here may import every other."""
-SHARED = {"ranks", "strict_json", "disk_errors", "background", "compat"}
+SHARED = {"ranks", "strict_json", "disk_errors", "background", "compat", "item_scores"}
 """Modules below every package; a module of ``compat`` counts as the libraries that it imports."""
 
 WITH_RAY = (

@@ -18,6 +18,8 @@ UNSEARCHABLE = (
     "model.use_liger_kernel",  # changes the model's classes for a worker's whole life
 )
 """Sections and settings that belong to the whole sweep, so no trial can have its own."""
+FULL_FINE_TUNING = {"selection.ratio": 1.0}
+"""The baseline that every sweep has."""
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

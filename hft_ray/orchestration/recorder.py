@@ -10,7 +10,7 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
-from hft_ray.evaluation.item_scores import ItemScores, write_all
+from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers

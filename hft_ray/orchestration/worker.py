@@ -19,8 +19,8 @@ import torch
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
-from hft_ray.evaluation.item_scores import BASE, SUFFIX
 from hft_ray.evaluation.suite import PROGRESS
+from hft_ray.item_scores import BASE, SUFFIX
 from hft_ray.orchestration.board_entries import Order
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.dispatcher import SHUTDOWN, find
@@ -28,10 +28,12 @@ from hft_ray.orchestration.faults import Fault, explained
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.mirror import checkpoints_in
 from hft_ray.ranks import Ranks
-from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
+from hft_ray.training import Outcome, TrainingError, Workspace
+from hft_ray.training.base import run_base
 from hft_ray.training.gauges import Use
 from hft_ray.training.kept import Budget
 from hft_ray.training.process_group import start_deepspeed
+from hft_ray.training.run import run
 from hft_ray.training.variants import Extras
 
 LONGEST_REASON = 1000

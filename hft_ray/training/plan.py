@@ -19,8 +19,8 @@ from hft_ray.config.split import by_arm
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
-from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
+from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
 from hft_ray.training.workspace import Workspace
 

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save
 
 from hft_ray.evaluation import Score, Scores, forgetting, metric_errors, metric_values
-from hft_ray.evaluation.item_scores import (
+from hft_ray.evaluation.score import estimate
+from hft_ray.item_scores import (
     Answers,
     ItemScores,
     Sample,
@@ -18,7 +19,6 @@ from hft_ray.evaluation.item_scores import (
     read_one,
     write_all,
 )
-from hft_ray.evaluation.score import estimate
 from hft_ray.training.answers import item_scores
 
 WEIGHTS = np.random.default_rng(9).integers(5, 50, 12).astype(float)
