@@ -26,8 +26,8 @@ def apply(
 
     Example: hft-ray apply delta --base package:hft_ray/demo/model --out whole
     """
-    from hft_ray.config.out_folder import check_new
-    from hft_ray.config.storage import storage_root
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
 
     begun = time.perf_counter()
     check_new(out, {"DELTA": delta, "--base": base})

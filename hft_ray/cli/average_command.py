@@ -31,8 +31,8 @@ def average(
 
     Example: hft-ray average result/model --base package:hft_ray/demo/model --alpha 0.5 --out mixed
     """
-    from hft_ray.config.out_folder import check_new
-    from hft_ray.config.storage import storage_root
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
 
     begun = time.perf_counter()
     check_new(out, {"TUNED": tuned, "--base": base})

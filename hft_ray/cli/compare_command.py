@@ -15,7 +15,7 @@ from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
-    from hft_ray.config.out_folder import OutFolder
+    from hft_ray.out_folder import OutFolder
     from hft_ray.pareto import Comparison
 
 FILES = ("compare.json", "compare.html", "compare.png")
@@ -38,7 +38,7 @@ def compare(
 
     Example: hft-ray compare demo demo-layers
     """
-    from hft_ray.config.storage import storage_root
+    from hft_ray.storage_root import storage_root
 
     root = storage_root(storage)
     if out is not None:
@@ -70,7 +70,7 @@ def compare(
 
 
 def _folder_of(out: Path) -> OutFolder:
-    from hft_ray.config.out_folder import OutFolder
+    from hft_ray.out_folder import OutFolder
 
     return OutFolder(out, "compare", FILES)
 

@@ -39,7 +39,7 @@ def evaluate(
     Example: hft-ray evaluate tuned.gguf run.yaml --base original.gguf --json
     """
     from hft_ray.config.load import load_to_score
-    from hft_ray.config.storage import storage_root
+    from hft_ray.storage_root import storage_root
 
     config = load_to_score(file, model, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)

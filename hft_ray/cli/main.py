@@ -16,6 +16,7 @@ from hft_ray.cli.average_command import average
 from hft_ray.cli.compare_command import compare
 from hft_ray.cli.evaluate_command import evaluate
 from hft_ray.cli.export_command import export
+from hft_ray.cli.init_command import init
 from hft_ray.cli.plan_command import plan
 from hft_ray.cli.report_command import report
 from hft_ray.cli.reset_command import reset
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
+app.command(name="init")(init)
 app.command(name="plan")(plan)
 app.command(name="tune")(tune)
 app.command(name="status")(status)

@@ -21,7 +21,7 @@ def plan(
     Example: hft-ray plan search_spaces/demo.yaml
     """
     from hft_ray.config.load import load
-    from hft_ray.config.storage import storage_root
+    from hft_ray.storage_root import storage_root
 
     config = load(file, overrides or ())
     root = storage_root(storage)

@@ -53,8 +53,8 @@ def reset(
     Example: hft-ray reset result/model --base package:hft_ray/demo/model --ratio 0.5 --out half
     """
     from hft_ray.config import ConfigError, Problem, Selection
-    from hft_ray.config.out_folder import check_new
-    from hft_ray.config.storage import storage_root
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
 
     begun = time.perf_counter()
     if ratio == 0:

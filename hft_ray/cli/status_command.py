@@ -42,8 +42,8 @@ def status(
 
     Example: hft-ray status demo --watch --tracking-uri http://mlflow.example.org:5000
     """
-    from hft_ray.config.storage import storage_root
     from hft_ray.orchestration.sweep_status import sweep_status
+    from hft_ray.storage_root import storage_root
     from hft_ray.tracking import tracking_uri
 
     where = tracking_uri(uri, storage_root(storage))

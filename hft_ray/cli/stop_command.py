@@ -40,7 +40,7 @@ def stop(
 
     Example: hft-ray stop demo --finish-running --tracking-uri http://mlflow.example.org:5000
     """
-    from hft_ray.config.storage import storage_root
+    from hft_ray.storage_root import storage_root
     from hft_ray.tracking import SweepRun, tracking_uri
 
     sweep = SweepRun(tracking_uri(uri, storage_root(storage)), experiment, name)

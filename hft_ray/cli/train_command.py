@@ -30,7 +30,7 @@ def train(
     Example: torchrun --nproc-per-node 2 -m hft_ray train run.yaml --out result
     """
     from hft_ray.config.load import load
-    from hft_ray.config.storage import storage_root
+    from hft_ray.storage_root import storage_root
 
     config = load(file, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)

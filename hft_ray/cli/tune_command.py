@@ -40,7 +40,7 @@ def tune(
     """
     from hft_ray.config import ConfigError, Problem
     from hft_ray.config.load import load
-    from hft_ray.config.storage import storage_root
+    from hft_ray.storage_root import storage_root
 
     config = load(file, overrides or ())
     if config.search is None:

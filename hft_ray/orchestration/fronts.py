@@ -11,7 +11,7 @@ from hft_ray.analysis.settings import text
 from hft_ray.config import STDERR, Choices, Config, ConfigError, Problem
 from hft_ray.config.keys import FULL_FINE_TUNING, settings, with_settings
 from hft_ray.config.load import parse
-from hft_ray.config.split import fixed_settings
+from hft_ray.config.rules.by_arm import fixed_settings
 from hft_ray.orchestration.itemwise import item_scores_of, with_answers
 from hft_ray.pareto import Front, Point
 from hft_ray.pareto.front import FrontBuilder

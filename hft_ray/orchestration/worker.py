@@ -17,8 +17,8 @@ import ray.train.torch
 import torch
 
 from hft_ray.config import Config, ConfigError
-from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
+from hft_ray.config.sections.arms import arm_variants
 from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.item_scores import BASE, SUFFIX
 from hft_ray.orchestration.board_entries import Order
@@ -28,6 +28,7 @@ from hft_ray.orchestration.faults import Fault, explained
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.mirror import checkpoints_in
 from hft_ray.ranks import Ranks
+from hft_ray.selection import FrozenChangedError
 from hft_ray.training import Outcome, TrainingError, Workspace
 from hft_ray.training.base import run_base
 from hft_ray.training.gauges import Use
@@ -74,7 +75,7 @@ class _Worker:
         log.info("order %d: %s %s", order.number, order.kind, order.trial)
         try:
             outcome = self._train(order)
-        except TrainingError as error:
+        except (TrainingError, FrozenChangedError) as error:
             # Every rank came to this at the same step: the group is in order and goes on.
             self._fail(order.trial, str(error), classify(error))
         except Exception as error:

@@ -15,7 +15,7 @@ from torch import nn
 
 from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape

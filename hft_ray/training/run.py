@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hft_ray.config import Config
+from hft_ray.config.keys import decisive
 from hft_ray.evaluation import Scores, TaskSequence
 from hft_ray.item_scores import SUFFIX
 from hft_ray.mirror import Mirror
@@ -25,7 +26,6 @@ from hft_ray.training.checkpoint import (
     RANDOM,
     STAGE,
     Manifest,
-    decisive,
     newest_whole,
     random_state,
     read,

@@ -15,8 +15,8 @@ from hft_ray.orchestration.board import Board
 from hft_ray.orchestration.board_entries import Group
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.faults import MOST_UNCOUNTED, RULES, Fault, explained
+from hft_ray.selection import FrozenChangedError
 from hft_ray.training import TrainingError
-from hft_ray.training.audit import FrozenChangedError
 
 
 def caused(error, cause):
