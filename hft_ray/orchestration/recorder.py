@@ -76,7 +76,7 @@ class Recorder:
             folder.pictures, config.name, self._tracker.log_artifact, errors
         )
         self._front: FrontBuilder | None = None
-        self._weights: dict[str, str] = {}
+        self._weights: dict[tuple[str, str | None], str] = {}
 
     def open(
         self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[TrialSnapshot]
@@ -178,11 +178,10 @@ class Recorder:
 
     def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the runs with what became of their weights; what was told before costs nothing."""
-        for (trial, variant), what in told.items():
-            key = run_key(trial, variant)
+        for key, what in told.items():
             if self._weights.get(key) != what:
                 self._weights[key] = what
-                self._tracker.set_weights(key, what)
+                self._tracker.set_weights(run_key(*key), what)
 
     def front(self) -> Front:
         """Return the front of the trials that have ended so far."""
