@@ -39,7 +39,7 @@ def export(
 
     Example: hft-ray export demo --select knee --out knee
     """
-    from hft_ray.mirror import S3
+    from hft_ray.artifacts.mirror import S3
     from hft_ray.out_folder import check_new
     from hft_ray.storage_root import storage_root
 

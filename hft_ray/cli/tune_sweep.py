@@ -28,8 +28,8 @@ from hft_ray.orchestration.cluster import (
     ray_nodes,
 )
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import restore
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
+from hft_ray.orchestration.sweep_mirror import restore
 from hft_ray.pareto import Front
 from hft_ray.ranks import Ranks
 from hft_ray.report import front_json

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def arguments(model: Model, source: str) -> dict[str, Any]:
-    """Return what every ``from_pretrained`` of this model is told."""
+    """Return the arguments that every ``from_pretrained`` of this model is given."""
     given: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
     if Path(source).is_dir():
         given["local_files_only"] = True

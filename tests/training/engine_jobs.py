@@ -16,8 +16,8 @@ from hft_ray.data import batch_indices, collate
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
-from hft_ray.training.adapter import Lora
 from hft_ray.training.engine import Engine, gathered
+from hft_ray.training.lora import Lora
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
