@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from jobs import Jobs
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("hft-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hft-ray")
 
+# DeepSpeed starts numactl at every reduction of ZeRO-3 to count what it is told here.
+os.environ.setdefault("LOCAL_SIZE", "1")
 
 ENGINES = ("test_training_leaks", "test_training_memory", "test_training_state")
 """Files of tests/training that share engines; the others share runs."""
@@ -155,3 +160,22 @@ def tiny_file(tiny_models, tmp_path_factory) -> dict[str, Any]:
             ],
         },
     }
+
+
+@pytest.fixture(scope="session")
+def jobs(tmp_path_factory) -> Iterator[Jobs]:
+    """What forks the processes of jobs."""
+    made = Jobs(tmp_path_factory.mktemp("jobs"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory) -> Path:
+    """A store of MLflow, to be copied into a storage root: making one takes seven seconds."""
+    from hft_ray.tracking import tracking_uri
+    from hft_ray.tracking.environment import open_client
+
+    root = tmp_path_factory.mktemp("store")
+    open_client(tracking_uri(None, root))
+    return root / "mlflow.db"

@@ -1,8 +1,7 @@
-"""Runs many cases in one process (or in each of several ranks) and writes what came of them.
+"""Runs many cases on each of the ranks, and returns what came of them (of ``lives_worker``).
 
-Started as ``python training_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root),
-``out`` (folder of the results) and ``cases`` (name -> FILE). Rank 0 writes ``out/results.json``:
-name -> losses by step, outcome, and the error of every rank; the models are ``out/NAME``.
+A case is a FILE; of each, name -> losses by step, outcome, and the error of every rank. The models
+are ``out/NAME``.
 
 Beside FILE a case may have ``stop_at`` (a step), ``extras`` (search.variants, by whose objectives;
 what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NAME-after``), and
@@ -11,8 +10,6 @@ what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NA
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,6 @@ from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.training import Outcome, TrainingError, Workspace, run
 from hft_ray.training.export import save_model
-from hft_ray.training.process_group import process_group, start_deepspeed
 from hft_ray.training.run import _Run
 from hft_ray.training.variants import Extras
 
@@ -84,23 +80,9 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     }
 
 
-def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(1)
+def run_cases(
+    ranks: Ranks, root: Path, cases: dict[str, dict[str, Any]], out: str
+) -> dict[str, Any]:
+    """Run cases (name -> FILE and what a case may have beside it)."""
     sys.modules["hft_ray.training.run"]._Run = AndAfter  # type: ignore[attr-defined]
-    out = Path(job["out"])
-    results = {}
-    with process_group() as ranks:
-        start_deepspeed()
-        for name, file in job["cases"].items():
-            results[name] = run_case(file, Path(job["root"]), out / name, ranks)
-        if ranks.main:
-            (out / "results.json").write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main()
-    # A thread of gloo's may outlive its process group and abort the interpreter's end.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    return {name: run_case(file, root, Path(out) / name, ranks) for name, file in cases.items()}
