@@ -9,9 +9,9 @@ from servers import ObjectStore
 
 from hft_ray import mirror
 from hft_ray.config import ConfigError
-from hft_ray.config.storage import checked_mirror, storage_root
 from hft_ray.mirror import LIST, Mirror, MirrorError
 from hft_ray.orchestration.model_export import export_to_store
+from hft_ray.storage_root import checked_mirror, storage_root
 
 FILES = {"a.safetensors": b"\x00\x01" * 3_000_000, "manifest.json": b"{}"}
 

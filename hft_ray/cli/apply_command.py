@@ -11,8 +11,6 @@ import typer
 
 from hft_ray.cli.options import Json, Storage
 from hft_ray.cli.weight_options import Base, Out, say
-from hft_ray.config.out_folder import check_new
-from hft_ray.config.storage import storage_root
 
 
 def apply(
@@ -28,6 +26,9 @@ def apply(
 
     Example: hft-ray apply delta --base package:hft_ray/demo/model --out whole
     """
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
+
     begun = time.perf_counter()
     check_new(out, {"DELTA": delta, "--base": base})
     cache = storage_root(storage) / "cache"

@@ -10,8 +10,6 @@ import typer
 
 from hft_ray.cli.options import Json, Storage, finite
 from hft_ray.cli.weight_options import Base, Out, Tuned, say
-from hft_ray.config.out_folder import check_new
-from hft_ray.config.storage import storage_root
 
 
 def average(
@@ -33,6 +31,9 @@ def average(
 
     Example: hft-ray average result/model --base package:hft_ray/demo/model --alpha 0.5 --out mixed
     """
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
+
     begun = time.perf_counter()
     check_new(out, {"TUNED": tuned, "--base": base})
     cache = storage_root(storage) / "cache"

@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import Json, Storage
-from hft_ray.config.out_folder import check_new
-from hft_ray.config.storage import storage_root
-from hft_ray.mirror import S3
 from hft_ray.strict_json import dumps
 
 
@@ -42,6 +39,10 @@ def export(
 
     Example: hft-ray export demo --select knee --out knee
     """
+    from hft_ray.mirror import S3
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
+
     root = storage_root(storage)
     if not out.startswith(S3):
         check_new(Path(out), {})

@@ -10,8 +10,6 @@ from rich.table import Table
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
 from hft_ray.cli.sweep_progress import clock
-from hft_ray.config.load import load
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 
@@ -22,6 +20,9 @@ def plan(
 
     Example: hft-ray plan search_spaces/demo.yaml
     """
+    from hft_ray.config.load import load
+    from hft_ray.storage_root import storage_root
+
     config = load(file, overrides or ())
     root = storage_root(storage)
     import torch

@@ -10,9 +10,6 @@ import typer
 
 from hft_ray.cli.options import Json, Storage, finite
 from hft_ray.cli.weight_options import Base, Out, Tuned, say
-from hft_ray.config import ConfigError, Problem, Selection
-from hft_ray.config.out_folder import check_new
-from hft_ray.config.storage import storage_root
 
 # What a selection calls trained is what is drawn, and here what is drawn is reset.
 _EMBEDDINGS: dict[str, Literal["trained", "frozen", "selected"]] = {
@@ -55,6 +52,10 @@ def reset(
 
     Example: hft-ray reset result/model --base package:hft_ray/demo/model --ratio 0.5 --out half
     """
+    from hft_ray.config import ConfigError, Problem, Selection
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
+
     begun = time.perf_counter()
     if ratio == 0:
         raise ConfigError(Problem("--ratio", "must be greater than 0", ratio))

@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.text import Text
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -43,11 +42,11 @@ def status(
 
     Example: hft-ray status demo --watch --tracking-uri http://mlflow.example.org:5000
     """
-    root = storage_root(storage)
     from hft_ray.orchestration.sweep_status import sweep_status
+    from hft_ray.storage_root import storage_root
     from hft_ray.tracking import tracking_uri
 
-    where = tracking_uri(uri, root)
+    where = tracking_uri(uri, storage_root(storage))
     now = sweep_status(where, experiment, name)
     if as_json:
         typer.echo(dumps(now.to_json()))

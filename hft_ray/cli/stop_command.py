@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -41,10 +40,10 @@ def stop(
 
     Example: hft-ray stop demo --finish-running --tracking-uri http://mlflow.example.org:5000
     """
-    root = storage_root(storage)
+    from hft_ray.storage_root import storage_root
     from hft_ray.tracking import SweepRun, tracking_uri
 
-    sweep = SweepRun(tracking_uri(uri, root), experiment, name)
+    sweep = SweepRun(tracking_uri(uri, storage_root(storage)), experiment, name)
     if sweep.state != "running":
         _tell(sweep, name, f"{name} is not running: it is {sweep.state}", as_json)
         return

@@ -27,7 +27,7 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class Progress:
+class SweepProgress:
     """Shows a sweep while it runs; use as a context manager and call with each event."""
 
     def __init__(self, console: Console, name: str) -> None:
@@ -44,7 +44,7 @@ class Progress:
         )
         self._live = live if console.is_terminal else None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> SweepProgress:
         if self._live:
             self._live.start()
         return self

@@ -13,20 +13,22 @@ from rich.console import Console
 
 from hft_ray.cli.logs import terminal, told
 from hft_ray.config import Config, ConfigError, Problem, check_all
-from hft_ray.config.out_folder import OutFolder
-from hft_ray.data.location import locate
+from hft_ray.data.locate import locate
 from hft_ray.disk_errors import disk_problem
 from hft_ray.evaluation.check import files_of
-from hft_ray.evaluation.item_scores import BASE, SUFFIX
 from hft_ray.evaluation.suite import PROGRESS
+from hft_ray.item_scores import BASE, SUFFIX
 from hft_ray.mirror import Mirror, MirrorError
+from hft_ray.out_folder import OutFolder
 from hft_ray.ranks import Ranks
+from hft_ray.selection import FrozenChangedError
 from hft_ray.strict_json import dumps
-from hft_ray.training import CheckpointError, TrainingError, Workspace, check, run
+from hft_ray.training import CheckpointError, TrainingError, Workspace, check
 from hft_ray.training.base import known_base
 from hft_ray.training.checkpoint import CHECKPOINT_FILES
 from hft_ray.training.hub import pinned
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+from hft_ray.training.run import run
 from hft_ray.training.scoring import base_items
 
 PARTIAL_RESULT = ".result.json"
@@ -66,7 +68,7 @@ def run_once(
                 return _train(config, workspace, folder, resume, console)
         except ConfigError:
             raise
-        except (TrainingError, CheckpointError, MirrorError) as error:
+        except (TrainingError, FrozenChangedError, CheckpointError, MirrorError) as error:
             reason = str(error)
         except Exception as error:
             if (problem := disk_problem(error)) is None:

@@ -10,9 +10,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config import ConfigError, Problem
-from hft_ray.config.load import load
-from hft_ray.config.storage import storage_root
 
 
 def tune(
@@ -41,6 +38,10 @@ def tune(
 
     Example: hft-ray tune search_spaces/demo.yaml --set search.trials=20
     """
+    from hft_ray.config import ConfigError, Problem
+    from hft_ray.config.load import load
+    from hft_ray.storage_root import storage_root
+
     config = load(file, overrides or ())
     if config.search is None:
         problem = "is missing; for a single run without a search use hft-ray train"

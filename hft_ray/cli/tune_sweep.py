@@ -14,7 +14,7 @@ from rich.console import Console
 from hft_ray.background import BackgroundErrors
 from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
-from hft_ray.cli.sweep_progress import Progress
+from hft_ray.cli.sweep_progress import SweepProgress
 from hft_ray.cli.tables import arm_tables, front_table
 from hft_ray.cli.tune_warm_start import start_warm
 from hft_ray.config import Config, ConfigError, check_all
@@ -160,7 +160,7 @@ def _on_cluster(
         if folder.claim(config):
             console.print(f"continuing the sweep in {folder.path}", soft_wrap=True)
         warm(console)
-        with signals() as interrupted, Progress(console, config.name) as progress:
+        with signals() as interrupted, SweepProgress(console, config.name) as progress:
             return run_sweep(config, folder, progress, interrupted, errors)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from hft_ray.data.preference import DialoguePair
+    from hft_ray.data.examples import DialoguePair
 
 
 PLAIN_ANSWERS = ("a", "b")

@@ -32,8 +32,8 @@ from hft_ray.data.cache import (
 from hft_ray.data.chat import render_answers, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode, encode_turns
-from hft_ray.data.examples import Text
-from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
+from hft_ray.data.examples import Pair, Text, TextPair
+from hft_ray.data.preference import convert_pairs, require_preferences
 from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint
 from hft_ray.data.turn import warn_of_endless

@@ -12,6 +12,7 @@ from hft_ray.integrations.optimizer import PartialOptimizer
 from hft_ray.selection import (
     Checksums,
     Draw,
+    FrozenChangedError,
     History,
     Schedule,
     Touched,
@@ -24,11 +25,7 @@ from hft_ray.selection import (
 )
 
 
-class FrozenChangedError(RuntimeError):
-    """Parameters that were frozen have changed; the message names them."""
-
-
-class Rounds:
+class TrainerRounds:
     """What is trained from one optimizer step to the next.
 
     Args:

@@ -13,10 +13,10 @@ from transformers.trainer_utils import has_length
 
 from hft_ray.config import ConfigError, Problem, Selection
 from hft_ray.config.load import validate_section
-from hft_ray.integrations.checks import check_arguments, check_selection
 from hft_ray.integrations.optimizer import PartialOptimizer
-from hft_ray.integrations.rounds import FrozenChangedError, Rounds
-from hft_ray.selection import Schedule
+from hft_ray.integrations.rounds import TrainerRounds
+from hft_ray.integrations.trainer_checks import check_arguments, check_selection
+from hft_ray.selection import FrozenChangedError, Schedule
 
 __all__ = ["FrozenChangedError", "HalfFineTuningCallback"]
 
@@ -51,7 +51,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
         check_selection(selection)
         self.selection, self.moments, self.round = selection, moments, round
         self.record: dict[str, Any] = {}
-        self._rounds: Rounds | None = None
+        self._rounds: TrainerRounds | None = None
 
     def state(self) -> dict[str, Any]:
         """Return what the trainer's checkpoints keep: the settings, and the round at hand."""
@@ -87,7 +87,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
             self._rounds.end()
         schedule = Schedule(self.selection.reselect, self._steps_per_epoch(args, train_dataloader))
         partial = PartialOptimizer(_unwrapped(optimizer), self.moments)
-        rounds = Rounds(model, partial, self.selection, schedule, self.round)
+        rounds = TrainerRounds(model, partial, self.selection, schedule, self.round)
         if state.global_step:
             rounds.resume(state.global_step, self._saved(state))
         else:

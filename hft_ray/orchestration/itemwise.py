@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hft_ray.evaluation.item_scores import (
+from hft_ray.item_scores import (
     BASE,
     SUFFIX,
     Answers,
@@ -17,8 +18,10 @@ from hft_ray.evaluation.item_scores import (
 )
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.pareto import Point
-from hft_ray.search import TrialSnapshot
 from hft_ray.tracking import SweepRecord, run_key
+
+if TYPE_CHECKING:  # imports Optuna, which `hft-ray status` does without
+    from hft_ray.search import TrialSnapshot
 
 SCORES = "scores.safetensors"
 """Item scores of all points of a sweep, beside its front."""

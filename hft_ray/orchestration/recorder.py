@@ -10,7 +10,7 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
-from hft_ray.evaluation.item_scores import ItemScores, write_all
+from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
@@ -51,6 +51,7 @@ class Recorder:
         on_outage: Callable[[bool], None] = lambda away: None,
     ) -> None:
         assert config.search is not None
+        errors = errors or BackgroundErrors()
         self._config, self._search, self._folder = config, config.search, folder
         self._tags = dict(tags)
         uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
@@ -71,7 +72,9 @@ class Recorder:
         self._queued: dict[str, float] = {}
         self._params: dict[str, dict[str, Any]] = {}
         self._points = TrialPoints(config, self._tracker.run_id)
-        self._pictures = TrialPictures(folder.pictures, config.name, self._tracker.log_artifact)
+        self._pictures = TrialPictures(
+            folder.pictures, config.name, self._tracker.log_artifact, errors
+        )
         self._front: FrontBuilder | None = None
         self._weights: dict[str, str] = {}
 
@@ -101,6 +104,7 @@ class Recorder:
             self._tag(known.trial, None, known.configuration, resolved)
             self._tag_fault(known.trial, known.result)
             self._variants(known.trial, known.configuration, resolved, known.result)
+        self._pictures.start()
 
     @property
     def reference(self) -> dict[str, float]:
@@ -223,10 +227,10 @@ class Recorder:
         for trial in sorted(self._open):
             reason = "the sweep ended before the trial; started again, it goes on with the trial"
             self._tracker.finish_trial(trial, "stopped", reason)
-        self._pictures.close()
+        # A Ray job has 30 s to stop in; what is not done by then waits on disk.
+        self._pictures.close(timeout=5 if state == "stopped" else 300)
         if self._base:
             self._tracker.finish_sweep(state)
-        # A Ray job has 30 s to stop in; what is not written by then is spooled.
         self._tracker.close(timeout=15 if state == "stopped" else 30)
 
 

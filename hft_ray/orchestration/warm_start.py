@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.combinations import applies, ordered
-from hft_ray.config.keys import settings, with_settings
-from hft_ray.config.narrowing import contains
+from hft_ray.config.keys import decisive, settings, with_settings
+from hft_ray.config.rules.combinations import applies, ordered
+from hft_ray.config.rules.narrowing import contains
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import config_of, front_of
 from hft_ray.orchestration.sweep_comparison import incomparable
 from hft_ray.pareto import Front, Point
 from hft_ray.search.prior_trials import PriorTrial, WarmStart, spread
 from hft_ray.tracking import read_sweep, tracking_uri
-from hft_ray.training.checkpoint import decisive
 
 
 def warm_start(config: Config, folder: SweepFolder) -> WarmStart:

@@ -20,7 +20,7 @@ from operator import is_not
 
 import numpy as np
 
-from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.config.sections.constraints import Constraint, Preference
 from hft_ray.pareto.certainty import Certainty, certainty_of
 from hft_ray.pareto.dominance import minimised, nondominated
 from hft_ray.pareto.hypervolume import hypervolume

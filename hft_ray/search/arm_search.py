@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config
-from hft_ray.config.split import by_arm, fixed_settings
+from hft_ray.config.rules.by_arm import by_arm, fixed_settings
 from hft_ray.search.prior_trials import RANDOM_EVERY, WarmStart, as_trials
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler

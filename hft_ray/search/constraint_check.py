@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.config.constraints import Constraint
+from hft_ray.config.sections.constraints import Constraint
 from hft_ray.search.trial_snapshot import finite
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hft_ray.config import Config
-from hft_ray.config.stopping import compared_objectives
+from hft_ray.config.rules.scheduling import compared_objectives
 from hft_ray.search.rank_stability import LEAST, RankStability
 from hft_ray.search.rung import Floats, Rung
 

@@ -17,9 +17,9 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial
 
 from hft_ray.config import Choices, Config, Interval
-from hft_ray.config.combinations import applies, ordered
 from hft_ray.config.keys import settings
-from hft_ray.config.narrowing import contains
+from hft_ray.config.rules.combinations import applies, ordered
+from hft_ray.config.rules.narrowing import contains
 
 Entry = Interval | Choices
 Primitive = (type(None), bool, int, float, str)

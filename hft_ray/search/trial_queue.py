@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config
-from hft_ray.config.keys import settings
+from hft_ray.config.keys import FULL_FINE_TUNING, settings
 from hft_ray.pareto import ItemInfluences
 from hft_ray.search.arm_search import ArmSearch
 from hft_ray.search.prior_trials import WarmStart
@@ -17,9 +17,6 @@ from hft_ray.search.race import further_seed
 from hft_ray.search.stopping_criteria import StoppingCriteria
 from hft_ray.search.study_storage import StudyStorage
 from hft_ray.search.trial_snapshot import configuration_of, snapshot_of
-
-FULL = {"selection.ratio": 1.0}
-"""The baseline of every sweep without arms: full fine-tuning."""
 
 
 class TrialQueue:
@@ -61,7 +58,7 @@ class TrialQueue:
             return []
         asked = [dict(assignments) for assignments in self._search.first]
         has_full = any(each.get("selection.ratio") == 1.0 for each in asked)
-        return asked if has_full else [dict(FULL), *asked]
+        return asked if has_full else [dict(FULL_FINE_TUNING), *asked]
 
     def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         space = self._searches[0].space  # nothing is queued in a sweep with arms

@@ -48,6 +48,10 @@ class Checksums:
         ]
 
 
+class FrozenChangedError(RuntimeError):
+    """Parameters that were frozen have changed; the message names them."""
+
+
 def changed_message(names: Collection[str]) -> str:
     """Say which frozen parameters have changed."""
     return f"{len(names)} frozen parameters changed while they were frozen: " + ", ".join(

@@ -7,13 +7,8 @@ from collections.abc import Collection
 from torch import nn
 
 from hft_ray.ranks import Ranks
-from hft_ray.selection import Checksums, changed_message
+from hft_ray.selection import Checksums, FrozenChangedError, changed_message
 from hft_ray.training.origin import held
-from hft_ray.training.outcome import TrainingError
-
-
-class FrozenChangedError(TrainingError):
-    """Parameters that were frozen have changed; the message names them."""
 
 
 class Audit:

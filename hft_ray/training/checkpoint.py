@@ -25,8 +25,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hft_ray.config import Config
-from hft_ray.config.keys import settings
 from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.selection import Draw
 from hft_ray.strict_json import dumps_exact, loads_exact
@@ -36,14 +34,6 @@ RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
 STAGE = "stage/"
 """Prefix of the tensors that a stage's objective keeps."""
-_FREE = (
-    "selection.audit",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.checkpoints_kept",
-    "training.micro_batch_size",
-    "training.zero_stage",
-)
 _MANIFEST = "manifest.json"
 CHECKPOINT_FILES = re.compile(
     r"[^/]+/(step-\d{8}|\.partial-[^/]+)/(manifest\.json|state-\d{5}\.safetensors)"
@@ -266,16 +256,6 @@ def read_tensors(
             for name in file.keys():  # noqa: SIM118 - no mapping
                 if wanted(name):
                     yield name, file.get_tensor(name)
-
-
-def decisive(config: Config) -> dict[str, Any]:
-    """Return the settings that decide the course of a run, as JSON gives them back.
-
-    Where a run is tracked, on how many workers, how often it is logged or saved decides nothing.
-    """
-    free = ("name", "search", "cluster.", "tracking.", "evaluation.", *_FREE)
-    found = {key: x for key, x in settings(config).items() if not key.startswith(free)}
-    return json.loads(json.dumps(found))
 
 
 def refuse_other(path: Path, found: Manifest, model: str, data: str, now: dict[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from functools import partial
 
-from hft_ray.config import Config, ConfigError, Evaluation, LmEval, Problem, nearest
+from hft_ray.config import Config, ConfigError, Evaluation, LmEval, Problem
 from hft_ray.config.keys import searched_values, with_settings
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
+from hft_ray.config.rules.objectives import objective_problems
+from hft_ray.config.rules.workers import worker_problems
 from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness, mixture
 from hft_ray.training.adapter import Lora
@@ -31,69 +33,20 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, beside those of its evaluations."""
 
-BOUNDED = ("task/", "general/", "forgetting/", "retention/", "continual/")
-"""Objectives whose worst value is known, so that the hypervolume has a reference point."""
-
 
 def check_settings(config: Config) -> list[Problem]:
     """Return what is wrong with the settings taken together."""
     problems = [*_objective_problems(config), *_task_problems(config)]
     for arm in by_arm(config).values():
-        problems += [*_batch_problems(arm), *_strategy_problems(arm)]
+        problems += worker_problems(arm)
     # Arms share most of their settings, and so what is wrong with them.
     return list({str(problem): problem for problem in problems}.values())
-
-
-def _strategy_problems(config: Config) -> list[Problem]:
-    """Gradients of everything are measured on whole parameters, which ZeRO-3 does not have."""
-    strategies = searched_values(config, "selection.strategy")
-    if "gradient" in strategies and 3 in searched_values(config, "training.zero_stage"):
-        message = "needs training.zero_stage 0, 1 or 2; or take random, cyclic, drift, weighted"
-        return [Problem("selection.strategy", message, "gradient")]
-    return []
-
-
-def _batch_problems(config: Config) -> list[Problem]:
-    """Batches that the workers do not divide, over every searched batch and micro-batch size."""
-    problems = []
-    for batch in searched_values(config, "training.batch_size"):
-        for micro in searched_values(config, "training.micro_batch_size"):
-            workers = config.cluster.workers
-            per_pass = (micro or 1) * workers
-            if batch % per_pass:
-                passes = f"micro_batch_size {micro} x " if micro else ""
-                message = f"must be a multiple of {passes}{workers} workers"
-                problems.append(Problem("training.batch_size", message, batch))
-    return problems
 
 
 def _objective_problems(config: Config) -> list[Problem]:
     if config.search is None:
         return []
-    of_trials = _metrics_of_trials(config)
-    known = [name for name in of_trials[0] if all(name in each for each in of_trials)]
-    problems = []
-    for name in config.search.objectives:
-        path = f"search.objectives.{name}"
-        if message := mixed(config, name):
-            problems.append(Problem(path, message))
-        elif name not in known:
-            message = _unknown(name, of_trials) + "; known are " + ", ".join(sorted(known))
-            problems.append(Problem(path, message + nearest(name, known)))
-        elif not name.startswith(BOUNDED) and name not in (config.search.reference_point or {}):
-            message = "has no worst value of its own: give one in search.reference_point"
-            problems.append(Problem(path, message))
-    for index, constraint in enumerate(config.search.bounds):
-        path, message = f"search.constraints.{index}", mixed(config, constraint.metric)
-        if message is None and constraint.metric not in known:
-            message = _unknown(constraint.metric, of_trials) + nearest(constraint.metric, known)
-        if message:
-            message = f"{constraint.metric} {message}"
-            problems.append(Problem(path, message, str(constraint)))
-    for name in config.search.reference_point or {}:
-        if name not in config.search.objectives:
-            problems.append(Problem(f"search.reference_point.{name}", "is no objective"))
-    return problems
+    return objective_problems(config.search, _metrics_of_trials(config), partial(mixed, config))
 
 
 def _task_problems(config: Config) -> list[Problem]:
@@ -118,13 +71,6 @@ def _metrics_of_trials(config: Config) -> list[list[str]]:
     return found
 
 
-def _unknown(metric: str, of_trials: list[list[str]]) -> str:
-    """Return what is wrong with a metric that some trial, or none, has."""
-    if any(metric in each for each in of_trials):
-        return "is not produced by every trial: it is a metric of one method, and others are tried"
-    return "is produced by no evaluation"
-
-
 def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = False) -> list[str]:
     """Look at settings, model, data and evaluations; encodes the training data as a side effect.
 
@@ -147,7 +93,7 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
         for name in searched_values(arm, "model.name"):
             other = arm.model.model_copy(update={"name": name})
             if other != model and not (trust_hub and _on_hub(name, "model.name")):
-                problems += _problems_of(functools.partial(workspace.shape, other))
+                problems += _problems_of(partial(workspace.shape, other))
     if not problems:
         problems += _adapter_problems(config, workspace)
     sets = _data_sets(config, workspace)
@@ -165,10 +111,10 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     read: list[tuple[str, Evaluation]] = []
     for path, item in evaluations:
         if isinstance(item, LmEval) and trust_hub:
-            problems += _problems_of(functools.partial(known_harness, item, path))
+            problems += _problems_of(partial(known_harness, item, path))
             trusted.append(f"lm-eval {item.task}")
         elif not {name for _, name in files_of(item)} & set(trusted):
-            found = _problems_of(functools.partial(check_evaluation, item, path))
+            found = _problems_of(partial(check_evaluation, item, path))
             problems += found
             read += [] if found else [(path, item)]
     if tokenizer and not problems:
@@ -188,7 +134,7 @@ def _adapter_problems(config: Config, workspace: Workspace) -> list[Problem]:
         if "lora" in searched_values(arm, "adapter.kind"):
             shape = load_shape(workspace.pinned(arm.model), workspace.source(arm.model))
             catalog = workspace.catalog(arm.model)
-            found += _problems_of(functools.partial(Lora, shape, arm.adapter, catalog, seed=0))
+            found += _problems_of(partial(Lora, shape, arm.adapter, catalog, seed=0))
     return found
 
 
@@ -197,14 +143,14 @@ Step = Callable[[], object]
 
 def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Step, Step]]:
     """Return setting -> name of the data set there, how to encode it, and how to read it alone."""
-    model, part = config.model, functools.partial
+    model = config.model
     found: dict[str, tuple[str, Step, Step]] = {}
     for path, data in config.training_data.items():
-        encode: Step = part(workspace.training_sets, model, {path: data})
-        found[path] = (data.train, encode, part(read_examples, data, path))
+        encode: Step = partial(workspace.training_sets, model, {path: data})
+        found[path] = (data.train, encode, partial(read_examples, data, path))
     for path, data in config.pair_data.items():
-        encode = part(workspace.pair_set, model, path, data)
-        read: Step = part(read_pairs, data, path)
+        encode = partial(workspace.pair_set, model, path, data)
+        read: Step = partial(read_pairs, data, path)
         found[path] = (data.train, encode, read)
     return found
 

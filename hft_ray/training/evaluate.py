@@ -10,8 +10,8 @@ from typing import Any
 from hft_ray.config import Config, ConfigError, Model, Problem
 from hft_ray.evaluation import Scores, metric_estimates
 from hft_ray.training.causal import require_causal
-from hft_ray.training.engine import Numerics
 from hft_ray.training.models import load_model
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.vocabulary import evaluation_problems
 from hft_ray.training.workspace import Workspace
 

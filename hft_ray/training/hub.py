@@ -7,7 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionRe
 
 from hft_ray.config import Config, ConfigError, Model, Problem
 from hft_ray.config.keys import searched_values
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.data import locate
 
 PATH = "model.name"

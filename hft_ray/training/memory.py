@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hft_ray.config import Training
-from hft_ray.training.engine import micro_batch_size
+from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.rehearsal import Step
 
 _MOST_GATHERED = 1_000_000_000

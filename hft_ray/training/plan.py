@@ -15,12 +15,12 @@ from torch import nn
 
 from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
-from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
+from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
 from hft_ray.training.workspace import Workspace
 

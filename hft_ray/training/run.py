@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from hft_ray.config import Config
+from hft_ray.config.keys import decisive
 from hft_ray.evaluation import Scores, TaskSequence
-from hft_ray.evaluation.item_scores import SUFFIX
+from hft_ray.item_scores import SUFFIX
 from hft_ray.mirror import Mirror
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
@@ -25,7 +26,6 @@ from hft_ray.training.checkpoint import (
     RANDOM,
     STAGE,
     Manifest,
-    decisive,
     newest_whole,
     random_state,
     read,
@@ -36,12 +36,13 @@ from hft_ray.training.checkpoint import (
     write,
 )
 from hft_ray.training.documents import Documents
-from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.engine import Engine
 from hft_ray.training.export import save_model
 from hft_ray.training.feed import Feed
 from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.methods import make_stages
 from hft_ray.training.models import recompute_activations
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.outcome import Candidate, Outcome, Report, Round
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring, base_values

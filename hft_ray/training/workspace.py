@@ -19,7 +19,6 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, build_catalog
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.directory import headers
-from hft_ray.training.engine import Numerics, deepspeed_config
 from hft_ray.training.fit import check_weights
 from hft_ray.training.hub import pinned_model
 from hft_ray.training.models import (
@@ -28,6 +27,7 @@ from hft_ray.training.models import (
     load_tokenizer,
     weights_hash,
 )
+from hft_ray.training.numerics import Numerics, deepspeed_config
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.out_folder import check_new
+from hft_ray.out_folder import check_new
 from hft_ray.ranks import Ranks
 from hft_ray.training.checkpoint import CheckpointError
 from hft_ray.training.export import save_model

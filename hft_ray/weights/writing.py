@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from hft_ray.config.out_folder import check_new
+from hft_ray.out_folder import check_new
 from hft_ray.training.directory import INDEX, SINGLE
 from hft_ray.weights.checkpoint import Checkpoint, Entry, as_bytes
 

@@ -10,7 +10,7 @@ import yaml
 from matplotlib.image import imread
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hft_ray.config.out_folder import MARKER
+from hft_ray.out_folder import MARKER
 
 CHANGES = {
     "selection": {"ratio": 0.5, "reselect": 5},

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from hft_ray.config import ConfigError
-from hft_ray.config.constraints import Constraint, parse_constraint
 from hft_ray.config.load import validate
+from hft_ray.config.sections.constraints import Constraint, parse_constraint
 
 SEARCH = {"space": {"selection.ratio": {"low": 0.1, "high": 0.9}}}
 

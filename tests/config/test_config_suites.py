@@ -6,7 +6,7 @@ import yaml
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load, validate
-from hft_ray.config.suites import suite_names
+from hft_ray.config.sections.suites import suite_names
 
 OWN = {"name": "own", "kind": "perplexity", "data": "x.jsonl"}
 
@@ -38,7 +38,7 @@ def test_a_suite_stands_for_its_evaluations():
     made = config([OWN, "common-knowledge", {"suite": "demo-facts", "limit": 7}]).evaluation
     names = [entry.name for entry in made.general]
     assert names == ["own", "knowledge", "english", "old-facts"]
-    assert [entry.limit for entry in made.general] == [None, None, None, 7]
+    assert [entry.limit for entry in made.general] == [None, 413, 67, 7]
     places = [path for path, _ in made.places()]
     assert places == [
         "evaluation.general.0",

@@ -6,7 +6,7 @@ import pytest
 
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.load import load, parse
-from hft_ray.config.trace import TASKS
+from hft_ray.config.sections.trace import TASKS
 
 ROOT = Path(__file__).parents[2]
 ASKED = "{name: u, kind: perplexity, data: b.jsonl}"

@@ -258,7 +258,7 @@ def test_what_does_not_run_is_refused(settings, message, folder):
         check_evaluation(entry(folder, "questions", **settings), "x")
 
 
-@pytest.mark.parametrize("suite", ["paper-general", "paper-knowledge"])
+@pytest.mark.parametrize("suite", ["paper-general", "paper-knowledge", "lora-paper", "sdft"])
 def test_lm_eval_knows_the_tasks_of_the_shipped_suites(suite):
     made = EvaluationSection.model_validate({"general": [suite]})
     for path, each in made.places():

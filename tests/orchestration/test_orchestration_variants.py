@@ -29,7 +29,7 @@ from variants_sweep import (
 
 from hft_ray.config.load import load
 from hft_ray.evaluation import Suite, metric_values
-from hft_ray.evaluation.item_scores import read_all
+from hft_ray.item_scores import read_all
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import size_of
 

@@ -12,9 +12,9 @@ from optuna.storages.journal import JournalFileBackend
 from studies import record_views
 
 from hft_ray.config import ConfigError, Variants
-from hft_ray.config.arms import arm_variants
 from hft_ray.config.load import validate
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
+from hft_ray.config.sections.arms import arm_variants
 from hft_ray.orchestration.folder import to_yaml
 from hft_ray.search import Study
 

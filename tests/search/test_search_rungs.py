@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hft_ray.config.stopping import compared_objectives
+from hft_ray.config.rules.scheduling import compared_objectives
 from hft_ray.search.rank_stability import LEAST, SURE, RankStability
 from hft_ray.search.rungs import Halving, Rungs
 

@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 from studies import stored
 
 from hft_ray.config import ConfigError
-from hft_ray.config.combinations import ordered
 from hft_ray.config.load import validate
+from hft_ray.config.rules.combinations import ordered
 from hft_ray.search import Study
 
 SPACE = {

@@ -17,8 +17,9 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
 from hft_ray.training.adapter import Lora
-from hft_ray.training.engine import Engine, Numerics, gathered
+from hft_ray.training.engine import Engine, gathered
 from hft_ray.training.loss import answer_loss
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
 
 RATE = 2e-5

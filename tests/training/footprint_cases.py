@@ -8,7 +8,7 @@ from typing import Any
 
 from training_cases import STAGES, merged
 
-from hft_ray.config.arms import BUILT_IN
+from hft_ray.config.sections.arms import BUILT_IN
 
 PRECISIONS = {
     "fp32": {"training.precision": "fp32"},

@@ -22,10 +22,10 @@ from transformers import PreTrainedModel
 from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw
-from hft_ray.training import Workspace, run
+from hft_ray.training import Workspace
 from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
-from hft_ray.training.run import _Run
+from hft_ray.training.run import _Run, run
 from hft_ray.training.variants import Extras
 
 HOOKS = (

@@ -13,8 +13,9 @@ import torch
 
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
-from hft_ray.training import CheckpointError, Workspace, run
+from hft_ray.training import CheckpointError, Workspace
 from hft_ray.training.checkpoint import checkpoints, read, tensors_of, write
+from hft_ray.training.run import run
 
 
 def train(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from training_cases import start
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from hft_ray.config import Adapter, Config, ConfigError
-from hft_ray.config.arms import BUILT_IN
 from hft_ray.config.keys import with_settings
+from hft_ray.config.sections.arms import BUILT_IN
 from hft_ray.data import batch_indices, collate
 from hft_ray.evaluation import metric_values
 from hft_ray.ranks import Ranks

@@ -9,10 +9,10 @@ from torch import nn
 
 from hft_ray.config import Model, Selection
 from hft_ray.ranks import Ranks
-from hft_ray.selection import draw
+from hft_ray.selection import FrozenChangedError, draw
 from hft_ray.selection.checksums import checksum
 from hft_ray.training import Workspace
-from hft_ray.training.audit import Audit, FrozenChangedError
+from hft_ray.training.audit import Audit
 
 STAGES = (0, 1, 2, 3)
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from training_cases import merged, start
 
 from hft_ray.config import Config, Model
-from hft_ray.config.trace import TASKS, Trace
+from hft_ray.config.sections.trace import TASKS, Trace
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.recorder import Recorder
 from hft_ray.ranks import Ranks

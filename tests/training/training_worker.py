@@ -18,9 +18,9 @@ import torch
 
 from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
-from hft_ray.training import Outcome, TrainingError, Workspace, run
+from hft_ray.training import Outcome, TrainingError, Workspace
 from hft_ray.training.export import save_model
-from hft_ray.training.run import _Run
+from hft_ray.training.run import _Run, run
 from hft_ray.training.variants import Extras
 
 BESIDE = ("stop_at", "extras", "again")

@@ -217,7 +217,12 @@ def wrap_dispatcher(module):
     module.DispatcherActor.__init__ = beginning
 
 
+def wrap_pictures(module):
+    module.render_selection = striking("pictures", module.render_selection)
+
+
 WRAPPED = {
+    "hft_ray.orchestration.trial_pictures": wrap_pictures,
     "hft_ray.tracking.store": wrap_store,
     "hft_ray.tracking.requests": wrap_requests,
     "hft_ray.orchestration.mirror": wrap_mirror,
