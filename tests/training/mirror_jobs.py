@@ -20,11 +20,7 @@ from hft_ray.orchestration.faults import explained
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
 from hft_ray.training.checkpoint import newest_whole
-<<<<<<< HEAD
-=======
-from hft_ray.training.process_group import process_group, start_deepspeed
 from hft_ray.training.run import run
->>>>>>> main
 
 NOBODY = 65534
 
