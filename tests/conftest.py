@@ -20,8 +20,12 @@ settings.load_profile("hft-ray")
 # DeepSpeed starts numactl at every reduction of ZeRO-3 to count what it is told here.
 os.environ.setdefault("LOCAL_SIZE", "1")
 
-ENGINES = ("test_training_leaks", "test_training_memory", "test_training_state")
-"""Files of tests/training that share engines; the others share runs."""
+TOGETHER = {
+    "engines": ("test_training_leaks", "test_training_memory", "test_training_state"),
+    # Importing lm_eval takes 25 seconds.
+    "lm_eval": ("test_evaluation_harness", "test_training_checks_evaluation"),
+}
+"""Name -> files that share what takes long; the others of tests/training share runs."""
 
 
 LONG = ("training", "orchestration", "cluster_files", "tracking", "cli", "integrations")
@@ -42,8 +46,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = PurePosixPath(nodeid.split("::")[0])
+            for name, files in TOGETHER.items():
+                if path.stem in files:
+                    return name
             if path.parent.name == "training":
-                return "engines" if path.stem in ENGINES else "runs"
+                return "runs"
             return str(path.parent if path.parent.name in ("integrations", "weights") else path)
 
     return Scheduling(config, log)

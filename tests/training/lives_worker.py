@@ -6,6 +6,7 @@ spares the jobs the imports; this process itself starts no thread. A job has a `
 of ``ranks``, what to ``do`` (``MODULE.FUNCTION``) and its arguments ``with``, or a ``command`` of
 ``hft-ray``, and may have
 
+    path          folder of the module, if it is not this file's
     environment   variables of its processes
     record        count the lines run in each phase
     kill          ``rank``, ``phase``, ``at`` and ``of``: this rank dies at this share of the lines
@@ -83,6 +84,8 @@ def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: st
         os.environ |= job.get("environment", {})
         run_command(job["command"], out / f"{job['name']}.stderr")
     ranks, kill = Ranks(rank, job["ranks"]), job.get("kill")
+    if "path" in job:
+        sys.path.insert(0, job["path"])
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(ranks.size)}
     os.environ |= job.get("environment", {})
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks.size)
