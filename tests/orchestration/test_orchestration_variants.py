@@ -39,8 +39,8 @@ TRIALS = [f"t{number:04d}" for number in range(4)]
 
 
 @pytest.fixture(scope="module")
-def sweep(tiny_file, tmp_path_factory):
-    watched = Watched(tiny_file, tmp_path_factory.mktemp("variants"))
+def sweep(tiny_file, mlflow_store, tmp_path_factory):
+    watched = Watched(tiny_file, mlflow_store, tmp_path_factory.mktemp("variants"))
     try:
         watched.code = watched.run()
         assert watched.code == 0, watched.driver.said()

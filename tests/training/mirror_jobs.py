@@ -1,17 +1,14 @@
-"""Runs whose storage is lost, damaged, full, closed or away; writes what came of them as JSON.
-
-Started as ``python mirror_jobs.py JOB``: ``file`` (FILE), ``root`` (storage root), ``out``.
-"""
+"""Runs whose storage is lost, damaged, full, closed or away (jobs of ``lives_worker``)."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import resource
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +19,6 @@ from hft_ray.orchestration.faults import explained
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
 from hft_ray.training.checkpoint import newest_checkpoint
-from hft_ray.training.process_group import process_group, start_deepspeed
 from hft_ray.training.run import run
 
 NOBODY = 65534
@@ -138,18 +134,7 @@ def closed(job, ranks):
     return {"failed": failed, "afterwards": case.run()}
 
 
-def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(1)
-    with process_group() as ranks:
-        start_deepspeed()
-        found = {each.__name__: each(job, ranks) for each in (lost, full, closed, away)}
-    (Path(job["out"]) / "results.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
-    # A thread of gloo's may outlive its process group and abort the interpreter's end.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+def storage(ranks: Ranks, root: Path, file: dict[str, Any], out: str) -> dict[str, Any]:
+    """Do all of the above with one FILE."""
+    job = {"file": file, "root": str(root), "out": out}
+    return {each.__name__: each(job, ranks) for each in (lost, full, closed, away)}

@@ -1,8 +1,7 @@
-"""Runs many cases in one process (or in each of several ranks) and writes what came of them.
+"""Runs many cases on each of the ranks, and returns what came of them (of ``lives_worker``).
 
-Started as ``python training_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root),
-``out`` (folder of the results) and ``cases`` (name -> FILE). Rank 0 writes ``out/results.json``:
-name -> losses by step, outcome, and the error of every rank; the models are ``out/NAME``.
+A case is a FILE; of each, name -> losses by step, outcome, and the error of every rank. The models
+are ``out/NAME``.
 
 Beside FILE a case may have ``stop_at`` (a step), ``extras`` (search.variants, by whose objectives;
 what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NAME-after``), and
@@ -11,9 +10,6 @@ what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NA
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +22,6 @@ from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.training import TrainingError, Workspace
 from hft_ray.training.numerics import Numerics
-from hft_ray.training.process_group import process_group, start_deepspeed
 from hft_ray.training.run import run
 from hft_ray.training.save_model import save_model
 from hft_ray.training.variants import RunArtifacts
@@ -90,22 +85,8 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     }
 
 
-def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(1)
-    out = Path(job["out"])
-    results = {}
-    with process_group() as ranks:
-        start_deepspeed()
-        for name, file in job["cases"].items():
-            results[name] = run_case(file, Path(job["root"]), out / name, ranks)
-        if ranks.main:
-            (out / "results.json").write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main()
-    # A thread of gloo's may outlive its process group and abort the interpreter's end.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+def run_cases(
+    ranks: Ranks, root: Path, cases: dict[str, dict[str, Any]], out: str
+) -> dict[str, Any]:
+    """Run cases (name -> FILE and what a case may have beside it)."""
+    return {name: run_case(file, root, Path(out) / name, ranks) for name, file in cases.items()}
