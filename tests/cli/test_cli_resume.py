@@ -16,7 +16,7 @@ CHANGES = {
     "selection": {"reselect": 4},
     "cluster": {"cpus_per_worker": 1},
 }
-SETTINGS = {"steps": 20, "checkpoint_every": 3, "zero_stage": 2, "moments": "carry"}
+SETTINGS = {"steps": 20, "checkpoint_every": 3, "zero_stage": 2, "moments": "keep_selected"}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from integration_cases import SELECTION, STEPS, make_trainer, ordered_items, write_pairs
 
-MOMENTS = ("reset", "carry", "store")
+MOMENTS = ("reset", "keep_selected", "keep_all")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def own_runs(jobs, tiny_file, tmp_path_factory):
         for moments in MOMENTS
     }
     pairs = {"train": write_pairs(tiny_file, folder), "max_length": 96}
-    cases["dpo"] = cases["carry"] | {"method": "dpo", "data": pairs}
+    cases["dpo"] = cases["keep_selected"] | {"method": "dpo", "data": pairs}
     arguments = {"cases": cases, "out": str(folder)}
     job = {"name": "own", "ranks": 1, "do": "training_worker.run_cases", "with": arguments}
     return jobs.run(folder, [job]).result("own")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 
+from hft_ray.config import ConfigError
 from hft_ray.config.load import validate
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import front_from_tracking
@@ -67,6 +69,20 @@ class Sweep:
     def record(self):
         return read_sweep(tracking_uri(None, self.root), "hft-ray", "s")
 
+    def states(self):
+        """Return the states of the trials that tracking has; it may have nothing yet."""
+        try:
+            return states(self.record())
+        except ConfigError:
+            return {}
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
 
 def states(record):
     return {trial.trial: trial.state for trial in record.trials}
@@ -82,6 +98,7 @@ def test_the_front_from_tracking_is_the_front_of_the_sweep(root):
     sweep.end(trials[2], state="failed", reason="it broke")
     sweep.take("finished", trials[4], state="stopped", step=0, values={}, reason="asked")
     sweep.study.tell(trials[4], {"state": "stopped", "step": 0, "values": {}, "reason": "asked"})
+    wait_for(lambda: sweep.states().keys() >= set(trials))
     front = sweep.recorder.write_report(sweep.study.trials())
     sweep.recorder.close("complete")
 
@@ -125,7 +142,7 @@ def test_what_a_killed_driver_had_not_written_is_written_by_the_next(root):
     sweep = Sweep(root)
     written, half, unwritten = sweep.start(), sweep.start(), sweep.start()
     sweep.end(written)
-    assert sweep.recorder._tracker.flush(20)
+    wait_for(lambda: sweep.states().get(written) == "complete")
     before = {trial.trial: trial for trial in sweep.record().trials}
     # Then the driver is killed: the search knows of two ends that MLflow never hears of, of one
     # trial not even that it began.

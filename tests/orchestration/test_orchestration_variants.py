@@ -27,11 +27,11 @@ from variants_sweep import (
     Watched,
 )
 
+from hft_ray.artifacts import size_of
 from hft_ray.config.load import load
 from hft_ray.evaluation import Suite, metric_values
 from hft_ray.item_scores import read_all
 from hft_ray.ranks import Ranks
-from hft_ray.training.kept import size_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep_driver import SweepDriver, write_file
 
-from hft_ray.training.kept import size_of
+from hft_ray.artifacts import size_of
 
 NAME = "variants"
 BUDGET = 900_000

@@ -131,7 +131,7 @@ def test_the_nearest_configuration_answers():
     ("text", "message"),
     [
         ("", "no rows after step 0"),
-        ("{", r"t.jsonl:1.*no JSON object"),
+        ("{", r"t.jsonl:1.*not a JSON object"),
         ('{"params": {}, "step": 1, "metrics": {}}', "needs params, step, metrics and seconds"),
         ('{"params": [], "step": 1, "metrics": {}, "seconds": 1}', "needs params, step"),
         (json.dumps({**row(), "metrics": {"task/score": 1}}), "no values of forgetting/mean"),

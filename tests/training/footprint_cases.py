@@ -26,7 +26,7 @@ HELD = {
     2: [(0, "fp32"), (1, "bf16"), (1, "lean"), (2, "fp32"), (3, "bf16"), (3, "lean")],
 }
 """Ranks -> stages and precisions whose state is looked at."""
-POLICIES = ("carry", "store", "reset")
+POLICIES = ("keep_selected", "keep_all", "reset")
 SHORT = {1: 8, 2: 6}
 """Ranks -> re-selections in the tests that always run."""
 RATIOS = (1.0, 0.5, 0.25)
@@ -72,8 +72,8 @@ def state_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
                 "do": "reference",
                 "with": {"file": file, "policy": policy, **changes},
             }
-    for policy in ("reset", "store"):
-        changes = {"training.zero_stage": 2, "training.moments": "carry"}
+    for policy in ("reset", "keep_all"):
+        changes = {"training.zero_stage": 2, "training.moments": "keep_selected"}
         cases[f"other-{policy}"] = {
             "do": "reference",
             "with": {"file": file, "policy": policy, **changes},
@@ -150,9 +150,9 @@ def reselections_job(ranks: int, file: dict[str, Any], rounds: int) -> dict[str,
     """Return the job that re-selects at every step."""
     general = {"general": file["evaluation"]["general"][:1]}
     changes = {
-        "training.moments": "store",
+        "training.moments": "keep_all",
         "training.steps": rounds,
-        "selection.leaving": "reset",
+        "selection.on_deselect": "reset",
         "selection.reselect": 1,
     }
     cases = {

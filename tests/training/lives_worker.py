@@ -36,13 +36,14 @@ from transformers.models.llama import modeling_llama  # noqa: F401
 import hft_ray
 from hft_ray.ranks import Ranks
 from hft_ray.training.process_group import start_deepspeed
-from hft_ray.training.run import _Run
+from hft_ray.training.run_state import RunState
+from hft_ray.training.selector import Selector
 
 PHASES = {
-    _Run._save.__code__: "checkpoint",
-    _Run._select.__code__: "select",
-    _Run._step.__code__: "step",
-    _Run.resume.__code__: "resume",
+    RunState.save.__code__: "checkpoint",
+    Selector.begin.__code__: "select",
+    RunState.step.__code__: "step",
+    RunState.resume.__code__: "resume",
 }
 PACKAGE = str(Path(hft_ray.__file__).parent)
 

@@ -18,9 +18,9 @@ from hft_ray.evaluation import metric_values
 from hft_ray.ranks import Ranks
 from hft_ray.selection import build_catalog, draw
 from hft_ray.training import Workspace
-from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.kept import put_kept, read_kept
+from hft_ray.training.lora import Lora
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import load_model
 from hft_ray.training.penalty import half_square

@@ -53,7 +53,7 @@ def test_moments_that_return_are_those_that_left(state, ranks, stage, precision)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("policy", ["carry", "store"])
+@pytest.mark.parametrize("policy", ["keep_selected", "keep_all"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kept_matrix_evolves_as_under_an_optimizer_that_was_never_rebuilt(
     state, ranks, stage, policy
@@ -65,5 +65,5 @@ def test_a_kept_matrix_evolves_as_under_an_optimizer_that_was_never_rebuilt(
 def test_the_comparison_tells_policies_apart(engines):
     found = engines.result("state-1")
     assert max(found["reference-2-reset"]) < 1e-6
-    for policy in ("reset", "store"):
+    for policy in ("reset", "keep_all"):
         assert max(found[f"other-{policy}"]) > 4e-6

@@ -33,7 +33,7 @@ def task_file(tiny_file):
         {"name": "b", "data": train, "steps": 4, "evaluation": [questions]},
         {
             "name": "c",
-            "data": {"train": train, "limit": 8, "draw": 1},
+            "data": {"train": train, "limit": 8, "subset_seed": 1},
             "epochs": 2,
             "evaluation": [texts | {"name": "u"}, questions | {"name": "v"}],
         },

@@ -57,26 +57,26 @@ def common_cases() -> dict[str, dict[str, Any]]:
             cases[f"zero{stage}-padded"] = half | {"data.packing": False}
         cases[f"zero{stage}-carry"] = two_rounds | {
             "training.steps": FULL,
-            "training.moments": "carry",
+            "training.moments": "keep_selected",
             "training.checkpoint_every": RESUMED,
         }
         short = {"training.zero_stage": stage, "training.steps": 12, "selection.reselect": 4}
         cases[f"zero{stage}-leaving"] = short | {
-            "selection.leaving": "reset",
-            "training.moments": "store",
+            "selection.on_deselect": "reset",
+            "training.moments": "keep_all",
         }
         if stage:
             cases[f"zero{stage}-offload"] = cases[f"zero{stage}-leaving"] | {
                 "training.offload": "optimizer"
             }
-        cases[f"zero{stage}-drift"] = short | {"selection.strategy": "drift"}
+        cases[f"zero{stage}-drift"] = short | {"selection.strategy": "least_drifted"}
         if stage < 3:
             cases[f"zero{stage}-gradient"] = short | {"selection.strategy": "gradient"}
     cases["bf16-leaving"] = short | {
         "training.zero_stage": 1,
         "training.precision": "bf16",
-        "training.moments": "store",
-        "selection.leaving": "reset",
+        "training.moments": "keep_all",
+        "selection.on_deselect": "reset",
     }
     for stage in (1, 3):
         cases[f"bf16-{stage}"] = {
