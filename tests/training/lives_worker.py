@@ -85,6 +85,7 @@ def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: st
         os.environ |= job.get("environment", {})
         run_command(job["command"], out / f"{job['name']}.stderr")
     ranks, kill = Ranks(rank, job["ranks"]), job.get("kill")
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     if "path" in job:
         sys.path.insert(0, job["path"])
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(ranks.size)}
