@@ -32,9 +32,10 @@ from hft_ray.config.keys import settings as flat
 from hft_ray.config.load import load
 from hft_ray.orchestration.folder import to_yaml
 from hft_ray.tracking import Tracker, artifact_location, tracking_uri
-from hft_ray.training import Workspace, run
+from hft_ray.training import Workspace
 from hft_ray.training.outcome import Report
 from hft_ray.training.process_group import process_group, start_deepspeed
+from hft_ray.training.run import run
 
 FILE = Path(__file__).parents[1] / "search_spaces" / "continual.yaml"
 FULL = {"selection.ratio": 1.0, "selection.granularity": "model", "selection.reselect": "never"}

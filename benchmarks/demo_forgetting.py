@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hft_ray.config import STDERR
-from hft_ray.evaluation.item_scores import BASE, SUFFIX, Answers, Sample, read_one
+from hft_ray.item_scores import BASE, SUFFIX, Answers, Sample, read_one
 from hft_ray.pareto import Point, merged, noise_of, seed_covariance
 
 FILE = Path(__file__).parent.parent / "search_spaces" / "demo.yaml"

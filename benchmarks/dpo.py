@@ -27,8 +27,9 @@ import torch
 
 from hft_ray.config.load import load
 from hft_ray.data import locate
-from hft_ray.training import Workspace, run
+from hft_ray.training import Workspace
 from hft_ray.training.process_group import process_group, start_deepspeed
+from hft_ray.training.run import run
 
 FILE = Path(__file__).parent.parent / "search_spaces" / "demo_dpo.yaml"
 METHODS = {

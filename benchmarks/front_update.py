@@ -55,7 +55,7 @@ class Driver:
         self.study = Study(config, self.folder.study)
         self.recorder = Recorder(config, self.folder, {})
         self.recorder.open(BASE, WORST, [])
-        self.weights = KeptWeights(self.folder.weights, None, 1)
+        self.weights = KeptWeights(self.folder.weights)
         self.ended: list[str] = []
         self.spent: dict[str, list[float]] = defaultdict(list)
         self.random = random.Random(0)
@@ -87,7 +87,7 @@ class Driver:
             self.recorder.log_front(front, len(self.ended))
         with self.timed("weights"):
             self.weights.prune(front, self.ended)
-            self.recorder.tell_weights(self.weights.told(front, self.ended))
+            self.recorder.tag_weights(self.weights.told(front, self.ended))
 
     def _end(self, trial: str, measured: bool) -> dict[str, Any]:
         made = self.folder.weights / trial / "final"

@@ -26,7 +26,7 @@ import optuna
 
 from hft_ray.cli import main as hft_ray
 from hft_ray.config import Search
-from hft_ray.search import lanes
+from hft_ray.search import arm_search
 
 FILE = Path(__file__).with_name("curves.yaml")
 METHODS = {
@@ -46,7 +46,7 @@ def plain(search: Search, finished: int, prefix: str = "") -> optuna.samplers.Ba
 def tune(method: str, minutes: float) -> None:
     """Run one sweep in this process."""
     if method == "optuna":
-        lanes.make_sampler = plain  # type: ignore[attr-defined]
+        arm_search.make_sampler = plain  # type: ignore[attr-defined]
     changes = {
         "name": f"real-{method}",
         **METHODS[method],

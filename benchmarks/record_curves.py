@@ -10,7 +10,7 @@ that does other things as well is the same as on one that does not.
     python benchmarks/record_curves.py OUT.jsonl [--file benchmarks/curves.yaml]
         [--configurations 60] [--seeds 3]
 
-Whoever interrupts it loses one training: the same command goes on.
+An interruption loses one training: the same command goes on.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from hft_ray.config import Config
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load
 from hft_ray.search.search_space import Space
-from hft_ray.training import TrainingError, Workspace, run, run_base
+from hft_ray.training import TrainingError, Workspace
+from hft_ray.training.base import run_base
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+from hft_ray.training.run import run
 
 FILE = Path(__file__).parent / "curves.yaml"
 RATE = "training.learning_rate"

@@ -35,15 +35,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-from search_efficiency import KEYS, RATE, SHARE, SLOTS, interval, problems
+from search_efficiency import KEYS, RATE, SHARE, SLOTS, interval, problems, samplers_of
 
 from hft_ray.config import Config
 from hft_ray.config.load import validate
 from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search import Study
 from hft_ray.search.simulate import simulate
-from hft_ray.search.table import Curve, Score
+from hft_ray.search.table import Curve, CurvePoint
 
 METHODS = ("random", "optuna", "gp", "botorch")
 UNIT = {"low": 0.0001, "high": 0.9999}
@@ -137,7 +136,7 @@ class Ends:
         rng = np.random.default_rng([self._seed, int(trial[1:])])
         values = enumerate(self._case.values(params))
         metrics = {f"task/f{place}": float(value) for place, value in values}
-        return [Score(1, metrics, float(rng.uniform(0.8, 1.2)))]
+        return [CurvePoint(1, metrics, float(rng.uniform(0.8, 1.2)))]
 
 
 def configured(case: Case, method: str, trials: int, seed: int) -> Config:
@@ -162,9 +161,9 @@ def sweep(name: str, method: str, trials: int, seed: int) -> dict[str, Any]:
     ended: list[list[float]] = []
     best, began = 0.0, time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(configured(case, method, trials, seed), Path(folder) / "search.jsonl")
-        if method == "optuna":
-            study._study.sampler = optuna.samplers.TPESampler(seed=seed)
+        config = configured(case, method, trials, seed)
+        with samplers_of(method, config):
+            study = Study(config, Path(folder) / "search.jsonl")
         for event in simulate(study, Ends(case, seed), SLOTS):
             if event.kind == "finished":
                 ended.append(list(event.details["values"].values()))

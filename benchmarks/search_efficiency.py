@@ -34,10 +34,12 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import optuna
@@ -48,7 +50,7 @@ from hft_ray.pareto.dominance import minimised
 from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search import Study
 from hft_ray.search.simulate import Curves, simulate
-from hft_ray.search.table import Curve, Score, read_table
+from hft_ray.search.table import Curve, CurvePoint, read_table
 
 STEPS, EVERY, SLOTS, SHARE = 270, 10, 8, 0.95
 KEYS = ("selection.ratio", "training.weight_decay", "training.warmup", "training.max_grad_norm")
@@ -118,7 +120,7 @@ class Learning:
             noise = rng.normal(scale=0.05, size=len(end)) * left
             values = end + left * (self._start - end) + noise
             metrics = {f"task/f{i}": float(value) for i, value in enumerate(values)}
-            scores.append(Score(step, metrics, float(step)))
+            scores.append(CurvePoint(step, metrics, float(step)))
         return scores
 
 
@@ -171,8 +173,8 @@ def steps_needed(
         update={"search": config.search.model_copy(update={"trials": 100 * config.search.trials})}
     )
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(config, Path(folder) / "search.jsonl")
-        study._study.sampler = sampler(method, config, study)
+        with samplers_of(method, config):
+            study = Study(config, Path(folder) / "search.jsonl")
         for event in simulate(study, curves, SLOTS):
             if event.kind == "report":
                 used += event.step - at.get(event.trial, 0)
@@ -185,12 +187,16 @@ def steps_needed(
     return used, best / target
 
 
-def sampler(method: str, config: Config, study: Study) -> optuna.samplers.BaseSampler:
-    """Return the sampler of a method; that of ``optuna`` is what Tune's OptunaSearch makes."""
-    if method == "optuna":
-        assert config.search is not None
-        return optuna.samplers.TPESampler(seed=config.search.seed)
-    return study._study.sampler
+def samplers_of(method: str, config: Config) -> AbstractContextManager[object]:
+    """Replace the sampler of new studies by that of a method, in the ``with`` block.
+
+    That of ``optuna`` is what Tune's OptunaSearch makes.
+    """
+    if method != "optuna":
+        return nullcontext()
+    assert config.search is not None
+    plain = optuna.samplers.TPESampler(seed=config.search.seed)
+    return patch("hft_ray.search.study.ArmSampler", lambda searches: plain)
 
 
 def one(job: tuple[str, str, int, int, tuple[str, str] | None]) -> tuple[str, str, int, float]:

@@ -70,7 +70,7 @@ def fill(folder: Path, trials: int) -> None:
             "task/score": ratio**0.5 + rng.normal(scale=0.1),
             "forgetting/mean": ratio + rng.normal(scale=0.1),
         }
-        verdict = study.judge(known.trial, 10, values)
+        verdict = study.on_report(known.trial, 10, values)
         state = "stopped" if verdict is not None and verdict.stop else "complete"
         study.tell(known.trial, {"state": state, "step": 10, "values": values})
     for _ in range(4):

@@ -29,9 +29,10 @@ from hft_ray.data import collate
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, Unit, build_catalog, draw
 from hft_ray.selection.fractions import realised
-from hft_ray.training.engine import Engine, Numerics, deepspeed_config
+from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import find_model, load_model, recompute_activations
+from hft_ray.training.numerics import Numerics, deepspeed_config
 from hft_ray.training.objective import Loss
 from hft_ray.training.process_group import process_group, start_deepspeed
 

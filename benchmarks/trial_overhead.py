@@ -52,8 +52,9 @@ from hft_ray.orchestration.cluster import connect, cores
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.sweep import run_sweep
 from hft_ray.ranks import Ranks
-from hft_ray.training import Workspace, check, run
+from hft_ray.training import Workspace, check
 from hft_ray.training.process_group import start_deepspeed
+from hft_ray.training.run import run
 
 DATA = "package:hft_ray/demo/data"
 MOST_SECONDS, LEAST_RATIO = 1.5, 15.0

@@ -14,9 +14,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from hft_ray.config.storage import storage_root
 from hft_ray.orchestration.fronts import front_from_tracking
 from hft_ray.pareto import Front, Point, build_front
+from hft_ray.storage_root import storage_root
 from hft_ray.tracking import tracking_uri
 
 COST = "cost/device_seconds"

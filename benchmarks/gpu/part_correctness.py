@@ -16,8 +16,9 @@ from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
-from hft_ray.training.engine import Engine, Numerics, gathered
+from hft_ray.training.engine import Engine, gathered
 from hft_ray.training.loss import answer_loss
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
@@ -127,7 +128,7 @@ def carried(root: Path, **training: Any) -> dict[str, Any]:
     """Select the same set once more in the middle: nothing may change."""
     ends = []
     for again in (False, True):
-        with bench(root, **training, moments="carry") as one:
+        with bench(root, **training, moments="keep_selected") as one:
             one.engine.select(one.draw(0))
             one.steps(2)
             if again:
@@ -144,7 +145,7 @@ def carried(root: Path, **training: Any) -> dict[str, Any]:
 
 def stored(root: Path, **training: Any) -> dict[str, Any]:
     """Let parameters leave and return: their moments are what they were."""
-    with bench(root, **training, moments="store") as one:
+    with bench(root, **training, moments="keep_all") as one:
         gone = set(one.draw(0).parameters) - set(one.draw(1).parameters)
         one.engine.select(one.draw(0))
         one.steps(2)
@@ -160,14 +161,14 @@ def stored(root: Path, **training: Any) -> dict[str, Any]:
 
 def resumed(root: Path, **training: Any) -> dict[str, Any]:
     """Go on from a state in a new engine: the end is the same."""
-    with bench(root, **training, moments="carry") as one:
+    with bench(root, **training, moments="keep_selected") as one:
         one.engine.select(one.draw(0))
         one.steps(2)
         kept = dict(one.engine.state(one.draw(0).parameters))
         counts = one.engine.steps
         one.steps(2)
         whole = one.state()
-    with bench(root, **training, moments="carry") as one:
+    with bench(root, **training, moments="keep_selected") as one:
         one.engine.restore(kept.items(), counts)
         one.engine.select(one.draw(0))
         one.at = 2

@@ -27,8 +27,9 @@ def scored(on: str, precision: str, tiny: bool) -> dict[str, Any]:
     import torch
 
     from hft_ray.config import Config
-    from hft_ray.training import Workspace, run
+    from hft_ray.training import Workspace
     from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+    from hft_ray.training.run import run
 
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     del content["search"]

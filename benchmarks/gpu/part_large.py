@@ -14,8 +14,9 @@ from hft_ray.config import Training
 from hft_ray.data import collate
 from hft_ray.ranks import Ranks
 from hft_ray.selection import build_catalog
-from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.engine import Engine
 from hft_ray.training.models import recompute_activations
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
 LIMIT_GIB = 72

@@ -21,9 +21,10 @@ from hft_ray.data import collate, concatenate, on_device
 from hft_ray.ranks import Ranks
 from hft_ray.selection import build_catalog
 from hft_ray.training.documents import by_document
-from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import fuse
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 

@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from hft_ray.config import Training
 from hft_ray.data import collate
 from hft_ray.selection import build_catalog
-from hft_ray.training.engine import Numerics, deepspeed_config
+from hft_ray.training.numerics import Numerics, deepspeed_config
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 
 

@@ -1,6 +1,8 @@
-"""What the searched settings do to the objectives: importance and partial dependence."""
+"""What the searched settings do to the objectives: importance and partial dependence.
 
-from hft_ray.analysis.influence import Influence, influences
+:mod:`hft_ray.analysis.influence` loads Optuna and scikit-learn; this package alone does not.
+"""
+
 from hft_ray.analysis.settings import Setting
 
-__all__ = ["Influence", "Setting", "influences"]
+__all__ = ["Setting"]

@@ -1,11 +1,15 @@
-"""What each searched setting does to each metric: importance and partial dependence.
+"""The influence of each searched setting on each metric: importance and partial dependence.
 
-Both come from one surrogate per metric. Partial dependence of setting j at value v is the mean
-prediction over configurations drawn evenly from the space, setting j held at v; its importance is
-the share of the prediction's variance over the space that this curve alone accounts for: the first
-order of functional analysis of variance (Hutter, Hoos and Leyton-Brown, "An efficient approach for
-assessing hyperparameter importance", ICML 2014, eq. 6-8, there with a random forest). What is left
-to 1 is due to settings acting together.
+The importance of a setting is the share of the metric's variance over the space that the setting
+alone accounts for: functional analysis of variance (Hutter, Hoos and Leyton-Brown, "An efficient
+approach for assessing hyperparameter importance", ICML 2014), by ``optuna.importance``. The rest to
+1 is due to settings acting together. Optuna's random forest is given predictions of a regression
+for configurations drawn evenly from the space: on the few noisy trials of a sweep it would count
+noise as interactions.
+
+The partial dependence on a setting at value v is the mean prediction over the same configurations,
+the setting held at v (Friedman, "Greedy function approximation: a gradient boosting machine",
+Annals of Statistics 29(5), 2001, sec. 8.2).
 """
 
 from __future__ import annotations
@@ -14,15 +18,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.importance import FanovaImportanceEvaluator
+from scipy.stats import qmc
 
+from hft_ray.analysis.regression import Regression
 from hft_ray.analysis.settings import Array, Setting, encoded
-from hft_ray.analysis.surrogate import MOST, Surrogate, fit
 from hft_ray.pareto import Point
 
 _DRAWS = 256
 _GRID = 25
+_TREES = 8
+_MOST = 400
+"""Configurations that are used at most; the time grows faster than their number."""
 FEWEST = 6
-"""Complete configurations without which nothing is said."""
+"""Complete configurations that an influence needs."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,9 @@ class Curve:
     """Partial dependence of a metric on one setting.
 
     Attributes:
-        places: Encoded values (g,): 0 to 1 of an interval, or the number of each choice.
+        places: Encoded values (g,): 0 to 1 of an interval, or the index of each choice.
         mean: Expected metric there, averaged over the other settings, in the metric's unit.
-        deviation: Its standard deviation: how unsure the surrogate is.
+        deviation: Its standard deviation under the regression.
     """
 
     setting: Setting
@@ -43,14 +54,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Influence:
-    """What the settings do to one metric.
+    """The influence of the settings on one metric.
 
     Attributes:
         importance: Setting's key -> share of the variance, 0 to 1, the largest first.
         curves: Setting's key -> partial dependence.
-        explained: Share of the variance that is predicted for configurations left out; what
-            importance and curves say is worth as much as this.
-        configurations: How many it was learned from.
+        explained: Share of the variance that the regression predicts for configurations left out;
+            importance and curves are as reliable as this.
+        configurations: Number of configurations used.
     """
 
     metric: str
@@ -69,7 +80,7 @@ def influences(
         points: Points of a sweep, with the searched settings in their ``params``.
         settings: The searched settings; seeds are left out.
         metrics: Metrics to explain, usually the objectives.
-        seed: Seed of the draws from the space.
+        seed: Seed of the configurations drawn from the space.
     """
     used = [setting for setting in settings if not setting.is_seed]
     if not used:
@@ -81,62 +92,63 @@ def influences(
 def _influence(
     points: Sequence[Point], settings: list[Setting], metric: str, seed: int
 ) -> Influence | None:
-    rng = np.random.default_rng(seed)
     measured = [p for p in points if p.state == "complete" and p.measured([metric])]
     X = encoded(settings, [point.params for point in measured])
     y = np.array([point.values[metric] for point in measured])
     placed = np.flatnonzero(np.isfinite(X).all(axis=1))
     if len(placed) < FEWEST:
         return None
-    if len(placed) > MOST:
-        placed = np.sort(rng.choice(placed, MOST, replace=False))
+    if len(placed) > _MOST:
+        placed = np.sort(np.random.default_rng(seed).choice(placed, _MOST, replace=False))
     X, y = X[placed], y[placed]
-    surrogate = fit(X, y, tuple(setting.categorical for setting in settings))
-    space = _drawn(settings, rng)
-    curves = {
-        setting.key: _curve(surrogate, index, setting, space)
-        for index, setting in enumerate(settings)
-    }
-    total = float(surrogate.predict(space).var())
-    shares = {
-        key: min(1.0, _variance(curve) / total) if total > 0 else 0.0
-        for key, curve in curves.items()
-    }
-    order = sorted(shares, key=lambda key: -shares[key])
+    regression, space = Regression(settings, X, y), _drawn(settings, seed)
+    curves = {}
+    for index, setting in enumerate(settings):
+        places = _places(setting)
+        curve = regression.partial_dependence(index, places, space)
+        curves[setting.key] = Curve(setting, places, *curve)
     return Influence(
         metric=metric,
-        importance={key: shares[key] for key in order},
+        importance=_importances(settings, regression, space),
         curves=curves,
-        explained=surrogate.explained,
+        explained=regression.explained,
         configurations=len(y),
     )
 
 
-def _curve(surrogate: Surrogate, index: int, setting: Setting, space: Array) -> Curve:
-    places = (
-        np.arange(len(setting.choices), dtype=np.float64)
-        if setting.categorical
-        else np.linspace(0, 1, _GRID)
-    )
-    mean, deviation = surrogate.marginal(index, places, space)
-    return Curve(setting, places, mean, deviation)
+def _importances(settings: list[Setting], regression: Regression, space: Array) -> dict[str, float]:
+    """Return setting's key -> share of the variance, by fANOVA of the predictions over the space.
+
+    Optuna sees encoded settings: a logarithmic interval counts evenly over its logarithm.
+    """
+    predicted = regression.predict(space)
+    if np.ptp(predicted) <= 1e-9 * np.abs(predicted).max():
+        return dict.fromkeys((setting.key for setting in settings), 0.0)
+    distributions = {
+        each.key: CategoricalDistribution(range(len(each.choices)))
+        if each.categorical
+        else FloatDistribution(0, 1)
+        for each in settings
+    }
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    for row, value in zip(space.tolist(), predicted.tolist(), strict=True):
+        params = dict(zip(distributions, row, strict=True))
+        study.add_trial(
+            optuna.create_trial(params=params, distributions=distributions, value=value)
+        )
+    shares = FanovaImportanceEvaluator(n_trees=_TREES, seed=0).evaluate(study)
+    return {key: float(share) for key, share in shares.items()}
 
 
-def _variance(curve: Curve) -> float:
-    """Return the variance over the setting's values; an interval's ends count half (trapezoids)."""
-    weights = np.ones(len(curve.places))
-    if not curve.setting.categorical:
-        weights[[0, -1]] = 0.5
-    mean = np.average(curve.mean, weights=weights)
-    return float(np.average((curve.mean - mean) ** 2, weights=weights))
+def _places(setting: Setting) -> Array:
+    if setting.categorical:
+        return np.arange(len(setting.choices), dtype=np.float64)
+    return np.linspace(0, 1, _GRID)
 
 
-def _drawn(settings: Sequence[Setting], rng: np.random.Generator) -> Array:
+def _drawn(settings: Sequence[Setting], seed: int) -> Array:
     """Return configurations (m, d) drawn evenly from the space."""
-    columns = [
-        rng.integers(len(setting.choices), size=_DRAWS).astype(np.float64)
-        if setting.categorical
-        else (rng.permutation(_DRAWS) + rng.random(_DRAWS)) / _DRAWS
-        for setting in settings
-    ]
-    return np.stack(columns, axis=1)
+    drawn = qmc.LatinHypercube(len(settings), rng=seed).random(_DRAWS)
+    kinds = np.array([len(setting.choices) for setting in settings])
+    return np.where(kinds > 0, np.floor(drawn * kinds), drawn)

@@ -12,11 +12,10 @@ import typer
 from rich.console import Console
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
-from hft_ray.config.out_folder import OutFolder
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
+    from hft_ray.out_folder import OutFolder
     from hft_ray.pareto import Comparison
 
 FILES = ("compare.json", "compare.html", "compare.png")
@@ -39,6 +38,8 @@ def compare(
 
     Example: hft-ray compare demo demo-layers
     """
+    from hft_ray.storage_root import storage_root
+
     root = storage_root(storage)
     if out is not None:
         _folder_of(out).check({})
@@ -69,6 +70,8 @@ def compare(
 
 
 def _folder_of(out: Path) -> OutFolder:
+    from hft_ray.out_folder import OutFolder
+
     return OutFolder(out, "compare", FILES)
 
 

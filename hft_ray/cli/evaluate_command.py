@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config.load import load_to_score
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 
@@ -40,6 +38,9 @@ def evaluate(
 
     Example: hft-ray evaluate tuned.gguf run.yaml --base original.gguf --json
     """
+    from hft_ray.config.load import load_to_score
+    from hft_ray.storage_root import storage_root
+
     config = load_to_score(file, model, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.

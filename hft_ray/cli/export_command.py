@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import Json, Storage
-from hft_ray.config.out_folder import check_new
-from hft_ray.config.storage import storage_root
-from hft_ray.mirror import S3
 from hft_ray.strict_json import dumps
 
 
@@ -30,7 +27,8 @@ def export(
         ),
     ],
     delta: Annotated[
-        bool, typer.Option("--delta", help="Only what differs from the base; see hft-ray apply.")
+        bool,
+        typer.Option("--delta", help="Write only the difference from the base; see apply."),
     ] = False,
     uri: Annotated[
         str | None, typer.Option("--tracking-uri", help="MLflow server or store; default FILE's.")
@@ -42,6 +40,10 @@ def export(
 
     Example: hft-ray export demo --select knee --out knee
     """
+    from hft_ray.artifacts.mirror import S3
+    from hft_ray.out_folder import check_new
+    from hft_ray.storage_root import storage_root
+
     root = storage_root(storage)
     if not out.startswith(S3):
         check_new(Path(out), {})
@@ -52,8 +54,8 @@ def export(
     else:
         point = export_point(root, name, select, Path(out), delta, uri)
     if as_json:
-        told = {"out": out, "trial": point.trial, "variant": point.variant}
-        typer.echo(dumps(told | {"values": point.values}))
+        chosen = {"out": out, "trial": point.trial, "variant": point.variant}
+        typer.echo(dumps(chosen | {"values": point.values}))
         return
     scores = ", ".join(f"{key} {value:.4g}" for key, value in sorted(point.values.items()))
     typer.echo(f"{out}: {point.label} ({scores})")

@@ -1,4 +1,7 @@
-"""``hft-ray``: the commands, and what every one of them does with errors and signals."""
+"""``hft-ray``: the commands, and how each reports errors and interrupts.
+
+A command imports what it needs when it is called, so that ``--help`` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from hft_ray.cli.average_command import average
 from hft_ray.cli.compare_command import compare
 from hft_ray.cli.evaluate_command import evaluate
 from hft_ray.cli.export_command import export
+from hft_ray.cli.init_command import init
 from hft_ray.cli.plan_command import plan
 from hft_ray.cli.report_command import report
 from hft_ray.cli.reset_command import reset
@@ -21,8 +25,6 @@ from hft_ray.cli.status_command import status
 from hft_ray.cli.stop_command import stop
 from hft_ray.cli.train_command import train
 from hft_ray.cli.tune_command import tune
-from hft_ray.config import ConfigError
-from hft_ray.disk_errors import disk_problem
 
 app = typer.Typer(
     name="hft-ray",
@@ -32,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
+app.command(name="init")(init)
 app.command(name="plan")(plan)
 app.command(name="tune")(tune)
 app.command(name="status")(status)
@@ -56,21 +59,36 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage or configuration, 130 stopped."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app(standalone_mode=True)
-    except ConfigError as error:
-        errors.print("[bold red]error:[/] ", end="")
-        errors.print(str(error), markup=False)
-        errors.print("Nothing was started.", style="dim")
-        sys.exit(2)
-    except Exception as error:
-        if (problem := disk_problem(error)) is None:
-            raise
-        errors.print("[bold red]failed:[/] ", end="")
-        errors.print(problem, markup=False)
-        errors.print("Make room, or see to it that the place can be written; then start again.")
-        sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("interrupted", style="yellow")
+        _errors().print("interrupted", style="yellow")
         sys.exit(130)
+    except Exception as error:
+        code = _explain(error)
+        if code is None:
+            raise
+        sys.exit(code)
+
+
+def _explain(error: Exception) -> int | None:
+    """Print what is wrong and what to do; return the exit code, None for an unforeseen error."""
+    from hft_ray.config import ConfigError
+    from hft_ray.disk_errors import disk_problem
+
+    console = _errors()
+    if isinstance(error, ConfigError):
+        console.print("[bold red]error:[/] ", end="")
+        console.print(str(error), markup=False)
+        console.print("Nothing was started.", style="dim")
+        return 2
+    if (problem := disk_problem(error)) is None:
+        return None
+    console.print("[bold red]failed:[/] ", end="")
+    console.print(problem, markup=False)
+    console.print("Make room, or make the place writable; then start the command again.")
+    return 1
+
+
+def _errors() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)

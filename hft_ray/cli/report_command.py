@@ -9,8 +9,6 @@ import typer
 from rich.console import Console
 
 from hft_ray.cli.options import Experiment, Json, Storage, Uri
-from hft_ray.config import ConfigError, Problem
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -39,13 +37,14 @@ def report(
 
     Example: hft-ray report demo --select 'task/score>=0.95'
     """
-    root = storage_root(storage)
     from hft_ray.orchestration.folder import SweepFolder
     from hft_ray.orchestration.fronts import config_of, front_of, searched
     from hft_ray.report import front_json
     from hft_ray.report.files import write_front
+    from hft_ray.storage_root import storage_root
     from hft_ray.tracking import read_sweep, tracking_uri
 
+    root = storage_root(storage)
     record = read_sweep(tracking_uri(uri, root), experiment, name)
     config = config_of(record)
     front = front_of(record, config)
@@ -63,6 +62,7 @@ def report(
 
 
 def _chosen(front: Front, rule: str) -> Point:
+    from hft_ray.config import ConfigError, Problem
     from hft_ray.pareto import ChoiceError, choose
 
     try:
@@ -78,8 +78,10 @@ def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> N
     console = Console(highlight=False)
     for table in (front_table(front), *arm_tables(front)):
         console.print(table)
-    sure = front.certainty
-    noise = f", without noise {estimate_text(sure.hypervolume)} (95 %)" if sure else ""
+    certainty = front.certainty
+    noise = (
+        f", bias-corrected {estimate_text(certainty.hypervolume)} (95 % CI)" if certainty else ""
+    )
     console.print(f"hypervolume {front.hypervolume:.4g}{noise}", markup=False)
     if chosen is not None:
         console.print(f"\n{rule}: {chosen.label}", style="bold", markup=False)

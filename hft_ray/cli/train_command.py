@@ -10,8 +10,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config.load import load
-from hft_ray.config.storage import storage_root
 from hft_ray.strict_json import dumps
 
 
@@ -31,6 +29,9 @@ def train(
 
     Example: torchrun --nproc-per-node 2 -m hft_ray train run.yaml --out result
     """
+    from hft_ray.config.load import load
+    from hft_ray.storage_root import storage_root
+
     config = load(file, overrides or ()).model_copy(update={"search": None})
     root = storage_root(storage)
     # Heavy imports wait until FILE is known to be right.

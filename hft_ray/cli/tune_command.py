@@ -10,9 +10,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.config import ConfigError, Problem
-from hft_ray.config.load import load
-from hft_ray.config.storage import storage_root
 
 
 def tune(
@@ -24,7 +21,7 @@ def tune(
         typer.Option(help="Ray cluster; default $RAY_ADDRESS, inside a job its own, else local."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Refuse to go on with an earlier sweep of this name.")
+        bool, typer.Option("--fresh", help="Refuse to continue an earlier sweep of this name.")
     ] = False,
     simulate: Annotated[
         Path | None,
@@ -37,10 +34,14 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a sweep, or go on with it: the same name continues where it stopped.
+    """Run a sweep; the same name continues an earlier one where it stopped.
 
     Example: hft-ray tune search_spaces/demo.yaml --set search.trials=20
     """
+    from hft_ray.config import ConfigError, Problem
+    from hft_ray.config.load import load
+    from hft_ray.storage_root import storage_root
+
     config = load(file, overrides or ())
     if config.search is None:
         problem = "is missing; for a single run without a search use hft-ray train"
@@ -52,11 +53,10 @@ def tune(
         tune_simulated.run(config, simulate, root, fresh, as_json)
         return
     if sys.stdout.isatty() and not as_json:
-        # What follows begins with imports of many seconds.
+        # The imports that follow take many seconds.
         typer.echo(f"{config.name}: checking model and data")
     if not (address or os.environ.get("RAY_ADDRESS")):
-        # Ray listens on every interface, except where it thinks, when it is imported,
-        # that a machine is no cluster: then on loopback only.
+        # With this, set before Ray is imported, a local cluster listens on loopback only.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     from hft_ray.cli import tune_sweep
 

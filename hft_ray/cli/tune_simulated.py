@@ -1,4 +1,4 @@
-"""What ``hft-ray tune --simulate TABLE`` does once FILE is read."""
+"""The work of ``hft-ray tune --simulate TABLE`` after FILE is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from hft_ray.cli.interrupts import signals
 from hft_ray.cli.logs import terminal
-from hft_ray.cli.sweep_progress import Progress
+from hft_ray.cli.sweep_progress import SweepProgress
 from hft_ray.cli.tables import front_table
 from hft_ray.cli.tune_warm_start import start_warm
 from hft_ray.config import Config
@@ -19,7 +19,7 @@ from hft_ray.search.table import read_table
 
 
 def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> None:
-    """Replay the sweep and say what came of it.
+    """Replay the sweep and print the result.
 
     Raises:
         ConfigError: Something is wrong; nothing was started.
@@ -34,7 +34,7 @@ def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> 
         folder.claim(config)
         console.print(f"[bold]{config.name}[/], simulated: nothing is trained or logged to MLflow")
         warm(console)
-        with signals() as interrupted, Progress(console, config.name) as progress:
+        with signals() as interrupted, SweepProgress(console, config.name) as progress:
             front = run_simulated(config, folder, curves, progress, interrupted)
         if front is not None:
             console.print(front_table(front))

@@ -52,7 +52,7 @@ def set_constraint(storage: BaseStorage, trial_id: int, name: str, violation: fl
     storage.set_trial_system_attr(trial_id, f"{_CONSTRAINT}{name}", violation)
 
 
-class StudyView:
+class StudyProxy:
     """A study that shows a sampler other trials than it has; all else is the study's own.
 
     Subclasses define :meth:`seen`.

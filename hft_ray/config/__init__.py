@@ -1,10 +1,12 @@
 """FILE: its schema, its errors, and how it is read."""
 
-from hft_ray.config.adapter import Adapter
-from hft_ray.config.constraints import STDERR, Constraint, Preference
-from hft_ray.config.data import Data
 from hft_ray.config.errors import ConfigError, Problem, check_all, nearest
-from hft_ray.config.evaluation import (
+from hft_ray.config.schema import Config
+from hft_ray.config.sections.adapter_section import Adapter
+from hft_ray.config.sections.cluster_section import Cluster
+from hft_ray.config.sections.constraints import STDERR, Constraint, Preference
+from hft_ray.config.sections.data import Data
+from hft_ray.config.sections.evaluation import (
     Divergence,
     Evaluation,
     EvaluationSection,
@@ -15,15 +17,16 @@ from hft_ray.config.evaluation import (
     PairPreference,
     Perplexity,
 )
-from hft_ray.config.method import Method, Replay
-from hft_ray.config.schema import Cluster, Config, Model, Tracking
-from hft_ray.config.search import Scheduler, Search
-from hft_ray.config.selection import Selection, Weights
-from hft_ray.config.space import Choices, Interval
-from hft_ray.config.stages import Preferences, StageEntry
-from hft_ray.config.tasks import Task, TaskData
-from hft_ray.config.training import Training
-from hft_ray.config.variants import Variants
+from hft_ray.config.sections.method import Method, Replay
+from hft_ray.config.sections.model import Model
+from hft_ray.config.sections.search import Scheduler, Search
+from hft_ray.config.sections.selection import Selection, Weights
+from hft_ray.config.sections.space import Choices, Interval
+from hft_ray.config.sections.stages_section import Preferences, StageEntry
+from hft_ray.config.sections.tasks import Task, TaskData
+from hft_ray.config.sections.tracking_section import Tracking
+from hft_ray.config.sections.training import Training
+from hft_ray.config.sections.variants_section import Variants
 
 __all__ = [
     "STDERR",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel
 
 from hft_ray.config.errors import ConfigError, Problem
 from hft_ray.config.schema import Config
-from hft_ray.config.space import Choices, Interval
+from hft_ray.config.sections.space import Choices, Interval
 
 SPACE = "search.space."
 
@@ -18,6 +19,18 @@ UNSEARCHABLE = (
     "model.use_liger_kernel",  # changes the model's classes for a worker's whole life
 )
 """Sections and settings that belong to the whole sweep, so no trial can have its own."""
+_INDECISIVE = (
+    *("name", "search", "cluster.", "tracking.", "evaluation."),
+    "selection.audit",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.checkpoints_kept",
+    "training.micro_batch_size",
+    "training.zero_stage",
+)
+"""Beginnings of the keys that do not change what a run trains."""
+FULL_FINE_TUNING = {"selection.ratio": 1.0}
+"""The baseline of every sweep without arms."""
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -35,6 +48,15 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings(config: Config) -> dict[str, Any]:
     """Return every setting of ``config`` by its dotted key, defaults included."""
     return flatten(config.model_dump(mode="json"))
+
+
+def decisive(config: Config) -> dict[str, Any]:
+    """Return the settings that decide what a run trains, as JSON gives them back.
+
+    Tracking, the number of workers, and how often a run is logged or saved are not among them.
+    """
+    found = {key: x for key, x in settings(config).items() if not key.startswith(_INDECISIVE)}
+    return json.loads(json.dumps(found))
 
 
 def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,9 +134,9 @@ def section_models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from section_models(argument)
 
 
-def _containers(annotation: Any) -> set[Any]:
+def containers(annotation: Any) -> set[Any]:
     """Return what a field's annotation is made of: unions, lists, mappings."""
-    inner = (_containers(argument) for argument in get_args(annotation))
+    inner = (containers(argument) for argument in get_args(annotation))
     return {get_origin(annotation)}.union(*inner)
 
 
@@ -123,7 +145,7 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
         inner = list(section_models(field.annotation))
-        if len(inner) == 1 and not {list, dict} & _containers(field.annotation):
+        if len(inner) == 1 and not {list, dict} & containers(field.annotation):
             keys += known_keys(inner[0], f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")

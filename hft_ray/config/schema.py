@@ -1,4 +1,4 @@
-"""The schema of FILE: one pydantic model per section, named as the section.
+"""The schema of FILE: its sections, and what must hold between them.
 
 Units are steps (optimizer steps), tokens, and fractions in (0, 1]. Defaults follow the HFT paper
 (arXiv 2404.18466) where it states one.
@@ -7,111 +7,27 @@ Units are steps (optimizer steps), tokens, and fractions in (0, 1]. Defaults fol
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, LiteralString
+from typing import Any, LiteralString
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from hft_ray.config.adapter import Adapter
-from hft_ray.config.data import Data
-from hft_ray.config.evaluation import Evaluation, EvaluationSection
-from hft_ray.config.method import Method, Replay
-from hft_ray.config.search import Search
-from hft_ray.config.secrets import NOT_HERE, holds_secret
-from hft_ray.config.section import Name, PositiveInt, Section
-from hft_ray.config.selection import Selection
-from hft_ray.config.stages import StageEntry, short_stages
-from hft_ray.config.storage import checked_mirror
-from hft_ray.config.tasks import Task
-from hft_ray.config.trace import Trace
-from hft_ray.config.training import Training
+from hft_ray.config.sections.adapter_section import Adapter
+from hft_ray.config.sections.cluster_section import Cluster
+from hft_ray.config.sections.data import Data
+from hft_ray.config.sections.evaluation import Evaluation, EvaluationSection
+from hft_ray.config.sections.method import Method, Replay
+from hft_ray.config.sections.model import Model
+from hft_ray.config.sections.search import Search
+from hft_ray.config.sections.section import Name, Section
+from hft_ray.config.sections.selection import Selection
+from hft_ray.config.sections.stages_section import StageEntry, short_stages
+from hft_ray.config.sections.tasks import Task
+from hft_ray.config.sections.trace import Trace
+from hft_ray.config.sections.tracking_section import Tracking
+from hft_ray.config.sections.training import Training
 
 Place = tuple[str | int, ...]
-
-
-class Model(Section):
-    """The language model that is tuned. ``model: NAME`` is short for ``model: {name: NAME}``."""
-
-    name: str = Field(min_length=1)
-    """A Hugging Face model directory, a GGUF file, a hub name, or package:MODULE/PATH."""
-    revision: str | None = None
-    """Revision of a hub name."""
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Attention implementation of transformers; auto takes the model's own preference."""
-    use_liger_kernel: bool = False
-    """Run norms, rotary embeddings and feed-forward layers by Liger's fused kernels: on an H100 a
-    step of a 1B model takes a fifth less time. Needs a GPU and ``pip install 'hft-ray[liger]'``."""
-    trust_remote_code: bool = False
-    """Run Python code that a model repository ships. Only for repositories you trust."""
-    shape: dict[str, Any] | None = None
-    """The model's config.json as a mapping, for `hft-ray plan` when the weights are not here."""
-
-
-class Cluster(Section):
-    """How many workers train, and with what."""
-
-    groups: PositiveInt = 1
-    """Worker groups: trials that run at the same time."""
-    min_groups: PositiveInt | None = None
-    """Groups that must fit when the sweep begins; the others start whenever nodes join that have
-    room for them, and trials of nodes that leave go to those that are left. Default: all."""
-    workers: PositiveInt = 1
-    """Workers (ranks) of one group."""
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs of one worker, whole or a share: with 0.5 two groups of one worker train on one GPU."""
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
-    """CPU cores of one worker, and its number of threads."""
-    retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose worker died is started again."""
-    placement: Literal["pack", "spread"] = "pack"
-    """A group's workers: on as few nodes as can be, or on as many."""
-    mirror: str | None = None
-    """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
-    s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
-
-    @model_validator(mode="after")
-    def _least_and_most(self) -> Cluster:
-        if self.min_groups is not None and self.min_groups > self.groups:
-            raise ValueError(f"min_groups {self.min_groups} is more than groups {self.groups}")
-        return self
-
-    @model_validator(mode="after")
-    def _shares_of_gpus(self) -> Cluster:
-        gpus = self.gpus_per_worker
-        if gpus > 1 and not gpus.is_integer():
-            raise ValueError(f"gpus_per_worker {gpus:g} is neither below 1 nor whole")
-        if 0 < gpus <= 0.5 and self.workers > 1:
-            raise ValueError(
-                f"with gpus_per_worker {gpus:g} two of a group's {self.workers} workers could come "
-                "to one GPU, which NCCL refuses; give workers: 1, or more than half a GPU to each"
-            )
-        return self
-
-    @property
-    def needed_groups(self) -> int:
-        """Groups without which a sweep does not begin."""
-        return self.groups if self.min_groups is None else self.min_groups
-
-    @field_validator("mirror")
-    @classmethod
-    def _some_place(cls, uri: str | None) -> str | None:
-        return None if uri is None else checked_mirror(uri)
-
-
-class Tracking(Section):
-    """Where results are logged."""
-
-    uri: str | None = None
-    """MLflow tracking server or store; default: a local sqlite store under the storage root."""
-    experiment: str = "hft-ray"
-    """MLflow experiment."""
-
-    @field_validator("uri")
-    @classmethod
-    def _no_secret(cls, uri: str | None) -> str | None:
-        if uri is not None and holds_secret(uri):
-            raise ValueError(NOT_HERE)
-        return uri
 
 
 class Config(Section):
@@ -213,8 +129,12 @@ class Config(Section):
         if self.method.kind != "continual" and self.method.replay != Replay():
             message: LiteralString = "is read by method continual alone; others have data.replay"
             yield ("method", "replay"), message, self.method.kind
-        if self.data.draw is not None and self.data.limit is None:
-            yield ("data", "draw"), "needs a data.limit to draw", self.data.draw
+        if self.data.subset_seed is not None and self.data.limit is None:
+            yield (
+                ("data", "subset_seed"),
+                "needs data.limit: the size of the subset",
+                self.data.subset_seed,
+            )
         if not self.method.has_tasks:
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None

@@ -9,9 +9,18 @@ from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
 from hft_ray.data.encode import IGNORED, Encoded, encode
-from hft_ray.data.examples import Dialogue, Example, Message, TemplateArguments, Text
+from hft_ray.data.examples import (
+    Dialogue,
+    DialoguePair,
+    Example,
+    Message,
+    Pair,
+    TemplateArguments,
+    Text,
+    TextPair,
+)
 from hft_ray.data.formats import Format, convert, convert_all, detect
-from hft_ray.data.location import content_hash, locate
+from hft_ray.data.locate import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
 from hft_ray.data.packing import share_out
 from hft_ray.data.pairs import (
@@ -21,7 +30,7 @@ from hft_ray.data.pairs import (
     prepare_pairs,
     read_pairs,
 )
-from hft_ray.data.preference import DialoguePair, Pair, TextPair, convert_pair, convert_pairs
+from hft_ray.data.preference import convert_pair, convert_pairs
 from hft_ray.data.records import Record, Records, read_records
 from hft_ray.data.turn import TurnEnd, end_tokens, turn_end
 

@@ -1,4 +1,4 @@
-"""The forms that every training record is turned into: a dialogue, or a text."""
+"""The forms that every training record is turned into: a dialogue or a text, or a pair of them."""
 
 from __future__ import annotations
 
@@ -73,3 +73,34 @@ class Text:
 
 
 Example = Dialogue | Text
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """A prompt and two answers as text."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class DialoguePair:
+    """A prompt and two answers as turns, each at least one, that the chat template renders.
+
+    Attributes:
+        prompt: The turns before the answers.
+        chosen: The better answer; it ends with an assistant's turn.
+        rejected: The worse answer; likewise.
+        arguments: What the chat template is given beside the turns.
+        where: Where the record was read, for errors.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    arguments: TemplateArguments = TURNS_ALONE
+    where: str = field(default="", compare=False)
+
+
+Pair = TextPair | DialoguePair

@@ -1,4 +1,4 @@
-"""The formats of training records, and how each is turned into an example."""
+"""The formats of training records, and their conversion to examples."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.examples import Dialogue, Example, Message, Text
+from hft_ray.data.field_renames import renames_to_any
 from hft_ray.data.fields import convert_each
 from hft_ray.data.messages import read_turns
-from hft_ray.data.naming import renames_to_any
-from hft_ray.data.reader import ARGUMENTS, SYSTEM, Reader
+from hft_ray.data.reader import ARGUMENTS, SYSTEM, FieldReader
 from hft_ray.data.records import Record, Records
 
 Format = Literal["messages", "prompt_completion", "prompt_answer", "alpaca", "sharegpt", "text"]
@@ -72,7 +72,7 @@ def convert(record: Record, form: Format, where: str, *, chat: bool = False) -> 
     Raises:
         ConfigError: It lacks a field that the format needs, or one is not what it should be.
     """
-    reader = Reader(record, form, where)
+    reader = FieldReader(record, form, where)
     if form == "messages":
         return _dialogue(reader, "messages")
     if form == "sharegpt":
@@ -98,7 +98,7 @@ def convert_all(records: Records, form: Format) -> list[Example]:
     return convert_each(records, form, lambda each, where: convert(each, form, where, chat=chat))
 
 
-def system_first(reader: Reader, turns: list[Message]) -> list[Message]:
+def system_first(reader: FieldReader, turns: list[Message]) -> list[Message]:
     """Return the turns after the record's system text, if it has one beside them.
 
     Raises:
@@ -113,7 +113,7 @@ def system_first(reader: Reader, turns: list[Message]) -> list[Message]:
     return turns
 
 
-def _dialogue(reader: Reader, name: str) -> Dialogue:
+def _dialogue(reader: FieldReader, name: str) -> Dialogue:
     turns = read_turns(reader, name)
     prompt = reader.record.get("prompt")
     # UltraChat has the first user's text once more, No Robots that and the system's.
@@ -128,13 +128,13 @@ def repeats(prompt: object, turns: Sequence[Message]) -> bool:
     return isinstance(prompt, str) and "".join(prompt.split()) in text
 
 
-def _trained(reader: Reader, turns: list[Message]) -> Dialogue:
+def _trained(reader: FieldReader, turns: list[Message]) -> Dialogue:
     if not any(turn.role == "assistant" for turn in turns):
         raise reader.error("has no assistant turn, so there is nothing to train on")
     return Dialogue(tuple(turns), reader.arguments())
 
 
-def _prompt_completion(reader: Reader) -> Example:
+def _prompt_completion(reader: FieldReader) -> Example:
     """Strings, or lists of messages as in TRL, of which the completion's are trained."""
     if not isinstance(reader.field("prompt"), list):
         for name in (*SYSTEM, *ARGUMENTS):
@@ -157,7 +157,7 @@ def _in_dialogue(record: Record) -> bool:
     return any(record.get(name) for name in _IN_DIALOGUES)
 
 
-def _alpaca(reader: Reader) -> Text:
+def _alpaca(reader: FieldReader) -> Text:
     instruction, output = reader.string("instruction"), reader.string("output")
     further = reader.optional("input")
     template = _ALPACA_INPUT if further else _ALPACA
@@ -169,7 +169,7 @@ def _alpaca(reader: Reader) -> Text:
     return Text(((prompt, False), (output, True)))
 
 
-def _alpaca_dialogue(reader: Reader) -> Dialogue:
+def _alpaca_dialogue(reader: FieldReader) -> Dialogue:
     """A record with a system text or a history, as LLaMA-Factory has them: all answers learned."""
     turns = [
         *reader.system(),
@@ -180,13 +180,13 @@ def _alpaca_dialogue(reader: Reader) -> Dialogue:
     return _trained(reader, turns)
 
 
-def instructed(reader: Reader) -> str:
+def instructed(reader: FieldReader) -> str:
     """Return instruction and input as one user's text, as LLaMA-Factory does."""
     parts = [reader.string("instruction"), reader.optional("input")]
     return "\n".join(part for part in parts if part)
 
 
-def history(reader: Reader, *, trained: bool) -> list[Message]:
+def history(reader: FieldReader, *, trained: bool) -> list[Message]:
     """Return the earlier turns of a record: a list of pairs, a user's text and its answer."""
     turns: list[Message] = []
     pairs = reader.record.get("history") or []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hft_ray.data.examples import Message
-from hft_ray.data.reader import Reader
+from hft_ray.data.reader import FieldReader
 
 ROLES = {
     "system": "system",
@@ -32,7 +32,7 @@ _REASONING = ("reasoning_content", "reasoning", "thinking")
 _FLAGS = ("weight", "train", "training", "loss")
 
 
-def read_turns(reader: Reader, name: str) -> list[Message]:
+def read_turns(reader: FieldReader, name: str) -> list[Message]:
     """Return the turns in the field ``name``: a list, or a single one.
 
     Raises:
@@ -46,7 +46,7 @@ def read_turns(reader: Reader, name: str) -> list[Message]:
     return [_turn(reader, turn, f"{name}[{number}]") for number, turn in enumerate(turns)]
 
 
-def _turn(reader: Reader, turn: Any, place: str) -> Message:
+def _turn(reader: FieldReader, turn: Any, place: str) -> Message:
     if not isinstance(turn, dict):
         raise reader.error(f"{place} must be an object with the fields role and content", turn)
     given = _first(turn, ("role", "from"))
@@ -89,7 +89,7 @@ def _named(turn: dict[str, Any], name: str) -> bool:
     return isinstance(turn.get(name), str)
 
 
-def _text(reader: Reader, content: Any, place: str) -> str:
+def _text(reader: FieldReader, content: Any, place: str) -> str:
     """Return the text of a turn: a string, or parts of which each is text."""
     if content is None:
         return ""
@@ -108,7 +108,7 @@ def _text(reader: Reader, content: Any, place: str) -> str:
     return "".join(texts)
 
 
-def _calls(reader: Reader, given: Any, place: str) -> list[dict[str, Any]]:
+def _calls(reader: FieldReader, given: Any, place: str) -> list[dict[str, Any]]:
     """Return tool calls in OpenAI's form, their arguments as objects."""
     given = reader.parsed(given, f"{place}: the tool call") or []
     calls = []
@@ -140,7 +140,7 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _reasoning(reader: Reader, turn: dict[str, Any], place: str) -> str:
+def _reasoning(reader: FieldReader, turn: dict[str, Any], place: str) -> str:
     given = {name: turn[name] for name in _REASONING if turn.get(name)}
     for name, text in given.items():
         if not isinstance(text, str):
@@ -150,7 +150,7 @@ def _reasoning(reader: Reader, turn: dict[str, Any], place: str) -> str:
     return next(iter(given.values()), "")
 
 
-def _trained(reader: Reader, turn: dict[str, Any], role: str, place: str) -> bool:
+def _trained(reader: FieldReader, turn: dict[str, Any], role: str, place: str) -> bool:
     flags = {name: turn[name] for name in _FLAGS if turn.get(name) is not None}
     for name, flag in flags.items():
         if not isinstance(flag, int | float) or flag not in (0, 1):

@@ -32,8 +32,8 @@ from hft_ray.data.cache import (
 from hft_ray.data.chat import render_answers, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode, encode_turns
-from hft_ray.data.examples import Text
-from hft_ray.data.preference import Pair, TextPair, convert_pairs, require_preferences
+from hft_ray.data.examples import Pair, Text, TextPair
+from hft_ray.data.preference import convert_pairs, require_preferences
 from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint
 from hft_ray.data.turn import warn_of_endless
@@ -111,7 +111,7 @@ def prepare_pairs(
         path: The setting that names the data, for errors.
 
     Raises:
-        ConfigError: The data cannot be read, records are no preference records, the chat template
+        ConfigError: The data cannot be read, records are not preference records, the chat template
             cannot render them, or no pair is left.
     """
     parts = {
@@ -131,7 +131,7 @@ def read_pairs(data: Data, path: str = SETTING) -> list[Pair]:
     """Read and check preference records; needs no tokenizer.
 
     Raises:
-        ConfigError: The data cannot be read, or records are no preference records.
+        ConfigError: The data cannot be read, or records are not preference records.
     """
     return convert_pairs(_read(data, path))
 

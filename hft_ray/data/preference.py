@@ -17,15 +17,14 @@ the letters. The last three, and all records with a system text, a history or to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.chat import common_prefix
-from hft_ray.data.examples import TURNS_ALONE, Message, TemplateArguments
+from hft_ray.data.examples import DialoguePair, Message, Pair, TextPair
 from hft_ray.data.fields import convert_each
 from hft_ray.data.formats import history, instructed, repeats, system_first
 from hft_ray.data.messages import read_turns
-from hft_ray.data.reader import ARGUMENTS, SYSTEM, Reader
+from hft_ray.data.reader import ARGUMENTS, SYSTEM, FieldReader
 from hft_ray.data.records import Record, Records
 
 FIELDS = ("chosen", "rejected")
@@ -34,37 +33,6 @@ FIELDS = ("chosen", "rejected")
 _TURNS = ("messages", "conversations")
 _TEXTS = ("prompt", "question", "instruction", "input")
 _IN_DIALOGUES = ("question", "instruction", "input", "history", *_TURNS, *SYSTEM, *ARGUMENTS)
-
-
-@dataclass(frozen=True)
-class TextPair:
-    """A prompt and two answers as text."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-
-
-@dataclass(frozen=True)
-class DialoguePair:
-    """A prompt and two answers as turns, each at least one, that the chat template renders.
-
-    Attributes:
-        prompt: The turns before the answers.
-        chosen: The better answer; it ends with an assistant's turn.
-        rejected: The worse answer; likewise.
-        arguments: What the chat template is given beside the turns.
-        where: Where the record was read, for errors.
-    """
-
-    prompt: tuple[Message, ...]
-    chosen: tuple[Message, ...]
-    rejected: tuple[Message, ...]
-    arguments: TemplateArguments = TURNS_ALONE
-    where: str = field(default="", compare=False)
-
-
-Pair = TextPair | DialoguePair
 
 
 def convert_pair(record: Record, where: str, *, chat: bool = False) -> Pair:
@@ -78,7 +46,7 @@ def convert_pair(record: Record, where: str, *, chat: bool = False) -> Pair:
     Raises:
         ConfigError: It lacks an answer, or a field is not what it should be.
     """
-    reader = Reader(record, "preference", where)
+    reader = FieldReader(record, "preference", where)
     answers = [reader.field(name) for name in FIELDS]
     if all(isinstance(answer, str) for answer in answers):
         return _dialogue_of_texts(reader) if chat or _in_dialogue(record) else _texts(reader)
@@ -108,7 +76,7 @@ def _in_dialogue(record: Record) -> bool:
     return in_turns or any(record.get(name) for name in _IN_DIALOGUES)
 
 
-def _texts(reader: Reader) -> TextPair:
+def _texts(reader: FieldReader) -> TextPair:
     chosen, rejected = reader.string("chosen"), reader.string("rejected")
     if reader.record.get("prompt") is not None:
         return TextPair(reader.string("prompt"), chosen, rejected)
@@ -121,7 +89,7 @@ def _texts(reader: Reader) -> TextPair:
     return TextPair(shared, chosen[len(shared) :], rejected[len(shared) :])
 
 
-def _dialogue_of_texts(reader: Reader) -> DialoguePair:
+def _dialogue_of_texts(reader: FieldReader) -> DialoguePair:
     """Answers that are strings, after whatever the record has before them."""
     before = _before(reader)
     if not before:
@@ -133,7 +101,7 @@ def _dialogue_of_texts(reader: Reader) -> DialoguePair:
     return DialoguePair(prompt, chosen, rejected, reader.arguments(), reader.where)
 
 
-def _before(reader: Reader) -> list[Message]:
+def _before(reader: FieldReader) -> list[Message]:
     """Return the turns before the answers, without a system text that stands beside them."""
     given = [name for name in (*_TURNS, *_TEXTS) if reader.has(name)]
     if "instruction" in given and "input" in given:
@@ -153,13 +121,13 @@ def _before(reader: Reader) -> list[Message]:
     return turns if given else []
 
 
-def _dialogues(reader: Reader) -> DialoguePair:
+def _dialogues(reader: FieldReader) -> DialoguePair:
     """Answers that are turns: what follows the prompt, or whole dialogues."""
     chosen, rejected = (read_turns(reader, name) for name in FIELDS)
     repeated = [name for name in _TURNS if reader.has(name)]
     # UltraFeedback has the chosen dialogue once more.
     if repeated and read_turns(reader, repeated[0]) == chosen:
-        reader = Reader(_less(reader.record, repeated[0]), reader.form, reader.where)
+        reader = FieldReader(_less(reader.record, repeated[0]), reader.form, reader.where)
     if isinstance(reader.record.get("prompt"), list) and not reader.has("prompt"):
         raise reader.error("field 'prompt' must be a list of at least one message", [])
     before = _before(reader)

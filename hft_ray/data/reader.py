@@ -8,9 +8,9 @@ from typing import Any
 
 from hft_ray.config import ConfigError, Problem
 from hft_ray.data.examples import TURNS_ALONE, Message, TemplateArguments
-from hft_ray.data.naming import renames
+from hft_ray.data.field_renames import renames
+from hft_ray.data.record_values import object_of
 from hft_ray.data.records import Record
-from hft_ray.data.values import object_of
 
 # Parameters of apply_chat_template that a record cannot set.
 _RESERVED = frozenset(
@@ -23,7 +23,7 @@ _RESERVED = frozenset(
 
 
 @dataclass(frozen=True)
-class Reader:
+class FieldReader:
     """The fields of one record.
 
     Attributes:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hft_ray.config import ConfigError, Problem
-from hft_ray.data.location import content_hash, locate
+from hft_ray.data.locate import content_hash, locate
 from hft_ray.data.problems import Problems
-from hft_ray.data.values import DEEPEST, flaw, object_of, without_nulls
+from hft_ray.data.record_values import DEEPEST, flaw, object_of, without_nulls
 
 Record = dict[str, Any]
 TURN_LISTS = frozenset(("messages", "conversations", "prompt", "completion", "chosen", "rejected"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How far a continuation goes.
+    """Where a continuation ends.
 
     Attributes:
         max_new_tokens: Longest continuation in tokens.
@@ -55,17 +55,14 @@ def continuations(
         tokenizer: Its tokenizer.
         prompts: Token ids of the prompts, [n].
         decoding: Where to end.
-        batch_size: Prompts of the greatest length that a batch has room for.
+        batch_size: Number of prompts of the greatest length in a batch.
         ranks: The processes that generate together.
 
     Raises:
-        ConfigError: ``max_new_tokens`` alone is as long as what the model has positions for.
+        ConfigError: ``max_new_tokens`` alone takes all positions of the model.
     """
-    limit, new = context_length(model), decoding.max_new_tokens
-    if limit is not None and new >= limit:
-        message = f"leaves no room for a prompt: the model has {limit} positions"
-        raise ConfigError(Problem(decoding.place, message, new))
-    start = 0 if limit is None else new - limit
+    new = decoding.max_new_tokens
+    start = _first_token(model, decoding)
     cut = [list(prompt[start:]) for prompt in prompts]
     settings = _settings(model, tokenizer, new)
 
@@ -86,6 +83,17 @@ def continuations(
     with _generation_config(model, settings):
         # What is generated takes room as well.
         return map_batches(compute, [len(prompt) + new for prompt in cut], batch_size, ranks)
+
+
+def _first_token(model: PreTrainedModel, decoding: Decoding) -> int:
+    """Return where prompts are cut, as a slice's start, to leave room for the continuation."""
+    limit, new = context_length(model), decoding.max_new_tokens
+    if limit is None:
+        return 0
+    if new >= limit:
+        message = f"leaves no room for a prompt: the model has {limit} positions"
+        raise ConfigError(Problem(decoding.place, message, new))
+    return new - limit
 
 
 def _text(

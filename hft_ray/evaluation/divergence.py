@@ -15,8 +15,6 @@ score is a lower bound, and exact where the vocabulary has at most ``top`` token
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -27,10 +25,11 @@ from torch import Tensor
 
 from hft_ray.config import ConfigError, Divergence, Problem
 from hft_ray.data import encode_text
+from hft_ray.evaluation.base_comparison import check_length, check_same_tokens, fingerprint
 from hft_ray.evaluation.items import Passage
 from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
-from hft_ray.evaluation.sharding import context_length, map_batches
+from hft_ray.evaluation.sharding import map_batches
 from hft_ray.evaluation.tokens import Span, predictions
 from hft_ray.ranks import Ranks
 
@@ -115,9 +114,7 @@ class DivergenceScorer:
             ConfigError: The base was given other tokens than ``model``.
         """
         reference = Reference(**base)
-        if not torch.equal(reference.records, self._fingerprint()):
-            message = "the base reads other tokens: KL needs models with the same tokenizer"
-            raise ConfigError(Problem(self._path, message))
+        check_same_tokens(reference.records, self._fingerprint(), self._path)
 
         def look(logits: Tensor, positions: Tensor) -> tuple[Tensor]:
             tokens = reference.tokens[positions].long().to(logits.device)
@@ -141,11 +138,8 @@ class DivergenceScorer:
         self, look: _Look, model: PreTrainedModel, batch_size: int, ranks: Ranks
     ) -> list[tuple[Tensor, ...]]:
         """Return what ``look`` finds in every span, in order (a collective)."""
-        limit = context_length(model)
-        if limit is not None and any(len(span.tokens) > limit + 1 for span in self._spans):
-            message = f"is more than the {limit} positions of the model"
-            given = self._evaluation.max_length
-            raise ConfigError(Problem(f"{self._path}.max_length", message, given))
+        longest = max(len(span.tokens) for span in self._spans)
+        check_length(model, longest, self._path, self._evaluation.max_length)
         counts = [span.count for span in self._spans]
         numbers = torch.arange(sum(counts)).split(counts)
 
@@ -160,8 +154,7 @@ class DivergenceScorer:
         return map_batches(run, [len(span.tokens) for span in self._spans], batch_size, ranks)
 
     def _fingerprint(self) -> Tensor:
-        content = json.dumps([[span.tokens, span.start, span.stop] for span in self._spans])
-        return torch.tensor(list(hashlib.sha256(content.encode()).digest()), dtype=torch.uint8)
+        return fingerprint([[span.tokens, span.start, span.stop] for span in self._spans])
 
 
 def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokenizerBase) -> Span:

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval: finding them, and what is wrong with them before any model is loaded."""
+"""Tasks of lm-eval: loading them, and checking them before any model is loaded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import Any
-
-import yaml
-from jinja2 import TemplateError
 
 from hft_ray.config import ConfigError, LmEval, Problem, nearest
 from hft_ray.data import content_hash, locate
@@ -53,7 +50,7 @@ class Harness:
         return bool(known.get(self.metric, True))
 
     def reset(self) -> None:
-        """Start the draw of solved examples anew, so that every model sees the same ones."""
+        """Restart the draw of solved examples, so that every model sees the same ones."""
         for task in self.tasks.values():
             task.set_fewshot_seed(seed=SEED)
 
@@ -70,7 +67,7 @@ class Harness:
 
 
 def check_harness(evaluation: LmEval, path: str) -> None:
-    """Look whether the task runs, its data included; ``path`` is its place in FILE.
+    """Check that the task runs, including its data; ``path`` is its place in FILE.
 
     Raises:
         ConfigError: lm-eval is not installed, or the task is unknown, broken or out of reach.
@@ -81,19 +78,19 @@ def check_harness(evaluation: LmEval, path: str) -> None:
 
 
 def known_harness(evaluation: LmEval, path: str) -> None:
-    """Look whether lm-eval is installed and knows the task, without fetching its data.
+    """Check that lm-eval is installed and has the task, without loading its data.
 
     Raises:
-        ConfigError: It is not, or does not.
+        ConfigError: It is not installed, or does not have the task.
     """
     _manager(evaluation, path)
 
 
 def load_harness(evaluation: LmEval, path: str) -> Harness:
-    """Load the tasks of an evaluation, once in a process as long as their folder is unchanged.
+    """Load the tasks of an evaluation; they are cached while their folder is unchanged.
 
     Raises:
-        ConfigError: See :func:`check_harness`; or the metric or filter is none of the task.
+        ConfigError: See :func:`check_harness`; or the task does not have the metric or filter.
     """
     folder = _folder(evaluation, path)
     content = None if folder is None else content_hash(folder)
@@ -123,7 +120,7 @@ def _loaded(evaluation: LmEval, path: str, content: str | None) -> Harness:
 
 
 def _refuse(name: str, task: Any, path: str) -> None:
-    """Refuse a task that runs the model's code without leave, that samples, or that has images."""
+    """Refuse a task that runs the model's code without permission, samples, or has images."""
     place = f"{path}.task"
     if getattr(task, "UNSAFE_CODE", False) and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
         message = "runs code that the model writes; to allow it set HF_ALLOW_CODE_EVAL=1"
@@ -146,10 +143,12 @@ def _metric(evaluation: LmEval, tasks: dict[str, Any], path: str) -> tuple[str, 
         # A metric of the task's own code names its values only when it runs.
         own = any(callable(each.get("metric")) for each in task.config.metric_list or ())
         if metric not in known and not own:
-            message = f"is no metric of {name}; it has {', '.join(known)}{nearest(metric, known)}"
+            message = (
+                f"is not a metric of {name}; it has {', '.join(known)}{nearest(metric, known)}"
+            )
             raise ConfigError(Problem(place, message, metric))
     if chosen not in filters:
-        message = f"is no filter of the task; it has {', '.join(filters)}"
+        message = f"is not a filter of the task; it has {', '.join(filters)}"
         raise ConfigError(Problem(place, message, chosen))
     if not first.higher_is_better().get(metric, True) and metric not in LIMITED_WORST:
         message = "has no worst value to measure a front from; take another metric of the task"
@@ -170,12 +169,12 @@ def _folder(evaluation: LmEval, path: str) -> Any:
     place = f"{path}.include_path"
     folder = locate(evaluation.include_path, place)
     if folder is None or not folder.is_dir():
-        raise ConfigError(Problem(place, "is no folder of tasks", evaluation.include_path))
+        raise ConfigError(Problem(place, "is not a folder of tasks", evaluation.include_path))
     return folder
 
 
 def _manager(evaluation: LmEval, path: str) -> Any:
-    """Return an index of tasks that has the evaluation's."""
+    """Return an index of tasks that contains the evaluation's task."""
     if find_spec("lm_eval") is None:
         message = 'needs the extra lm-eval: pip install "hft-ray[lm-eval]"'
         raise ConfigError(Problem(f"{path}.kind", message, evaluation.kind))
@@ -195,7 +194,9 @@ def _manager(evaluation: LmEval, path: str) -> Any:
     else:
         everything = _shipped()
     if evaluation.task not in everything.all_tasks:
-        message = f"is no task or group of lm-eval{nearest(evaluation.task, everything.all_tasks)}"
+        message = (
+            f"is not a task or group of lm-eval{nearest(evaluation.task, everything.all_tasks)}"
+        )
         raise ConfigError(Problem(f"{path}.task", message, evaluation.task))
     return everything
 
@@ -217,16 +218,14 @@ def _shipped() -> Any:
 
 
 def _guard(place: str, what: str, step: Callable[[], Any]) -> Any:
-    """Return what ``step`` does; what goes wrong inside of lm-eval is told as the user's error."""
-    import datasets
+    """Return the result of ``step``, a call of lm-eval.
 
+    A task is a file of settings, templates and code, of lm-eval's or the user's: any error in it is
+    a configuration error.
+    """
     try:
         return step()
-    except (
-        *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
-        *(RuntimeError, TypeError, ValueError, yaml.YAMLError, TemplateError),
-        datasets.exceptions.DatasetsError,
-    ) as error:
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         message = f"{what}: {type(error).__name__}: {reason}"
         raise ConfigError(Problem(place, message)) from error

@@ -1,7 +1,7 @@
 """Scores of lm-eval's tasks with the items that paired differences need.
 
 A metric that is a mean over documents has its values as items. Any other (perplexity, corpus BLEU,
-F1 over a data set) is told by its jackknife: leave out one of G groups of documents, and
+F1 over a data set) is that of its jackknife: leave out one of G groups of documents, and
 
     item_g = R + (G - 1) (mean over h of R_-h  -  R_-g)
 
@@ -117,7 +117,7 @@ def _values(harness: Harness, samples: list[dict[str, Any]], path: str) -> list[
     values = [row[harness.metric] for row in rows if harness.metric in row["metrics"]]
     if not values:
         found = ", ".join(sorted({name for row in rows for name in row["metrics"]})) or "none"
-        message = f"is no metric of the task; it gave {found}"
+        message = f"is not a metric of the task; it gave {found}"
         raise ConfigError(Problem(f"{path}.metric", message, harness.metric))
     return values
 

@@ -17,13 +17,13 @@ from hft_ray.config import (
     Problem,
 )
 from hft_ray.data import Pair, convert_pairs
+from hft_ray.data.field_renames import renames
 from hft_ray.data.fields import convert_each
 from hft_ray.data.messages import read_turns
-from hft_ray.data.naming import renames
 from hft_ray.data.problems import Problems
-from hft_ray.data.reader import Reader
+from hft_ray.data.reader import FieldReader
 from hft_ray.data.records import Record, Records, read_records
-from hft_ray.evaluation.text_metrics import extracted, last_number
+from hft_ray.evaluation.text_metrics import check_library, extracted, last_number
 
 Turns = tuple[dict[str, Any], ...]
 Text = str | Turns
@@ -125,6 +125,7 @@ def load_questions(evaluation: MultipleChoice, path: str) -> list[Question]:
 
 def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
     """Read the prompts of a generation evaluation. See :func:`load_items`."""
+    check_library(evaluation.metric, f"{path}.metric")
 
     def convert(record: Record, where: str) -> Prompt:
         prompt = _as_scored(_prompt(record, where), evaluation, where)
@@ -250,7 +251,7 @@ def _prompt(record: Record, where: str) -> Prompt:
     if isinstance(prompt, str) and prompt.strip():
         return Prompt(prompt, answers, source, where)
     if isinstance(prompt, list) and prompt:
-        turns = read_turns(Reader(record, "generation", where), "prompt")
+        turns = read_turns(FieldReader(record, "generation", where), "prompt")
         return Prompt(tuple(turn.as_turn() for turn in turns), answers, source, where)
     message = 'prompt must be a text that is not empty, or a list of {"role", "content"} texts'
     raise ConfigError(Problem(where, message, prompt))

@@ -2,7 +2,7 @@
 
 As in lm-eval the context is the question, the continuation a space and the choice, and
 ``normalize`` divides by the choice's characters (acc_norm). Where the continuation's tokens begin
-is told by ``hft_ray.data.border``, as in training: unlike lm-eval, line breaks at the question's
+is decided by ``hft_ray.data.border``, as in training: unlike lm-eval, line breaks at the question's
 end stay its own, and a chat template's header is never divided. No space stands before the choice
 after white space, and in a dialogue the chat template decides.
 """
@@ -18,8 +18,8 @@ from hft_ray.config import MultipleChoice
 from hft_ray.evaluation.items import Question, Shot
 from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
-from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import Span, token_logprobs
+from hft_ray.evaluation.sharding import context_length
+from hft_ray.evaluation.tokens import Span, sum_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class MultipleChoiceScorer:
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the accuracy of the likeliest choice (a collective).
 
-        A question with a log-likelihood that is no number counts as wrong; of equal ones the first
-        is taken.
+        A question with a log-likelihood of NaN counts as wrong; of equal ones the first is taken.
         """
         found = iter(self.logliks(model, batch_size, ranks))
         right = []
@@ -77,9 +76,4 @@ class MultipleChoiceScorer:
         # What the model has no positions for is cut from the left; the last token is not fed.
         start = 0 if limit is None else -(limit + 1)
         spans = [Span.last(tokens[start:], count) for tokens, count in self._requests]
-
-        def compute(batch: list[int]) -> list[float]:
-            logprobs = token_logprobs(model, [spans[index] for index in batch])
-            return [float(each.sum()) for each in logprobs]
-
-        return map_batches(compute, [len(span.tokens) for span in spans], batch_size, ranks)
+        return sum_logprobs(model, spans, batch_size, ranks)

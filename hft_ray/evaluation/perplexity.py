@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from hft_ray.config import ConfigError, Perplexity, Problem
 from hft_ray.data import encode_text
 from hft_ray.evaluation.score import Score
-from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import Span, token_logprobs
+from hft_ray.evaluation.sharding import context_length
+from hft_ray.evaluation.tokens import Span, sum_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -59,16 +59,10 @@ class PerplexityScorer:
             windows += own
             owners += [index] * len(own)
 
-        def compute(batch: list[int]) -> list[float]:
-            logprobs = token_logprobs(model, [windows[index] for index in batch])
-            return [-float(each.sum()) for each in logprobs]
-
-        lengths = [len(window.tokens) for window in windows]
         losses = [0.0] * len(self._texts)
-        for owner, loss in zip(
-            owners, map_batches(compute, lengths, batch_size, ranks), strict=True
-        ):
-            losses[owner] += loss
+        found = sum_logprobs(model, windows, batch_size, ranks)
+        for owner, logprob in zip(owners, found, strict=True):
+            losses[owner] -= logprob
         predicted = [len(text) - 1 for text in self._texts]
         means = [loss / max(n, 1) for loss, n in zip(losses, predicted, strict=True)]
         worst = math.log(model.config.get_text_config().vocab_size)

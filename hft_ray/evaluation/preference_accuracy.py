@@ -14,8 +14,6 @@ each side is divided by the answer's tokens.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,9 +25,9 @@ from torch import Tensor
 from hft_ray.config import ConfigError, PairPreference, Problem
 from hft_ray.data import Encoded, Pair, TextPair, encode_answers
 from hft_ray.data.problems import placed
+from hft_ray.evaluation.base_comparison import check_length, check_same_tokens, fingerprint
 from hft_ray.evaluation.score import Score
-from hft_ray.evaluation.sharding import context_length, map_batches
-from hft_ray.evaluation.tokens import Span, token_logprobs
+from hft_ray.evaluation.tokens import Span, sum_logprobs
 from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -73,21 +71,10 @@ class PreferenceScorer:
 
     def _logprobs(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Logprobs:
         """Return log pi(y | x) of the chosen and the rejected answers, [n, 2] (a collective)."""
-        limit = context_length(model)
-        if limit is not None and any(len(tokens) > limit + 1 for tokens in self._sequences):
-            message = f"is more than the {limit} positions of the model"
-            given = self._evaluation.max_length
-            raise ConfigError(Problem(f"{self._path}.max_length", message, given))
-
+        longest = max(map(len, self._sequences))
+        check_length(model, longest, self._path, self._evaluation.max_length)
         spans = [Span.last(*each) for each in zip(self._sequences, self._counts, strict=True)]
-
-        def compute(batch: list[int]) -> list[float]:
-            logprobs = token_logprobs(model, [spans[index] for index in batch])
-            return [float(each.sum()) for each in logprobs]
-
-        lengths = [len(tokens) for tokens in self._sequences]
-        found = map_batches(compute, lengths, batch_size, ranks)
-        return np.array(found).reshape(-1, 2)
+        return np.array(sum_logprobs(model, spans, batch_size, ranks)).reshape(-1, 2)
 
     def _share(self, values: Logprobs) -> Score:
         """Return the score of pairs by the values of their two answers, [n, 2]."""
@@ -96,7 +83,7 @@ class PreferenceScorer:
         chosen, rejected = values.T
         if self._evaluation.metric == "reward_margin":
             return Score.of("reward_margin", (chosen - rejected).tolist(), worst=0.0)
-        # What is no number is wrong.
+        # A pair with NaN is wrong.
         right = np.where(chosen > rejected, 1.0, np.where(chosen == rejected, 0.5, 0.0))
         return Score.of(self._evaluation.metric, right.tolist(), worst=0.0, chance=0.5)
 
@@ -104,7 +91,7 @@ class PreferenceScorer:
 def _encoded(
     tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int
 ) -> tuple[Encoded, Encoded]:
-    """Tokenise a pair; what is wrong with a dialogue is told with where it was read."""
+    """Tokenise a pair; errors of a dialogue name the place where it was read."""
     try:
         return encode_answers(tokenizer, pair, max_length)
     except ConfigError as error:
@@ -132,12 +119,9 @@ class RewardScorer(PreferenceScorer):
         Raises:
             ConfigError: The base was given other tokens than ``model``.
         """
-        if not torch.equal(reference["records"], self._fingerprint()):
-            message = "the base reads other tokens: rewards need models with the same tokenizer"
-            raise ConfigError(Problem(self._path, message))
+        check_same_tokens(reference["records"], self._fingerprint(), self._path)
         logprobs = self._logprobs(model, batch_size, ranks)
         return self._share(logprobs - reference["logprobs"].numpy())
 
     def _fingerprint(self) -> Tensor:
-        content = json.dumps([self._sequences, self._counts])
-        return torch.tensor(list(hashlib.sha256(content.encode()).digest()), dtype=torch.uint8)
+        return fingerprint([self._sequences, self._counts])

@@ -44,7 +44,7 @@ class Estimate:
         return self.value - Z * self.stderr, self.value + Z * self.stderr
 
     def to_json(self) -> dict[str, Any]:
-        """Return ``{"value", "stderr", "interval"}``; what is no finite number is null."""
+        """Return ``{"value", "stderr", "interval"}``; a number that is not finite is null."""
         return {
             "value": finite(self.value),
             "stderr": finite(self.stderr),
@@ -81,8 +81,8 @@ class Score:
         metric: ``accuracy``, ``cross_entropy``, ``kl``, a metric of generation, or lm-eval's name.
         worst: The worst sensible value: 0, or for cross-entropy and KL that of a uniform guess over
             the vocabulary.
-        items: Value of each item, in the order of the data. Where a metric of lm-eval is no mean
-            over items: values of groups of items whose mean it is.
+        items: Value of each item, in the order of the data. Where a metric of lm-eval is not a
+            mean over items: values of groups of items whose mean it is.
         weights: Weight of each item (see the module), or ``None`` where all weigh the same.
         higher_is_better: Whether a higher value is better.
         chance: What a guess scores, where retention is measured from it.
@@ -151,36 +151,19 @@ class Score:
         return self.value if self.higher_is_better else -self.value
 
     def to_json(self) -> dict[str, Any]:
-        """Return a mapping that ``from_json`` reads; what is no finite number is null."""
-        return {
-            "value": finite(self.value),
-            "stderr": finite(self.stderr),
-            "n": self.n,
-            "metric": self.metric,
-            "worst": self.worst,
-            "items": [finite(item) for item in self.items],
-            "weights": None if self.weights is None else list(self.weights),
-            "higher_is_better": self.higher_is_better,
-            "chance": self.chance,
-            "groups": None if self.groups is None else list(self.groups),
-        }
+        """Return a mapping that ``from_json`` reads; a number that is not finite is null."""
+        value, stderr = finite(self.value), finite(self.stderr)
+        items = [finite(item) for item in self.items]
+        return {**vars(self), "value": value, "stderr": stderr, "items": items}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Score:
         """Return the score that ``to_json`` wrote; null becomes NaN."""
-        weights, groups = data["weights"], data["groups"]
-        return cls(
-            value=_number(data["value"]),
-            stderr=_number(data["stderr"]),
-            n=data["n"],
-            metric=data["metric"],
-            worst=data["worst"],
-            items=tuple(_number(item) for item in data["items"]),
-            weights=None if weights is None else tuple(weights),
-            higher_is_better=data["higher_is_better"],
-            chance=data["chance"],
-            groups=None if groups is None else tuple(groups),
-        )
+        known: dict[str, Any] = {
+            name: tuple(x) if isinstance(x, list) else x for name, x in data.items()
+        }
+        known |= {name: _number(data[name]) for name in ("value", "stderr")}
+        return cls(**known | {"items": tuple(map(_number, data["items"]))})
 
 
 @dataclass(frozen=True)
@@ -269,7 +252,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def finite(value: float) -> float | None:
-    """Return ``value``, or ``None`` (null in JSON) for what is no finite number."""
+    """Return ``value``, or ``None`` (null in JSON) where it is not finite."""
     return value if math.isfinite(value) else None
 
 

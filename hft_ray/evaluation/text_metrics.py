@@ -16,8 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from hft_ray.config import ConfigError, Problem
 from hft_ray.evaluation.sari import sari
 
 if TYPE_CHECKING:
@@ -104,6 +106,22 @@ _COMPARISONS: dict[str, Callable[[str, str], float]] = {
     "rouge_l": rouge_l,
     "edit_similarity": edit_similarity,
 }
+
+
+LIBRARIES = {"rouge_l": "rouge_score", "edit_similarity": "rapidfuzz", "sari": "sacrebleu"}
+"""Metric -> the module of the library that computes it, one of the extra ``trace``."""
+
+
+def check_library(metric: str, path: str) -> None:
+    """Refuse a metric whose library is not installed; ``path`` is its place in FILE.
+
+    Raises:
+        ConfigError: The library is missing.
+    """
+    module = LIBRARIES.get(metric)
+    if module is not None and find_spec(module) is None:
+        message = "needs a library of the extra trace: pip install 'hft-ray[trace]'"
+        raise ConfigError(Problem(path, message, metric))
 
 
 def compare(metric: str, text: str, answers: Sequence[str], source: str | None = None) -> float:

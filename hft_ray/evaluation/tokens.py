@@ -11,6 +11,8 @@ from torch import Tensor
 
 from hft_ray.evaluation.head import at_head
 from hft_ray.evaluation.linear import Head
+from hft_ray.evaluation.sharding import map_batches
+from hft_ray.ranks import Ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,6 +102,25 @@ def token_logprobs(model: PreTrainedModel, spans: Sequence[Span]) -> list[Tensor
         return (target_logprobs(logits, targets),)
 
     return [found.double() for (found,) in predictions(model, spans, look)]
+
+
+def sum_logprobs(
+    model: PreTrainedModel, spans: Sequence[Span], batch_size: int, ranks: Ranks
+) -> list[float]:
+    """Return log p of the predicted tokens of each span together, in nats (a collective).
+
+    Args:
+        model: A causal language model, in evaluation mode.
+        spans: The last token of each is not fed to the model.
+        batch_size: Number of spans of the greatest length in a batch.
+        ranks: The processes that compute it together.
+    """
+
+    def compute(batch: list[int]) -> list[float]:
+        logprobs = token_logprobs(model, [spans[index] for index in batch])
+        return [float(each.sum()) for each in logprobs]
+
+    return map_batches(compute, [len(span.tokens) for span in spans], batch_size, ranks)
 
 
 def target_logprobs(logits: Tensor, targets: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ _SHARES = {
     *("reward_accuracy", "logprob_accuracy"),
     # lm-eval's, of which the items are those of a mean.
     *("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "em", "f1", "pass@1", "pass_at_1"),
+    *("prompt_level_strict_acc", "prompt_level_loose_acc"),
 }
 _UNITS = {"cross_entropy": NATS, "kl": NATS, "reward_margin": "nats per pair"}
 

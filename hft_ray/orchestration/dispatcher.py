@@ -1,7 +1,7 @@
-"""The dispatcher: one actor through which Tune's trials and the worker groups meet.
+"""The dispatcher: the actor between Tune's trials and the worker groups.
 
-Every wait is a long poll of bounded length, never a collective: ranks that wait for work cannot run
-into a process group's timeout.
+Every wait is a long poll of bounded length, not a collective: ranks that wait for work cannot run
+into the timeout of a process group.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import ray
 
 from hft_ray.background import RETRY, in_a_line, repeat
 from hft_ray.compat.ray_nodes import draining_nodes
-from hft_ray.orchestration.board import Board, Kind, Order
+from hft_ray.orchestration.board import Board
+from hft_ray.orchestration.board_entries import Kind, Order
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 NAMESPACE = "hft_ray"
+SHUTDOWN = "shutdown"
+"""Answer to a worker group for which there are no more orders."""
 POLL_SECONDS = 10.0
-"""Longest wait of one call; the asker then asks again, and so notices when it is to go home."""
+"""Longest wait of one call; the caller then asks again."""
 NODE_SECONDS = 2.0
-"""Time between two looks at which nodes are there."""
+"""Seconds between two queries of the cluster's nodes."""
 
 
 def actor_name(sweep: str) -> str:
@@ -47,7 +50,7 @@ class Nodes:
     """Ids of a cluster's nodes.
 
     Attributes:
-        living: Those that are there.
+        living: Nodes that are alive.
         leaving: Those of them that are about to be taken away, as spot instances are.
     """
 
@@ -56,7 +59,7 @@ class Nodes:
 
     @property
     def staying(self) -> frozenset[str]:
-        """Those that are there and not about to be taken away."""
+        """Living nodes that are not about to be taken away."""
         return self.living - self.leaving
 
 
@@ -67,7 +70,7 @@ def look_at_nodes() -> Nodes:
 
 
 class DispatcherActor:
-    """A :class:`Board` behind remote calls; every change wakes whoever waits.
+    """A :class:`Board` behind remote calls; every change wakes the waiting calls.
 
     Args:
         groups: Number of worker groups.
@@ -82,15 +85,17 @@ class DispatcherActor:
         self._nodes = nodes
         self._changed = asyncio.Condition()
 
-    async def submit(
-        self, trial: str, kind: Kind, settings: dict[str, Any], owner: str = ""
-    ) -> None:
+    async def submit(self, trial: str, kind: Kind, settings: dict[str, Any]) -> None:
         """See :meth:`Board.submit`."""
-        await self._change(lambda: self.board.submit(trial, kind, settings, owner))
+        await self._change(lambda: self.board.submit(trial, kind, settings))
 
-    async def stop(self, trial: str, owner: str | None = None) -> None:
+    async def stop(self, trial: str) -> None:
         """See :meth:`Board.stop`."""
-        await self._change(lambda: self.board.stop(trial, owner))
+        await self._change(lambda: self.board.stop(trial))
+
+    async def release(self, trial: str) -> None:
+        """See :meth:`Board.release`."""
+        await self._change(lambda: self.board.release(trial))
 
     async def close(self) -> None:
         """See :meth:`Board.close`."""
@@ -104,7 +109,7 @@ class DispatcherActor:
         """See :meth:`Board.join`."""
         try:
             staying = (await asyncio.to_thread(self._nodes)).staying
-        except Exception as error:  # noqa: BLE001 - a group may join without
+        except Exception as error:  # noqa: BLE001 - a group can join without
             self._caught("watching the nodes", error)
             staying = None
         await self._change(lambda: self.board.join(group, incarnation, size, node, staying))
@@ -112,42 +117,42 @@ class DispatcherActor:
     async def watch_nodes(
         self, every: float = NODE_SECONDS, retry: tuple[float, float] = RETRY
     ) -> None:
-        """Take the trials of lost nodes back for as long as the actor lives.
+        """Take back the trials of lost nodes for as long as the actor lives.
 
-        A group that lost a node joins again when there is room for it, which may be never.
+        A group that lost a node joins again only when there is room for it.
         """
-        await repeat("watching the nodes", self._look_at_nodes, every, self._caught, retry)
+        await repeat("watching the nodes", self._check_nodes, every, self._caught, retry)
 
-    async def _look_at_nodes(self) -> None:
+    async def _check_nodes(self) -> None:
         nodes = await asyncio.to_thread(self._nodes)
         await self._change(lambda: self.board.lose_nodes(nodes.living))
 
     def _caught(self, work: str, error: Exception) -> None:
         log.error("error in the background (%s)", work, exc_info=error)
-        self.board.troubled(work, in_a_line(error))
+        self.board.log_error(work, in_a_line(error))
 
     async def report(self, *arguments: Any) -> bool:
         """See :meth:`Board.report`."""
         return await self._change(lambda: self.board.report(*arguments))
 
-    async def tell(self, trial: str, text: str) -> None:
-        """See :meth:`Board.tell`."""
-        await self._change(lambda: self.board.tell(trial, text))
+    async def log_progress(self, trial: str, text: str) -> None:
+        """See :meth:`Board.log_progress`."""
+        await self._change(lambda: self.board.log_progress(trial, text))
 
-    async def saved(self, trial: str, step: int) -> None:
-        """See :meth:`Board.saved`."""
-        await self._change(lambda: self.board.saved(trial, step))
+    async def log_checkpoint(self, trial: str, step: int) -> None:
+        """See :meth:`Board.log_checkpoint`."""
+        await self._change(lambda: self.board.log_checkpoint(trial, step))
 
     async def finish(self, *arguments: Any) -> None:
         """See :meth:`Board.finish`."""
         await self._change(lambda: self.board.finish(*arguments))
 
     async def next_order(self, group: int, incarnation: str, after: int) -> Order | str | None:
-        """Wait for the group's next order; ``"home"``: none will come; None: ask again."""
+        """Wait for the group's next order; None: ask again, ``SHUTDOWN``: none is left."""
 
         def look() -> Order | str | None:
             order = self.board.order_for(group, incarnation, after)
-            return order or ("home" if self.board.closing else None)
+            return order or (SHUTDOWN if self.board.closing else None)
 
         return await self._wait(look)
 
@@ -179,7 +184,7 @@ class DispatcherActor:
                     await asyncio.wait_for(self._changed.wait(), left)
                 except TimeoutError:
                     return look() or None
-            # Handing out an order is a change too: events wait for it.
+            # Handing out an order is a change too, for which `events` waits.
             self._changed.notify_all()
         return found
 
@@ -191,8 +196,7 @@ def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:
         sweep: Name of the sweep.
         groups: Number of worker groups.
         retries: How often a trial whose worker died is started again.
-        patience: Seconds to wait for the dispatcher of a driver that was killed to be gone: Ray
-            ends it when it notices.
+        patience: Seconds to wait until Ray has ended the dispatcher of a driver that was killed.
 
     Raises:
         ValueError: A sweep of this name is running on the cluster.
@@ -218,5 +222,5 @@ def start(sweep: str, groups: int, retries: int, patience: float = 30.0) -> Any:
 
 
 def this_node() -> dict[str, str]:
-    """Return the label of this process's node: what must not be lost with another runs there."""
+    """Return the label of this process's node, for actors that must not be lost with another."""
     return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}

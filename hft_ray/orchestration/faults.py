@@ -1,8 +1,8 @@
-"""What can go wrong with a trial, and what follows: tried again or not, and what is said.
+"""Kinds of faults of a trial, and whether each is retried.
 
-A rule says whether another attempt can end otherwise. A loss that is not finite, a frozen parameter
-that changed, a batch that does not fit and data that cannot be read would be the same the next
-time; a process or a node that dies may have had nothing to do with the trial.
+A fault is retried if another attempt can end differently. A loss that is not finite, a frozen
+parameter that changed, a batch that does not fit and unreadable data would be the same next time;
+a process or a node that dies may have had nothing to do with the trial.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Fault = Literal[
 
 @dataclass(frozen=True)
 class Rule:
-    """What follows from a fault.
+    """How a fault is handled.
 
     Attributes:
         retry: Whether the trial is started again, on fresh processes.
         counted: Whether an attempt that ended so counts among ``cluster.retries``.
-        advice: What the user can do, put behind the error's own words.
+        advice: What the user can do, appended to the error's message.
     """
 
     retry: bool = False
@@ -55,18 +55,18 @@ RULES: dict[Fault, Rule] = {
         advice="make room under the storage root; search.disk_bytes bounds what is kept"
     ),
     "storage": Rule(retry=True, advice="the storage did not answer"),
-    # The rank that is gone says why itself, or its group's next life shows that it died.
+    # The rank that died reports why; if it could not, the next incarnation of the group shows it.
     "peer_lost": Rule(retry=True),
     "worker_crash": Rule(retry=True),
-    # Taken away or broken: the trial is not to blame, however often.
+    # The node was taken away or broke: this says nothing about the trial.
     "node_lost": Rule(retry=True, counted=False),
     "error": Rule(),
 }
-MOST_SPARED = 100
-"""Attempts of one trial that do not count, at most: something else is wrong by then."""
+MOST_UNCOUNTED = 100
+"""Maximum number of uncounted attempts of one trial: something else is wrong by then."""
 
 
 def explained(reason: str, fault: Fault) -> str:
-    """Return an error's words with what the user can do."""
+    """Return an error's message with the advice of its fault."""
     advice = RULES[fault].advice
     return f"{reason}; {advice}" if advice else reason

@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from hft_ray.config import Config, ConfigError, Problem, Search
 from hft_ray.config.keys import SPACE, settings
 from hft_ray.config.load import parse
-from hft_ray.config.narrowing import widening_problems
-from hft_ray.config.out_folder import MARKER
-from hft_ray.config.section import NAME, NAMED
+from hft_ray.config.rules.narrowing import widening_problems
+from hft_ray.config.sections.section import NAME, NAMED
+from hft_ray.out_folder import MARKER
 from hft_ray.strict_json import dumps
 
 FREE = ("search.trials", "search.seeds", "search.budget", "search.plateau", "cluster.")

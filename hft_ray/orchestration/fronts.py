@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hft_ray.analysis import Setting
 from hft_ray.analysis.settings import text
 from hft_ray.config import STDERR, Choices, Config, ConfigError, Problem
-from hft_ray.config.keys import settings, with_settings
+from hft_ray.config.keys import FULL_FINE_TUNING, settings, with_settings
 from hft_ray.config.load import parse
-from hft_ray.config.split import fixed_settings
+from hft_ray.config.rules.by_arm import fixed_settings
 from hft_ray.orchestration.itemwise import item_scores_of, with_answers
 from hft_ray.pareto import Front, Point
 from hft_ray.pareto.front import FrontBuilder
-from hft_ray.search import FULL, Known
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, run_key
+
+if TYPE_CHECKING:  # imports Optuna, which `hft-ray status` does without
+    from hft_ray.search import TrialSnapshot
 
 SHOWN = ("task/", "general/", "forgetting/", "retention/")
 """Metrics that a point shows beside its objectives; of a complete trial what it cost too."""
@@ -46,7 +48,7 @@ class TrialPoints:
         self._settings[trial] = {key: found[key] for key in self._keys}
         return found
 
-    def of(self, known: Known) -> list[Point]:
+    def of(self, known: TrialSnapshot) -> list[Point]:
         """Return the points of a trial: the trained model, then its variants by their names."""
         if known.trial not in self._settings:
             self.resolved(known.trial, known.params)
@@ -155,4 +157,4 @@ def _shown_settings(config: Config) -> list[str]:
     fixed = [key for assignments in config.search.first for key in assignments]
     for name, arm in (config.search.arms or {}).items():
         fixed += [*arm.space, *fixed_settings(name, arm)]
-    return list(dict.fromkeys([*config.search.space, *fixed, *FULL]))
+    return list(dict.fromkeys([*config.search.space, *fixed, *FULL_FINE_TUNING]))

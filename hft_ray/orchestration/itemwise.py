@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hft_ray.evaluation.item_scores import (
+from hft_ray.item_scores import (
     BASE,
     SUFFIX,
     Answers,
@@ -17,8 +18,10 @@ from hft_ray.evaluation.item_scores import (
 )
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.pareto import Point
-from hft_ray.search import Known
 from hft_ray.tracking import SweepRecord, run_key
+
+if TYPE_CHECKING:  # imports Optuna, which `hft-ray status` does without
+    from hft_ray.search import TrialSnapshot
 
 SCORES = "scores.safetensors"
 """Item scores of all points of a sweep, beside its front."""
@@ -49,7 +52,7 @@ def _base(folder: SweepFolder) -> Path:
     return folder.scores / f"{BASE}{SUFFIX}"
 
 
-def item_scores_in(folder: SweepFolder, trials: Iterable[Known]) -> dict[str, ItemScores]:
+def item_scores_in(folder: SweepFolder, trials: Iterable[TrialSnapshot]) -> dict[str, ItemScores]:
     """Return the item scores that a sweep's folder has: of the base, and of the complete points."""
     places = {BASE: _base(folder)}
     for known in trials:

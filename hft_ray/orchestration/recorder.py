@@ -1,4 +1,4 @@
-"""From a sweep's events to tracking and to its front."""
+"""Writes a sweep's events to tracking and keeps its front."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
-from hft_ray.evaluation.item_scores import ItemScores, write_all
+from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
@@ -18,14 +18,13 @@ from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder
 from hft_ray.report.files import write_front
-from hft_ray.search import Known
+from hft_ray.search import TrialSnapshot
 from hft_ray.tracking import (
-    DRIVER,
-    FAULT,
     State,
     StopRequests,
     Tracker,
     artifact_location,
+    names,
     run_key,
     tracking_uri,
 )
@@ -38,7 +37,7 @@ class Recorder:
         config: FILE.
         folder: The sweep's folder, for the report and the tracking spool.
         tags: Further tags of the sweep's run.
-        errors: Told what goes wrong with tracking.
+        errors: Takes the errors of background work.
         on_outage: Called with True when tracking is away, with False when it is back.
     """
 
@@ -51,12 +50,12 @@ class Recorder:
         on_outage: Callable[[bool], None] = lambda away: None,
     ) -> None:
         assert config.search is not None
+        errors = errors or BackgroundErrors()
         self._config, self._search, self._folder = config, config.search, folder
-        self._tags = dict(tags)
         uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
-        # Another at every start, so that a request to stop has the right reader.
+        # A new id at every start, so that a request to stop reaches the driver it was meant for.
         self._driver = uuid4().hex
-        self._tags |= {DRIVER: self._driver}
+        self._sweep_tags = {**tags, names.DRIVER: self._driver}
         self._tracker = Tracker(
             uri,
             config.tracking.experiment,
@@ -67,18 +66,19 @@ class Recorder:
         )
         self._base: dict[str, float] = {}
         self._reference: dict[str, float] = {}
-        self._open: set[str] = set()
         self._queued: dict[str, float] = {}
-        self._params: dict[str, dict[str, Any]] = {}
+        self._running: dict[str, dict[str, Any]] = {}
         self._points = TrialPoints(config, self._tracker.run_id)
-        self._pictures = TrialPictures(folder.pictures, config.name, self._tracker.log_artifact)
+        self._pictures = TrialPictures(
+            folder.pictures, config.name, self._tracker.log_artifact, errors
+        )
         self._front: FrontBuilder | None = None
-        self._weights: dict[str, str] = {}
+        self._weights: dict[tuple[str, str | None], str] = {}
 
     def open(
-        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[Known]
+        self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[TrialSnapshot]
     ) -> None:
-        """Start the sweep's run, or go on with it.
+        """Start the sweep's run, or continue it.
 
         Args:
             base: Metric -> value of the untouched model.
@@ -91,16 +91,15 @@ class Recorder:
         self._reference = {
             name: given.get(name, worst.get(name, math.nan)) for name in self._search.objectives
         }
-        self._tracker.open_sweep(config.name, to_yaml(config), settings(config), self._tags)
+        self._tracker.open_sweep(config.name, to_yaml(config), settings(config), self._sweep_tags)
         self._tracker.describe_front(self._search.objectives, self._reference, self._base)
         self._front = self._builder()
         for known in ended:
             resolved = self._points.resolved(known.trial, known.params)
             self._front.put(known.trial, self._points.of(known))
-            self._tracker.settle_trial(known.trial, resolved, **_end(known))
-            self._tag(known.trial, None, known.configuration, resolved)
-            self._tag_fault(known.trial, known.result)
-            self._variants(known.trial, known.configuration, resolved, known.result)
+            result = {"state": known.state, **known.result}
+            self._record_end(known.trial, known.configuration, resolved, result)
+        self._pictures.start()
 
     @property
     def reference(self) -> dict[str, float]:
@@ -108,19 +107,18 @@ class Recorder:
         return self._reference
 
     def stop_requests(self) -> StopRequests:
-        """Return where requests to end this sweep arrive, once it is open."""
+        """Return the requests to end this sweep, which arrive once it is open."""
         return StopRequests(self._uri, self._tracker.run_id, self._driver)
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Write what an event of the board tells."""
+        """Write an event of a trial."""
         trial = event["trial"]
         match event["event"]:
             case "submitted":
                 resolved = self._points.resolved(trial, event["settings"])
-                self._open.add(trial)
-                self._params[trial] = resolved
-                self._tracker.open_trial(trial, resolved, {})
-                self._tag(trial, None, event["configuration"], resolved)
+                self._running[trial] = resolved
+                tags = self._tags(None, event["configuration"], resolved)
+                self._tracker.open_trial(trial, resolved, tags)
                 self._queued[trial] = event["time"]
             case "retried":
                 self._queued[trial] = event["time"]
@@ -130,55 +128,54 @@ class Recorder:
             case "report":
                 self._tracker.log(trial, event["step"], event["metrics"])
             case "finished":
-                self._open.discard(trial)
                 self._pictures.draw(trial, event)
-                self._tracker.finish_trial(trial, event["state"], event.get("reason"))
-                self._tag_fault(trial, event)
-                resolved = self._params.pop(trial, {})
-                self._variants(trial, event["configuration"], resolved, event)
-                self._keep(event)
+                resolved = self._running.pop(trial, {})
+                self._record_end(trial, event["configuration"], resolved, event)
+                known = TrialSnapshot(trial, "running", {}, dict(event), event["configuration"])
+                if self._front is not None:
+                    self._front.put(trial, self._points.of(known))
 
-    def _variants(
+    def _record_end(
         self,
         trial: str,
         configuration: str,
         resolved: Mapping[str, Any],
         result: Mapping[str, Any],
     ) -> None:
-        """Write what was made of a trained model, each as a run below the trial's."""
-        for each in result.get("variants") or ():
-            key = run_key(trial, each["variant"])
-            self._tracker.settle_trial(key, resolved, each["step"], each["values"], "complete")
-            self._tag(trial, each["variant"], configuration, resolved)
+        """Write how a trial ended, and its variants, each as a run below the trial's."""
+        variants = [{**each, "state": "complete"} for each in result.get("variants") or ()]
+        for end in (result, *variants):
+            variant = end.get("variant")
+            tags = self._tags(variant, configuration, resolved)
+            if fault := end.get("fault"):
+                tags[names.FAULT] = fault
+            self._tracker.ensure_finished(
+                run_key(trial, variant),
+                resolved,
+                tags,
+                int(end.get("step") or 0),
+                end.get("values") or {},
+                end["state"],
+                end.get("reason"),
+            )
 
-    def _tag(
-        self, trial: str, variant: str | None, configuration: str, resolved: Mapping[str, Any]
-    ) -> None:
-        """Tag the run of a trial, or variant: its arm, and its configuration, if there are such."""
-        arm = arm_of(resolved, variant)
-        if arm is not None:
-            self._tracker.set_arm(run_key(trial, variant), arm)
+    def _tags(
+        self, variant: str | None, configuration: str, resolved: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Return the tags of a trial or variant: its arm and its configuration, if it has them."""
+        tags = {}
+        if (arm := arm_of(resolved, variant)) is not None:
+            tags[names.ARM] = arm
         if self._search.seeds > 1:
-            self._tracker.set_configuration(run_key(trial, variant), configuration)
+            tags[names.CONFIGURATION] = configuration
+        return tags
 
-    def _tag_fault(self, trial: str, result: Mapping[str, Any]) -> None:
-        if fault := result.get("fault"):
-            self._tracker.set_trial_tags(trial, {FAULT: fault})
-
-    def _keep(self, event: Mapping[str, Any]) -> None:
-        """Take the points of a trial that has ended into the front."""
-        if self._front is not None:
-            trial = event["trial"]
-            known = Known(trial, "running", {}, dict(event), event["configuration"])
-            self._front.put(trial, self._points.of(known))
-
-    def tell_weights(self, told: Mapping[tuple[str, str | None], str]) -> None:
-        """Tag the runs with what became of their weights; what was told before costs nothing."""
-        for (trial, variant), what in told.items():
-            key = run_key(trial, variant)
-            if self._weights.get(key) != what:
-                self._weights[key] = what
-                self._tracker.set_weights(key, what)
+    def tag_weights(self, states: Mapping[tuple[str, str | None], str]) -> None:
+        """Tag the run of each trial, or variant, with the state of its weights, where it is new."""
+        for key, state in states.items():
+            if self._weights.get(key) != state:
+                self._weights[key] = state
+                self._tracker.set_trial_tags(run_key(*key), {names.WEIGHTS: state})
 
     def front(self) -> Front:
         """Return the front of the trials that have ended so far."""
@@ -193,13 +190,14 @@ class Recorder:
         metrics = {"front/hypervolume": front.hypervolume, "front/size": float(front.size)}
         self._tracker.log_sweep(finished, metrics)
 
-    def write_report(self, trials: Sequence[Known]) -> Front:
+    def write_report(self, trials: Sequence[TrialSnapshot]) -> Front:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
         models = item_scores_in(self._folder, trials)
         front = self._whole(trials, models)
-        pairs = zip(front.points, front.on_front, strict=True)
-        self._tracker.set_pareto({run_key(point.trial, point.variant): on for point, on in pairs})
-        # The run ids are part of the report: all are known once the tags of all are written.
+        for point, on_front in zip(front.points, front.on_front, strict=True):
+            tags = {names.PARETO: "true" if on_front else "false"}
+            self._tracker.set_trial_tags(run_key(point.trial, point.variant), tags)
+        # The run ids are part of the report; they are known when the tags are written.
         self._tracker.flush(timeout=30, artifacts=False)
         front = self._whole(trials, models)
         folder = self._folder.path / "front"
@@ -211,8 +209,8 @@ class Recorder:
             self._tracker.log_artifact(file, f"front/{file.name}")
         return front
 
-    def _whole(self, trials: Iterable[Known], models: Mapping[str, ItemScores]) -> Front:
-        """Return the front of all trials with their item scores, and the runs as they are known."""
+    def _whole(self, trials: Iterable[TrialSnapshot], models: Mapping[str, ItemScores]) -> Front:
+        """Return the front of all trials with their item scores and run ids."""
         builder = self._builder()
         for known in trials:
             builder.put(known.trial, with_answers(self._points.of(known), models))
@@ -220,21 +218,11 @@ class Recorder:
 
     def close(self, state: State) -> None:
         """End the sweep's run, those of trials that are still under way, and the writer."""
-        for trial in sorted(self._open):
-            reason = "the sweep ended before the trial; started again, it goes on with the trial"
+        for trial in sorted(self._running):
+            reason = "the sweep ended before the trial; started again, it continues the trial"
             self._tracker.finish_trial(trial, "stopped", reason)
-        self._pictures.close()
+        # A Ray job has 30 s to stop in; what is not done by then waits on disk.
+        self._pictures.close(timeout=5 if state == "stopped" else 300)
         if self._base:
             self._tracker.finish_sweep(state)
-        # A Ray job has 30 s to stop in; what is not written by then is spooled.
         self._tracker.close(timeout=15 if state == "stopped" else 30)
-
-
-def _end(known: Known) -> dict[str, Any]:
-    result = known.result
-    return {
-        "step": int(result.get("step") or 0),
-        "metrics": result.get("values") or {},
-        "state": result.get("state") or known.state,
-        "reason": result.get("reason"),
-    }

@@ -12,8 +12,8 @@ from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.pareto import Front
 from hft_ray.report.files import write_front
 from hft_ray.search import Study
-from hft_ray.search.prior_trials import Warm
-from hft_ray.search.simulate import Event, simulate
+from hft_ray.search.prior_trials import WarmStart
+from hft_ray.search.simulate import SimulatedEvent, simulate
 from hft_ray.search.table import Table
 
 
@@ -40,8 +40,8 @@ def run_simulated(
     with folder.held():
         check_table(folder, table)
         _digest_in(folder).write_text(table.digest, encoding="utf-8")
-        study = Study(config, folder.study, Warm.read(folder.warm))
-        study.know_base(table.base, reference)
+        study = Study(config, folder.study, WarmStart.read(folder.warm))
+        study.set_base_scores(table.base, reference)
         view = SweepView(config.name, study.planned(), config.cluster.groups)
         view.phase = "replaying"
         view.states = {known.trial: known.state for known in study.trials()}
@@ -63,7 +63,7 @@ def run_simulated(
     return front
 
 
-def _show(event: Event, view: SweepView) -> None:
+def _show(event: SimulatedEvent, view: SweepView) -> None:
     state = event.details.get("state", "running") if event.kind == "finished" else "running"
     view.states[event.trial] = state
 

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.config.combinations import applies, ordered
-from hft_ray.config.keys import settings, with_settings
-from hft_ray.config.narrowing import contains
+from hft_ray.config.keys import decisive, settings, with_settings
+from hft_ray.config.rules.combinations import applies, ordered
+from hft_ray.config.rules.narrowing import contains
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import config_of, front_of
 from hft_ray.orchestration.sweep_comparison import incomparable
 from hft_ray.pareto import Front, Point
-from hft_ray.search.prior_trials import Earlier, Warm, spread
+from hft_ray.search.prior_trials import PriorTrial, WarmStart, spread
 from hft_ray.tracking import read_sweep, tracking_uri
-from hft_ray.training.checkpoint import decisive
 
 
-def warm_start(config: Config, folder: SweepFolder) -> Warm:
+def warm_start(config: Config, folder: SweepFolder) -> WarmStart:
     """Return what ``search.warm_start`` gives; what a sweep has begun with does not change.
 
     A complete trial of an earlier sweep is known when that sweep has the same objectives and
@@ -32,9 +31,9 @@ def warm_start(config: Config, folder: SweepFolder) -> Warm:
     """
     assert config.search is not None
     if folder.study.is_file():
-        return Warm.read(folder.warm)
-    known: list[Earlier] = []
-    points: list[Earlier] = []
+        return WarmStart.read(folder.warm)
+    known: list[PriorTrial] = []
+    points: list[PriorTrial] = []
     problems: list[Problem] = []
     for index, name in enumerate(config.search.warm_start):
         path = f"search.warm_start.{index}"
@@ -47,10 +46,10 @@ def warm_start(config: Config, folder: SweepFolder) -> Warm:
         points += theirs
     if problems:
         raise ConfigError(problems)
-    return Warm(tuple(known), spread(points, config.search.trials))
+    return WarmStart(tuple(known), spread(points, config.search.trials))
 
 
-def keep(warm: Warm, folder: SweepFolder) -> None:
+def keep(warm: WarmStart, folder: SweepFolder) -> None:
     """Keep what a sweep begins with, in its folder, which is claimed."""
     if not folder.study.is_file():
         partial = folder.warm.with_suffix(".tmp")
@@ -58,7 +57,7 @@ def keep(warm: Warm, folder: SweepFolder) -> None:
         partial.replace(folder.warm)
 
 
-def _from_sweep(config: Config, root: Path, name: str) -> tuple[list[Earlier], list[Earlier]]:
+def _from_sweep(config: Config, root: Path, name: str) -> tuple[list[PriorTrial], list[PriorTrial]]:
     """Return the known trials of an earlier sweep, or else the points of its front."""
     if name == config.name:
         raise ConfigError(Problem("NAME", "is this sweep; it goes on by itself"))
@@ -84,8 +83,10 @@ def _objectives(config: Config) -> Mapping[str, str]:
     return config.search.objectives
 
 
-def _named(earlier: Earlier, name: str) -> Earlier:
-    return Earlier(f"{name}/{earlier.source}", earlier.params, earlier.values, earlier.violations)
+def _named(earlier: PriorTrial, name: str) -> PriorTrial:
+    return PriorTrial(
+        f"{name}/{earlier.source}", earlier.params, earlier.values, earlier.violations
+    )
 
 
 def _known(
@@ -94,7 +95,7 @@ def _known(
     point: Point,
     values: Mapping[str, float],
     base: Mapping[str, float],
-) -> Earlier | None:
+) -> PriorTrial | None:
     """Return a trial as one of this sweep, None if it could not be one."""
     assert config.search is not None
     space, bounds = config.search.space, config.search.bounds
@@ -108,7 +109,9 @@ def _known(
     if missing or not all(contains(space[key], value) for key, value in params.items()):
         return None
     violations = {str(each): each.violation(values, base) for each in bounds}
-    return Earlier(point.trial, params, [point.values[n] for n in _objectives(config)], violations)
+    return PriorTrial(
+        point.trial, params, [point.values[n] for n in _objectives(config)], violations
+    )
 
 
 def _searched(config: Config, resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,13 +124,13 @@ def _searched(config: Config, resolved: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _points(config: Config, front: Front) -> list[Earlier]:
+def _points(config: Config, front: Front) -> list[PriorTrial]:
     """Return the settings of a front's points, as far as they lie in this sweep's space."""
     assert config.search is not None
     space = config.search.space
-    found: list[Earlier] = []
+    found: list[PriorTrial] = []
     for point in front.averaged.members:
         inside = {k: x for k, x in point.params.items() if k in space and contains(space[k], x)}
         if inside and all(inside != other.params for other in found):
-            found.append(Earlier(point.trial, inside))
+            found.append(PriorTrial(point.trial, inside))
     return found

@@ -17,22 +17,25 @@ import ray.train.torch
 import torch
 
 from hft_ray.config import Config, ConfigError
-from hft_ray.config.arms import arm_variants
 from hft_ray.config.keys import with_settings
-from hft_ray.evaluation.item_scores import BASE, SUFFIX
+from hft_ray.config.sections.arms import arm_variants
 from hft_ray.evaluation.suite import PROGRESS
-from hft_ray.orchestration.board import Order
+from hft_ray.item_scores import BASE, SUFFIX
+from hft_ray.orchestration.board_entries import Order
 from hft_ray.orchestration.diagnosis import classify
-from hft_ray.orchestration.dispatcher import find
+from hft_ray.orchestration.dispatcher import SHUTDOWN, find
 from hft_ray.orchestration.faults import Fault, explained
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import checkpoints_in
+from hft_ray.orchestration.kept_weights import disk_budget
+from hft_ray.orchestration.sweep_mirror import checkpoints_in
 from hft_ray.ranks import Ranks
-from hft_ray.training import Outcome, TrainingError, Workspace, run, run_base
-from hft_ray.training.gauges import Use
-from hft_ray.training.kept import Budget
+from hft_ray.selection import FrozenChangedError
+from hft_ray.training import Outcome, TrainingError, Workspace
+from hft_ray.training.base import run_base
 from hft_ray.training.process_group import start_deepspeed
-from hft_ray.training.variants import Extras
+from hft_ray.training.resource_metrics import Use
+from hft_ray.training.run import run
+from hft_ray.training.variants import RunArtifacts
 
 LONGEST_REASON = 1000
 log = logging.getLogger(__name__)
@@ -62,7 +65,7 @@ class _Worker:
         after = 0
         while True:
             order = ray.get(self.dispatcher.next_order.remote(self.group, self.incarnation, after))
-            if order == "home":
+            if order == SHUTDOWN:
                 return
             if order is not None:
                 after = order.number
@@ -72,7 +75,7 @@ class _Worker:
         log.info("order %d: %s %s", order.number, order.kind, order.trial)
         try:
             outcome = self._train(order)
-        except TrainingError as error:
+        except (TrainingError, FrozenChangedError) as error:
             # Every rank came to this at the same step: the group is in order and goes on.
             self._fail(order.trial, str(error), classify(error))
         except Exception as error:
@@ -101,7 +104,7 @@ class _Worker:
             return bool(ray.get(call.remote(*args)))
 
         def saved(step: int) -> None:
-            ray.get(self.dispatcher.saved.remote(order.trial, step))
+            ray.get(self.dispatcher.log_checkpoint.remote(order.trial, step))
 
         checkpoints = self.folder.checkpoints / order.trial
         outcome: Outcome = run(
@@ -109,7 +112,7 @@ class _Worker:
             self.workspace,
             report,
             checkpoints=checkpoints,
-            extras=self._extras(order.trial, config.arm),
+            wanted=self._wanted(order.trial, config.arm),
             mirror=checkpoints_in(config, order.trial),
             saved=saved,
             items=self.folder.scores / order.trial,
@@ -124,15 +127,15 @@ class _Worker:
             "continual": outcome.continual,
         }
 
-    def _extras(self, trial: str, arm: str | None) -> Extras:
+    def _wanted(self, trial: str, arm: str | None) -> RunArtifacts:
         search = self.config.search
         assert search is not None
         variants = arm_variants(arm, search.arms or {}, search.variants)
         if search.weights == "none":
-            return Extras(None, search.objectives, variants)
-        weights, most = self.folder.weights, search.disk_bytes
-        budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
-        return Extras(weights / trial, search.objectives, variants, budget)
+            return RunArtifacts(None, search.objectives, variants)
+        weights = self.folder.weights
+        budget = disk_budget(self.config, weights)
+        return RunArtifacts(weights / trial, search.objectives, variants, budget)
 
     def _fail(self, trial: str, reason: str, fault: Fault) -> None:
         said = explained(reason, fault)
@@ -166,7 +169,7 @@ class _Forwarding(logging.Handler):
         self._dispatcher, self._trial = dispatcher, trial
 
     def emit(self, record: logging.LogRecord) -> None:
-        ray.get(self._dispatcher.tell.remote(self._trial, record.getMessage()))
+        ray.get(self._dispatcher.log_progress.remote(self._trial, record.getMessage()))
 
 
 def _in_a_line(error: Exception) -> str:

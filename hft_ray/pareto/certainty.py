@@ -1,4 +1,4 @@
-"""How sure a front is, from the noise of its points."""
+"""How certain a front is, given the noise of its points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hft_ray.config.constraints import Preference
+from hft_ray.config.sections.constraints import Preference
 from hft_ray.pareto.dominance import minimised, nondominated
 from hft_ray.pareto.knee import knee
 from hft_ray.pareto.noise import Noise, noise_of, seed_covariance

@@ -1,4 +1,4 @@
-"""Several sweeps side by side: what their fronts are worth, and how sure that is."""
+"""Several sweeps side by side: what their fronts are worth, and how certain that is."""
 
 from __future__ import annotations
 
@@ -147,11 +147,11 @@ def _volumes(fronts: Sequence[Front]) -> Volumes | None:
 
 
 def _side(front: Front, whole: Front, hypervolume: IntervalEstimate | None) -> Side:
-    sure = whole.certainty
+    certainty = whole.certainty
     return Side(
         front=whole,
         hypervolume=hypervolume,
-        probabilities=sure.probabilities if sure else {},
+        probabilities=certainty.probabilities if certainty else {},
         **_attainment(front, whole.objectives),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hft_ray.config.constraints import Preference
+from hft_ray.config.sections.constraints import Preference
 from hft_ray.pareto.points import Array, Direction
 
 AUGMENTATION = 0.05

@@ -18,9 +18,9 @@ from hft_ray.report.rows import difference_rows, distance_rows, match_rows, side
 
 _LONGEST_TITLE = 120
 _EXPLAINED = """<p>Hypervolume: what the front encloses with the common reference point, as
-measured, and estimated for values without noise: the best of many noisy points look better than
-they are. The interval is of the estimate. Points that answered the same items are compared item by
-item, within a sweep and across sweeps.</p>"""
+measured, and corrected for the bias of noise: the best of many noisy points look better than they
+are. The interval (95 % CI) is that of the corrected value. Points that answered the same items are
+compared item by item, within a sweep and across sweeps.</p>"""
 _INDICATORS = """<p>Epsilon: by how much the sweep's front must improve in every objective to be
 nowhere behind the other's. IGD+: the mean distance by which it is behind. Both in the units of the
 objectives; at 0 it is nowhere behind.</p>"""
@@ -118,7 +118,7 @@ def _hypervolumes(comparison: Comparison) -> Any:
         )
     apply_style(figure, 90 + 46 * len(comparison.sides))
     figure.update_layout(margin={"t": 10, "b": 50})
-    title = "hypervolume: as measured (hollow), without noise with its 95 % interval (full)"
+    title = "hypervolume: as measured (hollow), bias-corrected with its 95 % CI (full)"
     figure.update_xaxes(title={"text": title, "font": {"size": 13}})
     figure.update_yaxes(autorange="reversed", type="category")
     return figure

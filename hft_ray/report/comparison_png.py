@@ -73,6 +73,6 @@ def _hypervolumes(axes: Axes, comparison: Comparison, drawn: Sequence[SeriesStyl
     axes.set_yticks(range(len(drawn)), [plain(series.name) for series in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)
     axes.margins(x=0.06)
-    text = "hypervolume: as measured (hollow), without noise with its 95 % interval (full)"
+    text = "hypervolume: as measured (hollow), bias-corrected with its 95 % CI (full)"
     axes.set_xlabel(text, fontsize=11, color=plot_data.INK)
     clean_axes(axes, labelsize=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hft_ray.analysis import Setting, influences
+from hft_ray.analysis import Setting
 from hft_ray.pareto import Comparison, Front
 from hft_ray.report.comparison_html import render_comparison_html
 from hft_ray.report.comparison_png import render_comparison_png
@@ -23,6 +23,9 @@ def write_front(front: Front, searched: Sequence[Setting], folder: Path) -> list
         searched: The searched settings, of which the page says what they do.
         folder: Where to write; made if it is not there.
     """
+    # Takes two seconds of processor time, which a sweep need not wait for at its start.
+    from hft_ray.analysis.influence import influences
+
     folder.mkdir(parents=True, exist_ok=True)
     data, page, picture = (folder / f"front.{suffix}" for suffix in ("json", "html", "png"))
     data.write_text(front_json(front), encoding="utf-8")

@@ -28,12 +28,12 @@ def page(
     ``analysis`` holds further cards, HTML too.
     """
     facts = " · ".join(f"{escape(label)}: {escape(text)}" for label, text in extra.items())
-    sure = front.certainty
+    certainty = front.certainty
     lines = [
         f"{escape(plot_data.how_to_read(front))} Hover over a symbol for configuration and run.",
         escape(plot_data.summary(front)),
-        f"Hypervolume without noise: {estimate_text(sure.hypervolume)} (95 % interval)."
-        if sure
+        f"Hypervolume, bias-corrected [95 % CI]: {estimate_text(certainty.hypervolume)}."
+        if certainty
         else "",
         facts,
     ]
@@ -45,8 +45,8 @@ def page(
         for plot in plots[1:]
     ]
     cards.append(
-        f"<h2>The front</h2>{_front_table(front, sure)}"
-        f"<p>Values ± standard error. {_knee_rule(front)}{_knee_chance(front, sure)} P: how "
+        f"<h2>The front</h2>{_front_table(front, certainty)}"
+        f"<p>Values ± standard error. {_knee_rule(front)}{_knee_chance(front, certainty)} P: how "
         "probably the trial is on the front of the true values, of which those here are noisy "
         "measurements of the same items. Click a column's head to sort.</p>"
     )
@@ -73,12 +73,12 @@ def _knee_rule(front: Front) -> str:
     return escape(f"{rule}. Constraints: {limits}." if limits else f"{rule}.")
 
 
-def _knee_chance(front: Front, sure: Certainty | None) -> str:
+def _knee_chance(front: Front, certainty: Certainty | None) -> str:
     """Say how probably the knee is that of the true front."""
     shown = front.averaged
-    if sure is None or shown.knee_index is None:
+    if certainty is None or shown.knee_index is None:
         return ""
-    chance = sure.knees.get(shown.points[shown.knee_index].label)
+    chance = certainty.knees.get(shown.points[shown.knee_index].label)
     return "" if chance is None else f" It is the knee of the true front with {chance:.0%}."
 
 
@@ -106,11 +106,11 @@ def _baseline(table: ArmTable) -> str:
     return table.fronts[table.baseline].sweep
 
 
-def _front_table(front: Front, sure: Certainty | None) -> str:
+def _front_table(front: Front, certainty: Certainty | None) -> str:
     """Return the front's table; full fine-tuning and the base model stand below for comparison."""
     full = [p for p in front.points if p.full_fine_tuning and p.state == "complete"]
     others = [point for point in full if point not in front.members]
-    probabilities = sure.probabilities if sure else {}
+    probabilities = certainty.probabilities if certainty else {}
     return _table(front, [*front.members, *others], with_base=True, probabilities=probabilities)
 
 

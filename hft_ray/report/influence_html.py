@@ -1,24 +1,26 @@
-"""Importance and partial dependence as a section of a front's page."""
+"""Importance and partial dependence of the settings, a section of a front's page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hft_ray.analysis.influence import Curve, Influence
-from hft_ray.analysis.settings import Setting
+from hft_ray.analysis import Setting
 from hft_ray.pareto import Front, Point
 from hft_ray.report.formatting import short_names
 from hft_ray.report.plot_data import FAINT, INK, KNEE, LINE
 from hft_ray.report.plotly_figures import PageSection, apply_style, hover
 
+if TYPE_CHECKING:  # it loads scikit-learn
+    from hft_ray.analysis.influence import Curve, Influence
+
 FIRST = ("selection.ratio", "selection.granularity", "selection.reselect")
-"""What a sweep is about: shown whatever their importance."""
+"""Settings that are shown whatever their importance."""
 _MOST_SETTINGS = 8
 _COLOURS = ("#31688e", "#d8893b", "#1f9e89", "#8e4585", "#7a7a3a")
 _POINTS = {
@@ -28,21 +30,21 @@ _POINTS = {
 
 
 def influence_section(front: Front, found: Sequence[Influence]) -> PageSection | None:
-    """Return the section, None when too few trials are complete to say anything."""
+    """Return the section, None when too few trials are complete."""
     if not found:
         return None
     settings = _shown(found)
-    worth = "; ".join(f"{escape(i.metric)} {max(0.0, i.explained):.0%}" for i in found)
+    explained = "; ".join(f"{escape(i.metric)} {max(0.0, i.explained):.0%}" for i in found)
     html = (
-        f"<p>Learned from {max(i.configurations for i in found)} complete trials by a Gaussian "
-        "process. Above: the share of a metric's variance over the space that one setting alone "
-        "accounts for; what is missing to 100 % is due to several settings together. Below: the "
-        "metric expected at a value of a setting, averaged over all others, with two standard "
-        "deviations, and the trials themselves. It is worth what it predicts of trials left out: "
-        f"{worth} of their variance.</p>"
+        f"<p>From a Gaussian process regression on {max(i.configurations for i in found)} complete "
+        "trials. Above: importance (fANOVA), the share of a metric's variance over the space that "
+        "one setting alone accounts for; the rest to 100 % is due to interactions of settings. "
+        "Below: partial dependence, the metric expected at a value of a setting, averaged over all "
+        "other settings, with two standard deviations, and the trials. Variance that the "
+        f"regression explains in cross-validation: {explained}.</p>"
     )
     figures = (_importance(settings, found), _slices(front, settings, found))
-    return PageSection("What the settings do", figures, html)
+    return PageSection("Influence of the settings", figures, html)
 
 
 def _shown(found: Sequence[Influence]) -> list[Setting]:
@@ -70,7 +72,7 @@ def _importance(settings: Sequence[Setting], found: Sequence[Influence]) -> Any:
         )
     apply_style(figure, 120 + len(settings) * (18 + 20 * len(found)))
     figure.update_layout(barmode="group", bargap=0.3)
-    figure.update_xaxes(range=[0, 1.12], tickformat=".0%", title="share of the variance, alone")
+    figure.update_xaxes(range=[0, 1.12], tickformat=".0%", title="share of the variance")
     figure.update_yaxes(autorange="reversed", type="category")
     return figure
 

@@ -76,7 +76,7 @@ def side_rows(comparison: Comparison) -> list[dict[str, str]]:
             "points": str(len(side.front.points)),
             "front": str(len(side.front.members)),
             "hypervolume": f"{side.front.hypervolume:.4g}",
-            "without noise [95 %]": estimate_text(side.hypervolume),
+            "bias-corrected [95 % CI]": estimate_text(side.hypervolume),
         }
         for side in comparison.sides
     ]
@@ -88,7 +88,7 @@ def difference_rows(comparison: Comparison) -> list[dict[str, str]]:
         {
             "pair": f"{each.a} − {each.b}",
             "hypervolume": f"{each.hypervolume:+.4g}",
-            "without noise [95 %]": estimate_text(each.estimate),
+            "bias-corrected [95 % CI]": estimate_text(each.estimate),
             "larger": verdict(each),
         }
         for each in comparison.differences

@@ -1,6 +1,6 @@
-"""Optuna's side of a sweep: space, samplers, the study, and the searcher for Ray Tune."""
+"""The search of a sweep with Optuna: space, samplers, early stopping, and the study."""
 
-from hft_ray.search.known import Known
-from hft_ray.search.study import FULL, Study
+from hft_ray.search.study import Study
+from hft_ray.search.trial_snapshot import TrialSnapshot
 
-__all__ = ["FULL", "Known", "Study"]
+__all__ = ["Study", "TrialSnapshot"]

@@ -1,4 +1,4 @@
-"""The study's file: one JSON line for each change, as Optuna's journal storage writes them.
+"""The file of the study: one JSON line for each change, in the format of Optuna's journal storage.
 
 Every change is one line at the end, and what is read is kept in memory: a database asks its file
 anew for every trial that is under way, which takes longer than the sampler with many of them.
@@ -20,7 +20,7 @@ from optuna.storages.journal import BaseJournalBackend
 from hft_ray.config import ConfigError, Problem
 
 
-class Journal(BaseJournalBackend):
+class JournalFile(BaseJournalBackend):
     """The lines of one file, written by this process alone.
 
     Args:
@@ -60,5 +60,5 @@ class Journal(BaseJournalBackend):
         self._lines += map(json.loads, text.splitlines())
 
     def sync(self) -> None:
-        """Have every line on disk."""
+        """Wait until every line is on disk."""
         os.fdatasync(self._file.fileno())

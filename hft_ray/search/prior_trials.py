@@ -1,4 +1,4 @@
-"""What a sweep knows from earlier ones when it begins."""
+"""Warm start: results of earlier sweeps, with which a sweep begins."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hft_ray.search.search_space import Space
 
-SHARE = 0.25
+MAX_SHARE = 0.25
 """Share of a sweep's trials that earlier fronts may decide."""
-FRESH = 5
-"""One in so many trials of a warm-started sweep is drawn at random."""
+RANDOM_EVERY = 5
+"""One in this many trials of a warm-started sweep is drawn at random."""
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PriorTrial:
     """A trial of another sweep.
 
     Attributes:
@@ -36,16 +36,16 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Warm:
-    """What earlier sweeps give.
+class WarmStart:
+    """Results of earlier sweeps.
 
     Attributes:
-        known: Trials that count for the sampler as if this sweep had made them.
-        points: Settings to begin with; how good they are here is not known.
+        known: Trials that the sampler sees as trials of this sweep.
+        points: Settings to begin with; their values mean something else here.
     """
 
-    known: tuple[Earlier, ...] = ()
-    points: tuple[Earlier, ...] = ()
+    known: tuple[PriorTrial, ...] = ()
+    points: tuple[PriorTrial, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.known or self.points)
@@ -55,24 +55,24 @@ class Warm:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @classmethod
-    def read(cls, path: Path) -> Warm:
-        """Return what a file tells; nothing if there is none."""
+    def read(cls, path: Path) -> WarmStart:
+        """Return the content of a file; an empty one if it does not exist."""
         return cls.from_json(path.read_text(encoding="utf-8")) if path.is_file() else cls()
 
     @classmethod
-    def from_json(cls, text: str) -> Warm:
+    def from_json(cls, text: str) -> WarmStart:
         """Return what :meth:`to_json` wrote."""
         content = json.loads(text)
-        return cls(*(tuple(Earlier(**each) for each in content[k]) for k in ("known", "points")))
+        return cls(*(tuple(PriorTrial(**each) for each in content[k]) for k in ("known", "points")))
 
 
-def spread(points: Sequence[Earlier], trials: int) -> tuple[Earlier, ...]:
+def spread(points: Sequence[PriorTrial], trials: int) -> tuple[PriorTrial, ...]:
     """Return as many of ``points``, evenly spread over them, as a sweep may begin with."""
-    most = min(len(points), max(1, int(SHARE * trials)))
+    most = min(len(points), max(1, int(MAX_SHARE * trials)))
     return tuple(points[(2 * place + 1) * len(points) // (2 * most)] for place in range(most))
 
 
-def as_trials(known: Sequence[Earlier], space: Space) -> list[FrozenTrial]:
+def as_trials(known: Sequence[PriorTrial], space: Space) -> list[FrozenTrial]:
     """Return earlier trials that lie in the space, for a sampler; their numbers are below 0."""
     found = []
     for place, each in enumerate(known):

@@ -29,11 +29,11 @@ class StudyScheduler(FIFOScheduler):
         self._study, self._stop = study, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Take a report of a thin trial; its end, which has an outcome, is no report."""
+        """Take a report of a thin trial; a result with an outcome is its end, not a report."""
         if result.get("outcome") is None:
             name = trial.config["trial"]
             step, last = result["hft_step"], result["hft_last"]
-            verdict = self._study.judge(name, step, result, last=last)
+            verdict = self._study.on_report(name, step, result, last=last)
             if verdict is not None and verdict.stop:
                 self._stop(name)
         return str(TrialScheduler.CONTINUE)

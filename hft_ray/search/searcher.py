@@ -7,6 +7,7 @@ stopped trial as complete. Here every trial ends in the Optuna state that it des
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -19,12 +20,18 @@ class StudySearcher(Searcher):
 
     Each Tune config is ``{"sweep": name, "trial": id, "params": JSON text}``: text, since Tune
     would take dotted keys apart.
+
+    Args:
+        study: The study.
+        on_end: Called with a trial and how it ended, after the study has been told.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(
+        self, study: Study, on_end: Callable[[str, dict[str, Any]], None] = lambda trial, end: None
+    ) -> None:
         search = study.search
         super().__init__(metric=study.objectives, mode=list(search.objectives.values()))
-        self._study = study
+        self._study, self._on_end = study, on_end
         self._running: dict[str, str] = {}
         self._closed = self._draining = False
 
@@ -66,11 +73,12 @@ class StudySearcher(Searcher):
             outcome = {"state": "failed", "reason": "the trial ended without a result"}
         else:
             outcome = json.loads(told)
-        self._study.tell(trial, outcome)
+        # The study decides what a trial without a finite value for every objective is.
+        self._on_end(trial, outcome | self._study.tell(trial, outcome))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the study out of Tune's snapshots: it is on disk, and lives there."""
-        return {key: value for key, value in vars(self).items() if key != "_study"}
+        """Leave the study, which is on disk, out of Tune's snapshots, and the driver with it."""
+        return {key: x for key, x in vars(self).items() if key not in ("_study", "_on_end")}
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the study is on disk, and a restarted driver reads it."""

@@ -1,7 +1,7 @@
 """A sweep in virtual time: the real study and the real rungs, learning curves instead of training.
 
-Trials run in ``slots`` at the same time, as on as many worker groups; what takes time is looked up.
-So searchers, stopping and reports are tried out in seconds, on as many machines as one likes.
+``slots`` trials run at the same time, as on as many worker groups; times come from the curves. So
+samplers, stopping and reports are tried out in seconds, for any number of groups.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hft_ray.search.known import Known
 from hft_ray.search.study import Study
-from hft_ray.search.table import Curve, Score
+from hft_ray.search.table import Curve, CurvePoint
+from hft_ray.search.trial_snapshot import TrialSnapshot
 
 
 class Curves(Protocol):
@@ -25,8 +25,8 @@ class Curves(Protocol):
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that happened in a simulated sweep.
+class SimulatedEvent:
+    """An event of a simulated sweep.
 
     Attributes:
         time: Virtual seconds since the sweep began.
@@ -45,7 +45,7 @@ class Event:
 
 def simulate(
     study: Study, curves: Curves, slots: int, interrupted: Callable[[], bool] = lambda: False
-) -> Iterator[Event]:
+) -> Iterator[SimulatedEvent]:
     """Run what is left of a sweep, event by event.
 
     Args:
@@ -55,22 +55,22 @@ def simulate(
         interrupted: Asked before each event; True ends the sweep, which may go on later.
     """
     order = itertools.count()
-    running: list[tuple[float, int, Known, Iterator[Score], Score]] = []
+    running: list[tuple[float, int, TrialSnapshot, Iterator[CurvePoint], CurvePoint]] = []
 
-    def fill(now: float) -> Iterator[Event]:
+    def fill(now: float) -> Iterator[SimulatedEvent]:
         while len(running) < slots and (known := study.next_trial()) is not None:
             scores = iter(curves.curve(known.trial, known.params))
-            yield Event(now, "submitted", known.trial, 0, known.params)
+            yield SimulatedEvent(now, "submitted", known.trial, 0, known.params)
             first = next(scores)
             heapq.heappush(running, (now + first.seconds, next(order), known, scores, first))
 
     yield from fill(0.0)
     while running and not interrupted():
         now, _, known, scores, score = heapq.heappop(running)
-        study.at(now)
+        study.set_elapsed(now)
         following = next(scores, None)
         if score.failed is None:
-            yield Event(now, "report", known.trial, score.step, score.metrics)
+            yield SimulatedEvent(now, "report", known.trial, score.step, score.metrics)
         outcome = _outcome(study, known.trial, score, following)
         if outcome is None:
             assert following is not None
@@ -78,18 +78,18 @@ def simulate(
             heapq.heappush(running, (then, next(order), known, scores, following))
             continue
         ended = study.tell(known.trial, outcome)
-        yield Event(now, "finished", known.trial, score.step, ended)
+        yield SimulatedEvent(now, "finished", known.trial, score.step, ended)
         yield from fill(now)
 
 
 def _outcome(
-    study: Study, trial: str, score: Score, following: Score | None
+    study: Study, trial: str, score: CurvePoint, following: CurvePoint | None
 ) -> dict[str, Any] | None:
     """Return how a trial ends at this score, None if it goes on."""
     seen = {"step": score.step, "values": score.metrics, "seconds": score.seconds}
     if score.failed is not None:
         return {**seen, "state": "failed", "reason": score.failed}
-    verdict = study.judge(trial, score.step, score.metrics, last=following is None)
+    verdict = study.on_report(trial, score.step, score.metrics, last=following is None)
     if following is None:
         return {**seen, "state": "complete"}
     if verdict is not None and verdict.stop:

@@ -33,7 +33,7 @@ from hft_ray.config.keys import settings
 
 
 @dataclass(frozen=True)
-class Score:
+class CurvePoint:
     """One row of a curve; ``failed`` is the reason why there is none after it."""
 
     step: int
@@ -42,7 +42,7 @@ class Score:
     failed: str | None = None
 
 
-Curve = list[Score]
+Curve = list[CurvePoint]
 """Scores by ascending step, those of step 0 left out; at least one."""
 
 
@@ -149,7 +149,7 @@ def read_table(path: Path, config: Config) -> Table:
     return Table(config, curves.values(), base, digest)
 
 
-def _put(curves: Recorded, params: dict[str, Any], score: Score) -> None:
+def _put(curves: Recorded, params: dict[str, Any], score: CurvePoint) -> None:
     """Add a score to the first curve of its configuration that has none at this step."""
     key, repetition = json.dumps(params, sort_keys=True), 0
     while True:
@@ -161,10 +161,10 @@ def _put(curves: Recorded, params: dict[str, Any], score: Score) -> None:
     curve.sort(key=lambda each: each.step)
 
 
-def _checked(row: Mapping[str, Any], place: str) -> tuple[dict[str, Any], Score]:
+def _checked(row: Mapping[str, Any], place: str) -> tuple[dict[str, Any], CurvePoint]:
     try:
         params, metrics = _mapping(row["params"]), _mapping(row.get("metrics") or {})
-        score = Score(
+        score = CurvePoint(
             step=int(row["step"]),
             metrics={name: float(value) for name, value in metrics.items() if value is not None},
             seconds=float(row["seconds"]) if row["step"] else 0.0,
@@ -204,7 +204,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             try:
                 rows.append(dict(json.loads(line)))
             except (json.JSONDecodeError, TypeError, ValueError) as error:
-                problem = f"the line is no JSON object: {error}"
+                problem = f"the line is not a JSON object: {error}"
                 raise ConfigError(Problem(f"{path}:{number}", problem)) from error
     return rows
 
@@ -216,7 +216,9 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return list(pyarrow.parquet.read_table(path).to_pylist())
     except pyarrow.ArrowInvalid as error:
-        raise ConfigError(Problem(str(path), f"the table is no Parquet: {error}")) from error
+        raise ConfigError(
+            Problem(str(path), f"the file is not in the Parquet format: {error}")
+        ) from error
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Selection: which parameters are trainable, and when that is drawn again."""
 
 from hft_ray.selection.catalog import Catalog, CatalogError, Category, Unit, build_catalog
-from hft_ray.selection.checksums import Checksums, changed_message
+from hft_ray.selection.checksums import Checksums, FrozenChangedError, changed_message
 from hft_ray.selection.draw import Draw, draw, history_of, pool
 from hft_ray.selection.fractions import Fractions
 from hft_ray.selection.history import History
@@ -17,6 +17,7 @@ __all__ = [
     "Checksums",
     "Draw",
     "Fractions",
+    "FrozenChangedError",
     "History",
     "Schedule",
     "Touched",

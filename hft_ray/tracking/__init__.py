@@ -1,12 +1,12 @@
-"""MLflow, written from the background and read back; the only package that knows MLflow.
+"""Writes sweeps to MLflow in the background and reads them back; no other package imports MLflow.
 
 Importing this package does not import MLflow, which takes seconds.
 """
 
 from hft_ray.tracking.comparison_run import NotLoggedError, log_comparison
 from hft_ray.tracking.location import artifact_location, tracking_uri
-from hft_ray.tracking.names import DRIVER, FAULT, JOB, run_key
-from hft_ray.tracking.probe import probe
+from hft_ray.tracking.names import DRIVER, JOB, run_key
+from hft_ray.tracking.preflight import probe
 from hft_ray.tracking.requests import StopMode, StopRequests, SweepRun, silence
 from hft_ray.tracking.store import RejectedError, UnavailableError
 from hft_ray.tracking.sweep_reader import (
@@ -19,7 +19,6 @@ from hft_ray.tracking.writer import State, Tracker
 
 __all__ = [
     "DRIVER",
-    "FAULT",
     "JOB",
     "NotLoggedError",
     "RejectedError",

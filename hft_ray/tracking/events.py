@@ -1,7 +1,7 @@
-"""What a sweep tells its tracker, as values that survive on disk.
+"""Events of a sweep for tracking, which can be stored on disk.
 
-A ``trial`` of None means the sweep itself. ``time`` is in milliseconds since 1970 and is taken when
-the event happens: with it, an event that is written twice is the same row of the store.
+A ``trial`` of None means the sweep itself. ``time`` is in milliseconds since 1970, when the event
+happened: with it, an event that is written twice is the same row of the store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def now() -> int:
 
 @dataclass(frozen=True)
 class Event:
-    """Base of all events: of which sweep, of which trial, when."""
+    """Base class of all events."""
 
     sweep: str
     trial: str | None = None
@@ -28,7 +28,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Open(Event):
-    """A sweep or a trial starts, or goes on; params are encoded already."""
+    """A sweep or a trial starts or continues; params are encoded."""
 
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -67,10 +67,11 @@ class Finish(Event):
 
 
 @dataclass(frozen=True)
-class Settle(Event):
-    """A trial ended earlier; whatever of it did not reach the store then is written now."""
+class EnsureFinished(Event):
+    """A trial has ended; what of it is not in the store yet is written."""
 
     params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
     state: str = "complete"
@@ -78,7 +79,7 @@ class Settle(Event):
 
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Open, Metrics, Tags, Artifact, Finish, Settle)
+    kind.__name__: kind for kind in (Open, Metrics, Tags, Artifact, Finish, EnsureFinished)
 }
 
 
@@ -91,10 +92,10 @@ def from_line(line: str) -> Event:
     """Return the event of a line.
 
     Raises:
-        ValueError: The line is no event; a process that was killed can leave half a line.
+        ValueError: The line is not an event; a process that was killed can leave half a line.
     """
     try:
         fields = loads_exact(line)
         return _KINDS[fields.pop("kind")](**fields)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no event: {line[:80]!r}") from error
+        raise ValueError(f"not an event: {line[:80]!r}") from error

@@ -1,9 +1,9 @@
 """Writing events to MLflow so that writing one twice changes nothing.
 
-A run is found by its tags before one is created, and where an answer that was lost made two, one
-goes; a parameter is written once; a metric is written once per key and step, so that a resumed
+A run is found by its tags before one is created; if a lost answer led to two runs, the empty one is
+deleted. A parameter is written once. A metric is written once per key and step, so that a resumed
 trial may repeat steps. All methods block: they belong on the writer's threads, of which one writes
-artifacts alone.
+only artifacts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from typing import Any, TypeVar
 
 from hft_ray.tracking import names
 from hft_ray.tracking.environment import open_client, prepare_environment
-from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Settle, Tags
+from hft_ray.tracking.events import (
+    Artifact,
+    EnsureFinished,
+    Event,
+    Finish,
+    Metrics,
+    Open,
+    Tags,
+)
 from hft_ray.tracking.location import sqlite_path
 
 T = TypeVar("T")
@@ -71,7 +79,7 @@ class Store:
         self._attempts: Counter[tuple[str, str | None]] = Counter()
 
     def run_id(self, sweep: str, trial: str | None) -> str | None:
-        """Return the run of a sweep or trial that was written to before; never asks the store."""
+        """Return the run of a sweep or trial from memory, without asking the store."""
         return self._runs.get((sweep, trial))
 
     def write(self, events: Sequence[Event]) -> None:
@@ -83,18 +91,19 @@ class Store:
         """
         event = events[0]
         with translated():
-            if isinstance(event, Open):
-                self._open(event)
-            elif isinstance(event, Tags):
-                self._set_tags(self._run(event), event.tags)
-            elif isinstance(event, Artifact):
-                self._log_artifact(self._run(event), event)
-            elif isinstance(event, Finish):
-                self._finish(self._run(event), event)
-            elif isinstance(event, Settle):
-                self._settle(event)
-            else:
-                self._log_metrics([each for each in events if isinstance(each, Metrics)])
+            match event:
+                case Open():
+                    self._open(event)
+                case Tags():
+                    self._set_tags(self._run(event), event.tags)
+                case Artifact():
+                    self._log_artifact(self._run(event), event)
+                case Finish():
+                    self._finish(self._run(event), event)
+                case EnsureFinished():
+                    self._ensure_finished(event)
+                case _:
+                    self._log_metrics([each for each in events if isinstance(each, Metrics)])
 
     def _log_metrics(self, events: Sequence[Metrics]) -> None:
         """Write the metrics of one run, 1,000 in a request."""
@@ -152,8 +161,8 @@ class Store:
     def _runs_of(self, sweep: str, trial: str | None) -> list[Any]:
         """Return the runs of a sweep or trial, the one that counts first.
 
-        There is more than one if a run was created again, the answer to the first request being
-        lost, and the store carried out both: then one of them has got its tags and no more.
+        There are two if the answer to the first request was lost and the store carried out both
+        requests: then one of them has nothing but its tags.
         """
         wanted = _identity(sweep, trial)
         found = self._connected().search_runs(
@@ -264,12 +273,16 @@ class Store:
         self._steps.pop(run_id, None)
         self._created.discard(run_id)
 
-    def _settle(self, event: Settle) -> None:
-        run_id = self._find_run(event.sweep, event.trial)
-        if run_id is not None and self._tags[run_id].get(names.STATE) == event.state:
-            return
+    def _ensure_finished(self, event: EnsureFinished) -> None:
         sweep, trial, time = event.sweep, event.trial, event.time
-        self._open(Open(sweep, trial, time, event.params))
+        run_id = self._find_run(sweep, trial)
+        if run_id is not None and self._tags[run_id].get(names.STATE) == event.state:
+            self._set_tags(run_id, event.tags)
+            return
+        if run_id in self._created:
+            self._set_tags(run_id, event.tags)
+        else:
+            self._open(Open(sweep, trial, time, event.params, event.tags))
         self._log_metrics([Metrics(sweep, trial, time, event.step, event.values)])
         self._finish(
             self._runs[sweep, trial], Finish(sweep, trial, time, event.state, event.reason)
@@ -277,7 +290,7 @@ class Store:
 
 
 def make_experiment(client: Any, name: str, artifacts: str | None) -> Any:
-    """Make an experiment, or take the one that another sweep has made in this moment."""
+    """Create an experiment, or return the one that another sweep has just created."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -289,7 +302,7 @@ def make_experiment(client: Any, name: str, artifacts: str | None) -> Any:
 
 
 def deleted(experiment: Any) -> str | None:
-    """Return what to do about an experiment that was deleted, None if it was not."""
+    """Return how to restore a deleted experiment, None if it is not deleted."""
     if experiment.lifecycle_stage == "active":
         return None
     return (
@@ -300,7 +313,7 @@ def deleted(experiment: Any) -> str | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what MLflow and its databases raise into the two cases that matter."""
+    """Translate errors of MLflow and its databases into the two errors above."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -318,7 +331,7 @@ def translated() -> Iterator[None]:
 
 
 def _identity(sweep: str, key: str | None) -> dict[str, str]:
-    """Return the tags by which the run of a sweep, a trial or a variant is known."""
+    """Return the tags that identify the run of a sweep, a trial or a variant."""
     if key is None:
         return {names.KIND: "sweep", names.SWEEP: sweep}
     trial, variant = names.split_key(key)

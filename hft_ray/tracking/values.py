@@ -19,7 +19,7 @@ def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def decode_params(params: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values that :func:`encode_params` wrote; what is no JSON is text."""
+    """Return the values that :func:`encode_params` wrote; text that is not JSON stays text."""
     return {key: _decode(text) for key, text in params.items()}
 
 

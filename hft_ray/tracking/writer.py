@@ -1,4 +1,4 @@
-"""The background writer: training hands events over and never waits for MLflow."""
+"""The background writer: nothing waits for MLflow while trials run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.tracking import names
-from hft_ray.tracking.events import Artifact, Event, Finish, Metrics, Open, Settle, Tags
+from hft_ray.tracking.events import (
+    Artifact,
+    EnsureFinished,
+    Event,
+    Finish,
+    Metrics,
+    Open,
+    Tags,
+)
 from hft_ray.tracking.outbox import Outbox
 from hft_ray.tracking.spool import Spool
 from hft_ray.tracking.store import Store
@@ -27,13 +35,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,199}")
 
 
 class Tracker:
-    """Writes one sweep and its trials to MLflow, from threads of its own.
+    """Writes one sweep and its trials to MLflow in background threads.
 
-    No method but :meth:`flush` and :meth:`close` waits, and none raises because of MLflow: what
-    goes wrong is told to ``errors``. Artifacts have a queue of their own and hold back nothing
-    else. Opening a sweep or a trial that MLflow knows already continues its run.
+    Only :meth:`flush` and :meth:`close` wait. No method raises because of MLflow: errors go to
+    ``errors``. Artifacts have their own queue, so that they do not delay metrics. Opening a sweep
+    or a trial that MLflow has continues its run.
 
-    Where a trial is asked for, its id is meant, or for a variant what ``run_key`` makes of both.
+    A ``trial`` is a trial's id, or the ``run_key`` of a variant.
 
     Args:
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
@@ -41,7 +49,7 @@ class Tracker:
         spool: Folder of the sweep in which events wait that are not in the store.
         artifacts: Where a new experiment keeps its artifacts, from
             :func:`~hft_ray.tracking.artifact_location`.
-        errors: Told what the user should know, and at the end what is not in the store.
+        errors: Takes what the user should know, and at the end what is not in the store.
         on_outage: Called with True when the store is away, with False when it is back.
         retry: First and longest pause between two attempts while the store is away, in seconds.
         capacity: Metric events that wait in memory at most, a tenth of those that wait on disk at
@@ -95,7 +103,7 @@ class Tracker:
         reference_point: Mapping[str, float],
         base: Mapping[str, float],
     ) -> None:
-        """Record what a front is judged by, so that it can be rebuilt from tracking alone.
+        """Log what a front needs besides its trials, to be rebuilt from tracking alone.
 
         Objectives and reference point become tags of the parent run (JSON), the base model's
         scores its metrics ``base/NAME``.
@@ -125,25 +133,8 @@ class Tracker:
         self._put_metrics(None, step, metrics)
 
     def set_trial_tags(self, trial: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a trial; tags it has already cost nothing."""
+        """Set tags of a trial's run; tags that it has already are not written again."""
         self._events.put(Tags(self._sweep, trial, tags=dict(tags)))
-
-    def set_pareto(self, on_front: Mapping[str, bool]) -> None:
-        """Tag the run of each trial, or variant, with whether it is on the front."""
-        for key, on in on_front.items():
-            self.set_trial_tags(key, {names.PARETO: "true" if on else "false"})
-
-    def set_configuration(self, trial: str, configuration: str) -> None:
-        """Tag a trial's run with what it shares with the other seeds of its configuration."""
-        self.set_trial_tags(trial, {names.CONFIGURATION: configuration})
-
-    def set_weights(self, key: str, what: str) -> None:
-        """Tag the run of a trial, or variant, with what became of its weights."""
-        self.set_trial_tags(key, {names.WEIGHTS: what})
-
-    def set_arm(self, key: str, arm: str) -> None:
-        """Tag the run of a trial, or variant, with its arm."""
-        self.set_trial_tags(key, {names.ARM: arm})
 
     def log_artifact(
         self, content: Path | str, artifact_path: str, trial: str | None = None
@@ -159,29 +150,31 @@ class Tracker:
         self._events.put(event)
 
     def finish_trial(self, trial: str, state: State, reason: str | None = None) -> None:
-        """End a trial's run."""
+        """End a trial's run as it is."""
         self._events.put(Finish(self._sweep, trial, state=state, reason=reason))
 
-    def settle_trial(
+    def ensure_finished(
         self,
         trial: str,
         params: Mapping[str, Any],
+        tags: Mapping[str, str],
         step: int,
         metrics: Mapping[str, float],
         state: State,
         reason: str | None = None,
     ) -> None:
-        """See to it that a trial of an earlier process is there, with its last metrics and its end.
+        """End a trial's run, which then has at least these params, tags and metrics.
 
-        A process that is killed takes along what it had not written yet. A trial whose run has
-        ended in this state already is left as it is.
+        An earlier process may have been killed before it wrote them. Of a run that has ended in
+        this state only the tags are set.
         """
         values = {name: float(value) for name, value in metrics.items()}
         self._events.put(
-            Settle(
+            EnsureFinished(
                 self._sweep,
                 _checked(trial),
                 params=encode_params(params),
+                tags=dict(tags),
                 step=step,
                 values=values,
                 state=state,
@@ -246,7 +239,7 @@ class Tracker:
         self._events.put(Metrics(self._sweep, trial, step=int(step), values=values))
 
     def _write(self, group: list[Event]) -> None:
-        """Write events; an artifact's turn has come when its run has been written."""
+        """Write events; queue an artifact when its run has been written."""
         if isinstance(group[0], Artifact):
             self._artifacts.put(group[0])
         else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hft_ray.config import EvaluationSection
 from hft_ray.evaluation import Score, Scores, evaluation_identity
-from hft_ray.evaluation.item_scores import ItemScores
+from hft_ray.item_scores import ItemScores
 
 Metrics = Callable[[Scores, Scores], dict[str, float]]
 """``metrics(scores, base)`` -> metric -> value."""

@@ -1,4 +1,4 @@
-"""Proof that what is frozen stays as it is: checksums at the start and at the end of a round."""
+"""Proof that frozen parameters do not change: checksums at the start and the end of a round."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from collections.abc import Collection
 from torch import nn
 
 from hft_ray.ranks import Ranks
-from hft_ray.selection import Checksums, changed_message
-from hft_ray.training.origin import held
-from hft_ray.training.outcome import TrainingError
-
-
-class FrozenChangedError(TrainingError):
-    """Parameters that were frozen have changed; the message names them."""
+from hft_ray.selection import Checksums, FrozenChangedError, changed_message
+from hft_ray.training.base_snapshot import held
 
 
 class Audit:

@@ -11,7 +11,8 @@ from hft_ray.config import Config
 from hft_ray.evaluation import Scores, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
-from hft_ray.training.engine import Engine, Numerics
+from hft_ray.training.engine import Engine
+from hft_ray.training.numerics import Numerics
 from hft_ray.training.scoring import (
     base_items,
     base_values,

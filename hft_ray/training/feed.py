@@ -13,7 +13,7 @@ from hft_ray.config import Config
 from hft_ray.data import on_device, share_out
 from hft_ray.ranks import Ranks
 from hft_ray.training.documents import Documents
-from hft_ray.training.engine import micro_batch_size
+from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.objective import Batch
 from hft_ray.training.stages import Stage, stage_at
 

@@ -11,7 +11,7 @@ import numpy as np
 from hft_ray.config import Config, Method, StageEntry, Task, Training
 from hft_ray.data import Mixture, TrainingSet, joined, share_of, steps_per_epoch, weighted
 from hft_ray.training.dpo import DirectPreference
-from hft_ray.training.engine import micro_batch_size
+from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.objective import Objective, SupervisedFineTuning
 from hft_ray.training.reference import ReferenceStore
 from hft_ray.training.schedule import total_steps

@@ -24,7 +24,7 @@ from hft_ray.evaluation import (
     worst_measures,
     worst_values,
 )
-from hft_ray.evaluation.item_scores import ItemScores
+from hft_ray.item_scores import ItemScores
 from hft_ray.ranks import Ranks
 from hft_ray.training.answers import base_item_scores, item_scores
 from hft_ray.training.workspace import Workspace

@@ -15,7 +15,7 @@ from torch import nn
 
 from hft_ray.config import Config, ConfigError, Evaluation, Generation, LmEval, Problem
 from hft_ray.config.keys import searched_values, with_settings
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.data import TrainingSet, locate
 from hft_ray.evaluation import context_length, make_scorer
 from hft_ray.training.workspace import Workspace

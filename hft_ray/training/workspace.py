@@ -19,7 +19,6 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, build_catalog
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.directory import headers
-from hft_ray.training.engine import Numerics, deepspeed_config
 from hft_ray.training.fit import check_weights
 from hft_ray.training.hub import pinned_model
 from hft_ray.training.models import (
@@ -28,6 +27,7 @@ from hft_ray.training.models import (
     load_tokenizer,
     weights_hash,
 )
+from hft_ray.training.numerics import Numerics, deepspeed_config
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Workspace:
         """Return the model without weights; those of a directory are checked to be all of it."""
 
         def build() -> nn.Module:
-            if model.shape is not None:
+            if model.architecture is not None:
                 return load_shape(model, model.name)
             source = self.source(model)
             shape = load_shape(self.pinned(model), source)

@@ -185,10 +185,15 @@ def test_what_cannot_be_compared_is_refused(root, names, said, monkeypatch, caps
 
 def test_report_rebuilds_the_page_with_the_analysis(root):
     text = invoke(root, "report", "plain")
-    assert "without noise" in text
-    assert "[" in text.split("without noise")[1].splitlines()[0]
+    assert "bias-corrected" in text
+    assert "[" in text.split("bias-corrected")[1].splitlines()[0]
     page = (root / "sweeps/plain/front/front.html").read_text()
-    for part in ("What the settings do", "Hypervolume without noise", "granularity", "reselect"):
+    for part in (
+        "Influence of the settings",
+        "Hypervolume, bias-corrected",
+        "granularity",
+        "reselect",
+    ):
         assert part in page
     assert ">P</th>" in page
 

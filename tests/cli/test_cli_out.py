@@ -12,8 +12,8 @@ from hft_ray.cli.main import main
 from hft_ray.cli.train_run import FILES, FOLDERS
 from hft_ray.config import ConfigError
 from hft_ray.config.load import parse
-from hft_ray.config.out_folder import MARKER, OutFolder, check_new
 from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.out_folder import MARKER, OutFolder, check_new
 from hft_ray.training.checkpoint import CHECKPOINT_FILES
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from hft_ray.compat.optuna import StudyView, fixed_params, set_constraint, set_fixed_params
+from hft_ray.compat.optuna import StudyProxy, fixed_params, set_constraint, set_fixed_params
 
 VERSIONS = "hft_ray/compat/optuna.py holds for Optuna 5.0"
 
@@ -44,7 +44,7 @@ def test_a_constraint_that_we_write_is_one_of_optunas():
 
 @pytest.mark.parametrize("deepcopy", [True, False])
 def test_a_view_answers_as_a_study_does(study, deepcopy):
-    class All(StudyView):
+    class All(StudyProxy):
         def seen(self):
             return self._study.get_trials(deepcopy=False)
 
@@ -58,7 +58,7 @@ def test_a_view_answers_as_a_study_does(study, deepcopy):
 
 @pytest.mark.parametrize("sampler", ["TPESampler", "NSGAIISampler", "NSGAIIISampler", "GPSampler"])
 def test_samplers_read_the_trials_of_a_study_where_a_view_answers(study, sampler):
-    class Watched(StudyView):
+    class Watched(StudyProxy):
         def seen(self):
             looks.append(1)
             return self._study.get_trials(deepcopy=False)

@@ -3,8 +3,8 @@
 import pytest
 
 from hft_ray.config import ConfigError
-from hft_ray.config.combinations import combinations
 from hft_ray.config.load import validate
+from hft_ray.config.rules.combinations import combinations
 
 FILE = {"name": "sweep", "model": "model", "data": {"train": "data.jsonl"}}
 SPACE = {

@@ -6,7 +6,7 @@ import yaml
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load, validate
-from hft_ray.config.suites import suite_names
+from hft_ray.config.sections.suites import suite_names
 
 OWN = {"name": "own", "kind": "perplexity", "data": "x.jsonl"}
 
@@ -38,7 +38,7 @@ def test_a_suite_stands_for_its_evaluations():
     made = config([OWN, "common-knowledge", {"suite": "demo-facts", "limit": 7}]).evaluation
     names = [entry.name for entry in made.general]
     assert names == ["own", "knowledge", "english", "old-facts"]
-    assert [entry.limit for entry in made.general] == [None, None, None, 7]
+    assert [entry.limit for entry in made.general] == [None, 413, 67, 7]
     places = [path for path, _ in made.places()]
     assert places == [
         "evaluation.general.0",
@@ -46,6 +46,15 @@ def test_a_suite_stands_for_its_evaluations():
         "evaluation.general.1 (common-knowledge: english)",
         "evaluation.general.2 (demo-facts: old-facts)",
     ]
+
+
+LIMITS = [(None, [100, 67]), (500, [100, 67]), (80, [80, 67]), (7, [7, 7])]
+
+
+@pytest.mark.parametrize(("limit", "expected"), LIMITS)
+def test_a_limit_never_adds_to_a_suite(limit, expected):
+    made = config([{"suite": "smollm2-general", "limit": limit}]).evaluation
+    assert [entry.limit for entry in made.general] == expected
 
 
 def test_what_is_expanded_reads_back_as_it_is():
@@ -110,7 +119,7 @@ def test_what_names_no_suite_is_refused():
 
 
 BAD_SETTINGS = [
-    ({"kind": "generation", "extract": "("}, "extract: is no regular expression"),
+    ({"kind": "generation", "extract": "("}, "extract: is not a regular expression"),
     ({"kind": "generation", "stop": [""]}, "stop.0: "),
     ({"kind": "generation", "metric": "bleu"}, "metric: "),
     ({"kind": "generation", "shots_data": "s.jsonl"}, "shots_data needs shots"),

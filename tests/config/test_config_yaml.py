@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from hft_ray.config import Config, ConfigError
 from hft_ray.config.keys import section_models
 from hft_ray.config.load import parse
-from hft_ray.config.section import Section
+from hft_ray.config.sections.section import Section
 from hft_ray.config.yaml_text import read_yaml
 
 BASE = "name: run\nmodel: some/model\ndata: {train: t.jsonl}\n"

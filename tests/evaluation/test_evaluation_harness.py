@@ -244,9 +244,9 @@ def test_the_jackknife_is_the_metric_and_its_error():
 
 
 BAD = [
-    ({"task": "none", "include_path": None}, r"x\.task: is no task or group of lm-eval"),
-    ({"metric": "acurracy"}, r"x\.metric: is no metric of questions; it has acc, acc_norm"),
-    ({"metric": "acc,strict"}, r"x\.metric: is no filter of the task; it has none"),
+    ({"task": "none", "include_path": None}, r"x\.task: is not a task or group of lm-eval"),
+    ({"metric": "acurracy"}, r"x\.metric: is not a metric of questions; it has acc, acc_norm"),
+    ({"metric": "acc,strict"}, r"x\.metric: is not a filter of the task; it has none"),
     ({"include_path": "/no/such/folder"}, r"x\.include_path: no such file"),
     ({"task": "texts", "metric": "word_perplexity"}, r"x\.metric: has no worst value"),
 ]
@@ -258,7 +258,7 @@ def test_what_does_not_run_is_refused(settings, message, folder):
         check_evaluation(entry(folder, "questions", **settings), "x")
 
 
-@pytest.mark.parametrize("suite", ["paper-general", "paper-knowledge"])
+@pytest.mark.parametrize("suite", ["paper-general", "paper-knowledge", "lora-paper", "sdft"])
 def test_lm_eval_knows_the_tasks_of_the_shipped_suites(suite):
     made = EvaluationSection.model_validate({"general": [suite]})
     for path, each in made.places():
@@ -288,6 +288,17 @@ def test_a_broken_task_is_refused(settings, message, tmp_path, monkeypatch):
     monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
     with pytest.raises(ConfigError, match=message):
         check_evaluation(broken(tmp_path, **settings), "x")
+
+
+def test_any_error_of_a_tasks_own_code_is_a_configuration_error(tmp_path):
+    evaluation = broken(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "class OddError(Exception): ...\n\n\ndef shown(doc):\n    raise OddError('as planned')\n"
+    )
+    file = tmp_path / "broken.yaml"
+    file.write_text(file.read_text().replace("'{{question}}'", "!function own.shown"))
+    with pytest.raises(ConfigError, match="OddError: as planned"):
+        check_evaluation(evaluation, "x")
 
 
 def test_without_the_extra_it_is_told(folder, monkeypatch):

@@ -51,6 +51,23 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("metric", "module"),
+    [("rouge_l", "rouge_score"), ("edit_similarity", "rapidfuzz"), ("sari", "sacrebleu")],
+)
+def test_a_metric_without_its_library_names_the_extra(metric, module, tmp_path, monkeypatch):
+    path = write(tmp_path / "items.jsonl", GOOD["generation"] | {"source": "s"})
+    found = entry("generation", path, metric=metric)
+    check_evaluation(found, "evaluation.task.0")
+    monkeypatch.setattr(
+        "hft_ray.evaluation.text_metrics.find_spec", lambda name: None if name == module else name
+    )
+    with pytest.raises(ConfigError, match=r"pip install 'hft-ray\[trace\]'") as caught:
+        check_evaluation(found, "evaluation.task.0")
+    assert [each.path for each in caught.value.problems] == ["evaluation.task.0.metric"]
+    check_evaluation(entry("generation", path), "evaluation.task.1")
+
+
 @pytest.mark.parametrize(("kind", "record", "message"), BAD)
 def test_a_bad_record_is_named_with_file_and_line(kind, record, message, tmp_path):
     path = write(tmp_path / "items.jsonl", GOOD[kind], record)

@@ -10,14 +10,14 @@ import time
 
 import pytest
 
+from hft_ray.artifacts.mirror import Mirror
 from hft_ray.background import BackgroundErrors
 from hft_ray.config.load import validate
-from hft_ray.mirror import Mirror
 from hft_ray.orchestration.board import Board
 from hft_ray.orchestration.dispatcher import DispatcherActor, Nodes
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import SweepMirror, sweep_in
-from hft_ray.orchestration.stopping import StopListener
+from hft_ray.orchestration.stop_requests import StopListener
+from hft_ray.orchestration.sweep_mirror import SweepMirror, sweep_in
 
 WHEN = ["start", "middle", "closing"]
 QUICK = (0.01, 0.02)
@@ -151,7 +151,7 @@ class Requests:
 
 @pytest.mark.parametrize("when", ["start", "middle"])
 def test_a_request_to_stop_is_followed_after_errors(when, monkeypatch):
-    monkeypatch.setattr("hft_ray.orchestration.stopping.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("hft_ray.orchestration.stop_requests.POLL_SECONDS", 0.005)
     polling, following, followed = Faults(), Faults(), []
 
     def follow(mode):
@@ -181,10 +181,7 @@ def test_a_listener_that_raises_for_ever_ends_with_the_sweep():
     listener.start()
     wait_for(lambda: errors.counts.total() > 2)
     listener.close()
-    time.sleep(0.1)
-    count = errors.counts.total()
-    time.sleep(0.1)
-    assert errors.counts.total() == count
+    wait_for(lambda: "listening for hft-ray stop" not in (t.name for t in threading.enumerate()))
 
 
 @pytest.mark.parametrize(("when", "failures"), [("start", 1), ("middle", 1), ("start", 3)])
@@ -210,7 +207,7 @@ def test_watching_the_nodes_goes_on_after_errors(when, failures):
         while "retried" not in (each["event"] for each in seen):
             seen += await dispatcher.events(len(seen), 10.0)
         watching.cancel()
-        return [each for each in seen if each["event"] == "troubled"]
+        return [each for each in seen if each["event"] == "background_error"]
 
     troubles = asyncio.run(asyncio.wait_for(main(), 60))
     assert [each["work"] for each in troubles] == ["watching the nodes"] * failures
@@ -221,7 +218,7 @@ def run_trials(board, numbers, seen):
     """Run trials as driver, Tune and a group do; return the number of the last event taken."""
     for number in numbers:
         trial, order = f"t{number:04d}", None
-        board.submit(trial, "trial", {"selection.ratio": 0.5}, "owner")
+        board.submit(trial, "trial", {"selection.ratio": 0.5})
         order = board.order_for(0, "life", 0)
         for step in range(1, 21):
             values = {f"metric-{index}": float(step) for index in range(10)}
@@ -230,9 +227,9 @@ def run_trials(board, numbers, seen):
         for index in range(21):
             result = board.result_after(trial, index)
         assert result["outcome"]["selection"] == ["x" * 1000]
-        board.stop(trial, "owner")  # Tune ends its side of the trial
         new = board.events_after(seen)
-        assert [each["trial"] for each in new] == [trial] * 23
+        assert [each["trial"] for each in new] == [trial] * 22
+        board.release(trial)
         seen += len(new)
     return seen
 
@@ -245,5 +242,4 @@ def test_the_board_keeps_little_of_what_has_been_taken():
     run_trials(board, range(200, 2000), seen)
     grown = (len(pickle.dumps(board)) - before) / 1800
     assert grown < 200, "bytes for each trial"
-    board.submit("t0001", "trial", {}, "again")
-    assert board.order_for(0, "life", 2000).trial == "t0001", "it can be run again"
+    assert not board.jobs

@@ -10,7 +10,7 @@ from fault_sweeps import injected
 from sweep_driver import SweepDriver, read_front, write_file
 from sweep_runs import Runs
 
-from hft_ray.mirror import Mirror
+from hft_ray.artifacts.mirror import Mirror
 
 pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(2400)]
 
@@ -19,6 +19,7 @@ WORK = {
     "mirror": "mirror",
     "requests": "listening for hft-ray stop",
     "nodes": "watching the nodes",
+    "pictures": "pictures of trials",
 }
 LONG = 900
 
@@ -60,6 +61,7 @@ def check_whole(root):
     assert "front/front.json" in runs.artifacts(runs.parent)
     for run in runs.trials.values():
         assert runs.steps(run, "train/loss") == [100, 200, 300, 400]
+        assert runs.artifacts(run) == ["selection.png"]
     on_front = [point["on_front"] for point in read_front(root / "home", "s")["points"]]
     tags = [run.data.tags["hft_ray.pareto"] for _, run in sorted(runs.trials.items())]
     assert tags == [json.dumps(each) for each in on_front]
@@ -84,6 +86,7 @@ def test_errors_for_ever_fail_the_command_and_the_next_one_makes_good(tune, tmp_
         assert driver.output.count(f"error in the background ({work})") == 1
     assert "not everything is in the tracking store" in driver.error_output
     assert "the mirror" in driver.error_output
+    assert "pictures of 2 trials are not drawn" in driver.error_output
     assert len(read_front(tmp_path / "home", "s")["points"]) == 2, "nothing of the sweep is lost"
     code, driver = tune(errors=0)
     assert code == 0, driver.said()

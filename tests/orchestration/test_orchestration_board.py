@@ -25,7 +25,11 @@ def kinds(board, trial=None):
 
 
 def finished(board):
-    return {e["trial"]: e for e in board.events if e["event"] == "finished"}
+    return {trial: job.outcome for trial, job in board.jobs.items() if job.outcome is not None}
+
+
+def ends(board, trial):
+    return sum("outcome" in result for result in board.jobs[trial].results)
 
 
 def run(board, trial, incarnation="g0", group=0, step=10, value=0.5):
@@ -77,7 +81,7 @@ def test_a_trial_ends_with_its_last_scores():
     board.finish("g0", 0, 0, "a", {"state": "complete", "seconds": 3.0})
     end = finished(board)["a"]
     assert (end["step"], end["values"]["task/score"], end["seconds"]) == (20, 0.5, 3.0)
-    assert kinds(board, "a") == ["submitted", "started", "report", "report", "report", "finished"]
+    assert kinds(board, "a") == ["submitted", "started", "report", "report", "report"]
 
 
 def test_results_are_the_scored_reports_and_then_the_end():
@@ -150,7 +154,7 @@ def test_a_trial_that_ended_before_its_group_died_is_not_tried_again():
     assert finished(board)["a"]["reason"] == "it raised"
     board.join(0, "new", 2)
     assert board.order_for(0, "new", 0) is None
-    assert kinds(board, "a").count("finished") == 1
+    assert ends(board, "a") == 1
 
 
 def test_the_first_failure_of_any_rank_is_the_trials_end():
@@ -160,7 +164,7 @@ def test_the_first_failure_of_any_rank_is_the_trials_end():
     board.finish("g0", 0, 1, "a", {"state": "failed", "reason": "rank 1"})
     board.finish("g0", 0, 0, "a", {"state": "failed", "reason": "rank 0"})
     assert finished(board)["a"]["reason"] == "rank 1"
-    assert kinds(board, "a").count("finished") == 1
+    assert ends(board, "a") == 1
 
 
 def test_other_ranks_successes_wait_for_rank_0():
@@ -245,17 +249,47 @@ def test_stopping_what_has_ended_or_never_was_changes_nothing():
     assert board.events == events
 
 
-def test_a_trial_handed_in_again_goes_on_and_only_its_last_owner_takes_it_back():
+def test_a_trial_that_is_submitted_again_goes_on():
     board = make_board()
-    board.submit("a", "trial", {}, "first")
+    board.submit("a", "trial", {})
     board.order_for(0, "g0", 0)
     events = list(board.events)
-    board.submit("a", "trial", {}, "second")
-    board.stop("a", "first")
+    board.submit("a", "trial", {})
     assert board.events == events
+    assert not board.queue
     assert not board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
-    board.stop("a", "second")
-    assert board.report("g0", 0, "a", 20, {"task/score": 0.2}, True)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "ended"])
+def test_a_released_trial_is_gone_and_its_group_takes_the_next(state):
+    """Tune may end a trial that is still trained: its side of the trial can die."""
+    board = make_board()
+    board.submit("a", "trial", {})
+    if state != "queued":
+        board.order_for(0, "g0", 0)
+    if state == "ended":
+        run(board, "a")
+    board.release("a")
+    events = list(board.events)
+    board.stop("a")
+    board.submit("a", "trial", {})
+    if state == "running":
+        assert board.report("g0", 0, "a", 10, {"task/score": 0.1}, True)
+        board.finish("g0", 0, 0, "a", {"state": "stopped"})
+    assert board.events == events
+    assert not board.jobs
+    board.submit("b", "trial", {})
+    assert board.order_for(0, "g0", 0).trial == "b"
+
+
+def test_a_released_trial_is_not_tried_again():
+    board = make_board()
+    board.submit("a", "trial", {})
+    board.order_for(0, "g0", 0)
+    board.release("a")
+    board.join(0, "new", 1)
+    assert board.order_for(0, "new", 0) is None
+    assert "retried" not in kinds(board)
 
 
 def test_a_lost_group_leaves_its_trial_to_the_others():
@@ -418,9 +452,8 @@ class AnySweep(RuleBasedStateMachine):
 
     @invariant()
     def every_trial_ends_at_most_once(self):
-        ends = [e["trial"] for e in self.board.events if e["event"] == "finished"]
-        assert len(ends) == len(set(ends))
-        assert set(ends) == {t for t, job in self.board.jobs.items() if job.outcome is not None}
+        for trial, job in self.board.jobs.items():
+            assert ends(self.board, trial) == (job.outcome is not None)
 
     @invariant()
     def tries_are_counted(self):

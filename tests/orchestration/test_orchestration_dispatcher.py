@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hft_ray.orchestration.dispatcher import DispatcherActor, Nodes
+from hft_ray.orchestration.dispatcher import SHUTDOWN, DispatcherActor, Nodes
 
 
 def run(main):
@@ -59,7 +59,7 @@ def test_a_wait_ends_when_its_time_is_up():
     run(main())
 
 
-def test_results_reach_who_waits_and_the_group_is_sent_home_at_the_end():
+def test_results_reach_who_waits_and_the_group_is_shut_down_at_the_end():
     async def main():
         dispatcher = await joined()
         await dispatcher.submit("a", "trial", {})
@@ -72,7 +72,7 @@ def test_results_reach_who_waits_and_the_group_is_sent_home_at_the_end():
         await dispatcher.finish("life", 0, 0, "a", {"state": "complete"})
         assert (await dispatcher.next_result("a", 1))["outcome"]["state"] == "complete"
         await dispatcher.close()
-        assert await following == "home"
+        assert await following == SHUTDOWN
 
     run(main())
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hft_ray.config.constraints import Constraint
+from hft_ray.config.sections.constraints import Constraint
 from hft_ray.pareto import Point, build_front
 from hft_ray.pareto.front import FrontBuilder
 

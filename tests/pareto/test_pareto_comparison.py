@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from hft_ray.config.constraints import Constraint
+from hft_ray.config.sections.constraints import Constraint
 from hft_ray.pareto import Point, build_front, compare
 from hft_ray.pareto.replicates import merged, runs
 from hft_ray.report import comparison_json
@@ -83,7 +83,7 @@ def test_known_errors_give_intervals_and_a_verdict():
     assert low < 0.09 < high
     assert high - low < 0.01
     assert clear.sides[0].probabilities == {"t1": 1.0, "t2": 1.0}
-    assert side_rows(clear)[0]["without noise [95 %]"].startswith("0.65")
+    assert side_rows(clear)[0]["bias-corrected [95 % CI]"].startswith("0.65")
     assert [row["is behind"] for row in distance_rows(clear)] == ["b", "a"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hft_ray.evaluation import Score
-from hft_ray.evaluation.item_scores import Answers, ItemScores, Sample
+from hft_ray.item_scores import Answers, ItemScores, Sample
 from hft_ray.pareto import Point, merged
 from hft_ray.pareto.certainty import contenders, measured
 from hft_ray.pareto.dominance import minimised

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from hft_ray.config.constraints import Constraint, Preference
+from hft_ray.config.sections.constraints import Constraint, Preference
 from hft_ray.pareto import ChoiceError, Point, build_front, choose
 from hft_ray.pareto.knee import knee
 from hft_ray.report import front_json

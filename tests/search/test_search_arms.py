@@ -7,11 +7,14 @@ from collections import Counter
 
 import pytest
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from studies import record_views
 
 from hft_ray.config import ConfigError, Variants
-from hft_ray.config.arms import arm_variants
 from hft_ray.config.load import validate
-from hft_ray.config.split import by_arm
+from hft_ray.config.rules.by_arm import by_arm
+from hft_ray.config.sections.arms import arm_variants
 from hft_ray.orchestration.folder import to_yaml
 from hft_ray.search import Study
 
@@ -93,15 +96,21 @@ def test_every_sampler_searches_each_arm_alone(tmp_path, sampler):
     own = [each for each in drain(study) if each["arm"] == "own"]
     assert len(own) == 12
     assert all(1e-3 <= each["training.learning_rate"] <= 1e-1 for each in own)
-    # A lane's sampler sees nothing of the others.
-    for place, lane in enumerate(study._lanes):
-        assert {n for n in range(48) if n not in lane.hidden} == set(range(place, 48, 4))
+
+
+def test_the_sampler_of_an_arm_sees_its_own_trials_alone(tmp_path, monkeypatch):
+    views = record_views(monkeypatch)
+    drain(study_of(tmp_path))
+    for number, seen in views.items():
+        # The trial itself is under way.
+        assert {trial.number for trial in seen} == set(range(number % 4, number + 1, 4))
 
 
 def test_generations_of_one_arm_are_not_those_of_another(tmp_path):
     study = study_of(tmp_path, arms={"full": {}, "hft": {}}, sampler="nsga2", trials=60)
     drain(study)
-    storage, place = study._study._storage, study._study._study_id
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "search.jsonl")))
+    place = storage.get_study_id_from_name("s")
     kept = [key for key in storage.get_study_system_attrs(place) if "parent" in key]
     assert {key.split(":")[1].split("/")[0] for key in kept} == {"full", "hft"}
 
@@ -150,7 +159,7 @@ def test_trials_are_stopped_by_others_of_their_arm_alone(tmp_path):
         # The arm full is better throughout; within the arms trials differ alike.
         score = (0.5 if arm == "full" else 0.1) + 0.01 * (number // 2) * (-1) ** (number // 2)
         values = {"task/score": score, "forgetting/mean": 1 - score}
-        verdict = study.judge(known.trial, 10, values)
+        verdict = study.on_report(known.trial, 10, values)
         assert verdict.size == number // 2 + 1
         stops[arm].append(verdict.stop)
     assert stops["full"] == stops["hft"]
@@ -177,7 +186,7 @@ def test_variants_are_made_of_full_alone_and_as_the_arms_say():
 @pytest.mark.parametrize(
     ("arms", "told"),
     [
-        (["full", "lissa"], "'lissa' is no known arm; did you mean 'lisa'"),
+        (["full", "lissa"], "'lissa' is not a known arm; did you mean 'lisa'"),
         ({"mine": {}}, "another arm needs set or space"),
         (["full", "hft", "full"], "full is there several times"),
         (["hft", "averaging"], "of the arm full, which is missing"),
@@ -191,7 +200,10 @@ def test_variants_are_made_of_full_alone_and_as_the_arms_say():
             {"x": {"set": {"selection.seed": 1}, "space": {"selection.seed": [1]}}},
             "both sets and searches selection.seed",
         ),
-        ({"x": {"set": {"arm": "y", "selection.ratio": 1.0}}}, "no setting that a trial can have"),
+        (
+            {"x": {"set": {"arm": "y", "selection.ratio": 1.0}}},
+            "not a setting that a trial can have",
+        ),
         ([], "at least 1 item"),
     ],
 )
@@ -206,7 +218,7 @@ def test_wrong_arms_are_refused(arms, told):
 @pytest.mark.parametrize(
     ("search", "told"),
     [
-        ({"trials": 10}, "trials 10 is no multiple of 4"),
+        ({"trials": 10}, "trials 10 is not a multiple of 4"),
         ({"first": [{"selection.ratio": 1.0}]}, "with arms the trials are dealt"),
         ({"variants": {"averages": 0}}, "averaging needs averages"),
     ],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from studies import stored
 
 from hft_ray.config import ConfigError
 from hft_ray.config.load import validate
@@ -33,15 +34,13 @@ def report(rungs, number, row):
 def test_whoever_keeps_the_constraints_dominates_whoever_does_not(rows):
     rungs = Rungs(RULES, TWO)
     verdicts = [report(rungs, number, row) for number, row in enumerate(rows)]
-    fronts = rungs._rung(10).fronts
-    for (_, _, violation), front in zip(rows, fronts, strict=True):
-        if violation > 0:
-            less = [f for (_, _, v), f in zip(rows, fronts, strict=True) if v < violation]
-            assert all(front > other for other in less)
+    for one, other in itertools.pairwise(rows):
+        if one[2] < other[2]:
+            both = Rungs(RULES, TWO)
+            assert [report(both, n, row).front for n, row in enumerate((one, other))] == [0, 1]
     # What is kept is enough to decide as if nothing had happened.
     restored = Rungs(RULES, TWO)
     restored.restore(json.loads(json.dumps(rungs.to_json())))
-    assert np.array_equal(restored._rung(10).fronts, fronts)
     for row in ((0.5, 0.5, 0.0), (99.0, -99.0, 0.1)):
         assert report(restored, 99 + int(row[0]), row) == report(rungs, 99 + int(row[0]), row)
     assert all(verdict.violation == row[2] for verdict, row in zip(verdicts, rows, strict=True))
@@ -71,7 +70,7 @@ def make_study(folder, **search):
         },
     }
     study = Study(validate(raw, "FILE"), folder / "search.jsonl")
-    study.know_base({"general/score": 0.8}, {})
+    study.set_base_scores({"general/score": 0.8}, {})
     return study
 
 
@@ -91,7 +90,7 @@ def test_the_sampler_stays_where_the_constraint_holds(tmp_path, sampler):
     while (known := study.next_trial()) is not None:
         ratios.append(known.params["selection.ratio"])
         study.tell(known.trial, {"state": "complete", "step": 1, "values": values_at(ratios[-1])})
-    constrained = [trial.constraints for trial in study._trials()]
+    constrained = [trial.constraints for trial in stored(tmp_path).trials]
     assert [next(iter(each.values())) <= 0 for each in constrained] == [x <= 0.6 for x in ratios]
     late = ratios[-len(ratios) // 3 :]
     assert sum(x <= 0.62 for x in late) >= 0.6 * len(late)
@@ -110,7 +109,9 @@ def test_where_the_memory_ran_out_less_is_looked_for(tmp_path):
             outcome = {"state": "failed", "reason": "3 GiB", "fault": "out_of_memory"}
         ratios.append(ratio)
         assert study.tell(known.trial, outcome)["state"] == outcome["state"]
-    infeasible = [any(x > 0 for x in trial.constraints.values()) for trial in study._trials()]
+    infeasible = [
+        any(x > 0 for x in trial.constraints.values()) for trial in stored(tmp_path).trials
+    ]
     assert infeasible == [ratio > 0.6 for ratio in ratios]
     assert [known.state == "failed" for known in study.trials()] == infeasible
     # Told as any failed trial, which the sampler leaves out, 19 of these 20 and more are there.
@@ -122,17 +123,20 @@ def test_a_report_is_judged_by_the_constraints_it_measures(tmp_path):
     study = make_study(tmp_path, scheduler="asha", constraints=bounds)
     trials = [study.next_trial().trial for _ in range(3)]
     values = values_at(0.9)
-    assert study.judge(trials[0], 10, values).violation == pytest.approx(0.75)
+    assert study.on_report(trials[0], 10, values).violation == pytest.approx(0.75)
     del values["general/score"]
-    assert study.judge(trials[1], 10, values).violation == 0
+    assert study.on_report(trials[1], 10, values).violation == 0
     # The untouched model fails it: training may still mend it.
-    study.know_base({"general/score": 0.8, "task/score": 0.1}, {})
-    assert study.judge(trials[2], 10, {**values_at(0.1), "task/score": 0.2}).violation == 0
+    study.set_base_scores({"general/score": 0.8, "task/score": 0.1}, {})
+    assert study.on_report(trials[2], 10, {**values_at(0.1), "task/score": 0.2}).violation == 0
     # At the end it must be measured.
     study.tell(trials[1], {"state": "complete", "step": 90, "values": values})
-    assert study._trials()[1].constraints == {bounds[0]: 1.0, bounds[1]: pytest.approx(-2.0)}
+    assert stored(tmp_path).trials[1].constraints == {
+        bounds[0]: 1.0,
+        bounds[1]: pytest.approx(-2.0),
+    }
 
 
 def test_a_base_without_the_score_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no score of the untouched model in general/score"):
-        make_study(tmp_path).know_base({"task/score": 0.1}, {})
+    with pytest.raises(ConfigError, match="no score in general/score"):
+        make_study(tmp_path).set_base_scores({"task/score": 0.1}, {})

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from studies import record_views, stored
 
 from hft_ray.config.load import validate
 from hft_ray.search import Study
@@ -35,21 +33,16 @@ def scores(x, lost=None):
     return {"task/score": x, "forgetting/mean": 1 - x if lost is None else lost}
 
 
-def stored(folder):
-    storage = JournalStorage(JournalFileBackend(str(folder / "search.jsonl")))
-    return optuna.load_study(study_name="s", storage=storage)
-
-
 def fill(study, count=9):
     """Bring trials to the first rung, each better than all before in everything."""
     for i in range(count):
         trial = study.next_trial().trial
-        assert not study.judge(trial, 10, scores(0.5 + i / 100)).stop
+        assert not study.on_report(trial, 10, scores(0.5 + i / 100)).stop
 
 
 def stop_one(study, x=0.1):
     known = study.next_trial()
-    verdict = study.judge(known.trial, 10, scores(x))
+    verdict = study.on_report(known.trial, 10, scores(x))
     assert verdict.stop
     return known, study.tell(known.trial, {"state": "stopped", "step": 10, "values": scores(x)})
 
@@ -73,7 +66,7 @@ def test_a_trial_that_someone_else_stopped_is_no_decision_of_the_rungs(tmp_path)
     study = make_study(tmp_path)
     fill(study)
     trial = study.next_trial().trial
-    study.judge(trial, 10, scores(0.99))
+    study.on_report(trial, 10, scores(0.99))
     assert study.tell(trial, {"state": "stopped", "reason": "asked to"})["state"] == "stopped"
 
 
@@ -81,7 +74,7 @@ def test_a_trial_that_was_done_before_it_heard_is_complete(tmp_path):
     study = make_study(tmp_path)
     fill(study)
     trial = study.next_trial().trial
-    assert study.judge(trial, 10, scores(0.1)).stop
+    assert study.on_report(trial, 10, scores(0.1)).stop
     ended = study.tell(trial, {"state": "complete", "step": 90, "values": scores(0.2)})
     assert ended["state"] == "complete"
 
@@ -90,12 +83,12 @@ def test_a_decision_that_nobody_was_told_holds_when_the_trial_goes_on(tmp_path):
     study = make_study(tmp_path)
     fill(study)
     trial = study.next_trial().trial
-    decided = study.judge(trial, 10, scores(0.1))
+    decided = study.on_report(trial, 10, scores(0.1))
     assert decided.stop
     # The driver is killed; the trial goes on from a checkpoint that it wrote at the rung.
     again = make_study(tmp_path)
-    assert again.judge(trial, 20, scores(0.99)) == decided
-    assert again.judge(trial, 30, scores(0.99)) == decided
+    assert again.on_report(trial, 20, scores(0.99)) == decided
+    assert again.on_report(trial, 30, scores(0.99)) == decided
     ended = again.tell(trial, {"state": "stopped", "step": 30, "values": scores(0.99)})
     assert ended["state"] == "pruned"
     seen = stored(tmp_path).trials[int(trial[1:])].user_attrs
@@ -107,9 +100,9 @@ def test_baselines_are_never_stopped_and_neither_is_anyone_at_the_end(tmp_path):
     asked = [study.next_trial().trial for _ in range(2)]
     fill(study)
     for trial in asked:
-        assert not study.judge(trial, 10, scores(0.0)).stop
+        assert not study.on_report(trial, 10, scores(0.0)).stop
     other = study.next_trial().trial
-    assert not study.judge(other, 90, scores(0.0), last=True).stop
+    assert not study.on_report(other, 90, scores(0.0), last=True).stop
 
 
 @pytest.mark.parametrize("broken", [{"task/score": math.nan}, {"forgetting/mean": math.inf}])
@@ -118,11 +111,11 @@ def test_no_number_stops_nobody_and_is_failed_at_the_end(tmp_path, broken):
     fill(study)
     trial = study.next_trial().trial
     values = {**scores(0.1), **broken}
-    assert study.judge(trial, 10, values) is None
-    assert study.judge(trial, 30, {"train/loss": 1.0}) is None
+    assert study.on_report(trial, 10, values) is None
+    assert study.on_report(trial, 30, {"train/loss": 1.0}) is None
     ended = study.tell(trial, {"state": "complete", "step": 90, "values": values})
     assert ended["state"] == "failed"
-    assert not study.judge(study.next_trial().trial, 10, scores(0.9)).stop
+    assert not study.on_report(study.next_trial().trial, 10, scores(0.9)).stop
 
 
 def test_a_driver_that_starts_again_decides_alike(tmp_path):
@@ -139,9 +132,10 @@ def test_a_driver_that_starts_again_decides_alike(tmp_path):
             # Those under way come back first, and by their rung once more.
             for before in told:
                 again = cut.next_trial()
-                assert cut.judge(again.trial, 10, scores(0.0)) == before
+                assert cut.on_report(again.trial, 10, scores(0.0)) == before
         verdicts = [
-            study.judge(study.next_trial().trial, 10, scores(x, 0.5)) for study in (through, cut)
+            study.on_report(study.next_trial().trial, 10, scores(x, 0.5))
+            for study in (through, cut)
         ]
         assert verdicts[0] == verdicts[1]
         told.append(verdicts[0])
@@ -152,14 +146,14 @@ def test_a_stopped_trial_is_taken_along_the_line_of_the_others():
     sweep = Extrapolation()
     # From rung 10 to 30 the median goes from 3 to 20 and what was 1 apart is 10; then 1 on top.
     for trial, (a, b) in enumerate([(1, 0), (2, 10), (3, 20), (4, 30), (5, 40)]):
-        sweep.saw(trial, 10, [a, -a])
-        sweep.saw(trial, 30, [b, -b])
-        sweep.completed(trial, [b + 1, -b - 1])
-    sweep.saw(7, 10, [0.0, 2.0])
-    sweep.stopped(7)
-    sweep.saw(8, 30, [7.0, 0.0])
-    sweep.stopped(8)
-    sweep.stopped(9)
+        sweep.add_rung(trial, 10, [a, -a])
+        sweep.add_rung(trial, 30, [b, -b])
+        sweep.add_end(trial, [b + 1, -b - 1])
+    sweep.add_rung(7, 10, [0.0, 2.0])
+    sweep.add_stopped(7)
+    sweep.add_rung(8, 30, [7.0, 0.0])
+    sweep.add_stopped(8)
+    sweep.add_stopped(9)
     ends = sweep.estimates()
     assert ends == {7: pytest.approx([-9.0, 29.0]), 8: pytest.approx([8.0, -1.0])}
 
@@ -168,49 +162,49 @@ def test_noise_on_a_rung_is_not_told_as_a_good_end():
     sweep = Extrapolation()
     # In the first objective the rung says nothing of the end, in the second it says the contrary.
     for trial, (a, end) in enumerate([(1, 5), (1, 7), (3, 5), (3, 7), (2, 6)]):
-        sweep.saw(trial, 10, [a, a, 1e200 * a])
-        sweep.completed(trial, [end, -a, 1e200 * a])
-    sweep.saw(7, 10, [40.0, 40.0, 0.0])
-    sweep.stopped(7)
+        sweep.add_rung(trial, 10, [a, a, 1e200 * a])
+        sweep.add_end(trial, [end, -a, 1e200 * a])
+    sweep.add_rung(7, 10, [40.0, 40.0, 0.0])
+    sweep.add_stopped(7)
     assert sweep.estimates() == {7: [6.0, -2.0, 0.0]}
 
 
 def test_of_few_only_the_median_gain_is_known():
     sweep = Extrapolation()
     for trial, (a, end) in enumerate([(1, 5), (2, 9), (3, 30)]):
-        sweep.saw(trial, 10, [a, 1.0])
-        sweep.completed(trial, [end, 1.0])
-    sweep.saw(7, 10, [4.0, 0.5])
-    sweep.stopped(7)
+        sweep.add_rung(trial, 10, [a, 1.0])
+        sweep.add_end(trial, [end, 1.0])
+    sweep.add_rung(7, 10, [4.0, 0.5])
+    sweep.add_stopped(7)
     assert sweep.estimates() == {7: [4.0 + 9 - 2, 0.5]}
 
 
 def test_without_anyone_further_on_the_last_values_stand():
     sweep = Extrapolation()
-    sweep.saw(1, 10, [1.0])
-    sweep.stopped(1)
+    sweep.add_rung(1, 10, [1.0])
+    sweep.add_stopped(1)
     assert sweep.estimates() == {1: [1.0]}
 
 
 def test_dominance_on_a_rung_is_kept():
     sweep = Extrapolation()
     for trial, value in enumerate([[1, 2], [2, 3], [0, 9]]):
-        sweep.saw(trial, 10, value)
-        sweep.stopped(trial)
-    sweep.saw(5, 10, [3, 3])
-    sweep.completed(5, [7, 8])
+        sweep.add_rung(trial, 10, value)
+        sweep.add_stopped(trial)
+    sweep.add_rung(5, 10, [3, 3])
+    sweep.add_end(5, [7, 8])
     ends = sweep.estimates()
     assert ends == {0: [5.0, 7.0], 1: [6.0, 8.0], 2: [4.0, 14.0]}
 
 
-def test_the_sampler_sees_stopped_trials_and_the_study_does_not_change(tmp_path):
+def test_the_sampler_sees_stopped_trials_and_the_study_does_not_change(tmp_path, monkeypatch):
+    views = record_views(monkeypatch)
     study = make_study(tmp_path)
     fill(study)
     known, _ = stop_one(study)
-    sampler = study._study.sampler._of(0)
-    study.next_trial()
+    newest = study.next_trial()
     number = int(known.trial[1:])
-    seen = {trial.number: trial for trial in sampler._view.get_trials(deepcopy=False)}
+    seen = {trial.number: trial for trial in views[int(newest.trial[1:])]}
     assert seen[number].state == TrialState.COMPLETE
     # Nobody has come further than the first rung: where it was is all there is.
     assert seen[number].values == list(scores(0.1).values())
@@ -227,7 +221,7 @@ def near_or_far(study):
         ratio = known.params["selection.ratio"]
         asked.append(ratio)
         quality = 1 - abs(ratio - 0.2)
-        if study.judge(known.trial, 10, scores(quality)).stop:
+        if study.on_report(known.trial, 10, scores(quality)).stop:
             study.tell(known.trial, {"state": "stopped", "step": 10, "values": scores(quality)})
     # Whoever goes on stays under way: nobody is ever complete.
     assert {known.state for known in study.trials()} == {"pruned", "running"}

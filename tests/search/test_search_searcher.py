@@ -40,7 +40,8 @@ def test_a_trial_is_suggested_with_its_settings_as_text(study):
 
 @pytest.mark.parametrize("state", ["complete", "stopped", "failed"])
 def test_the_end_that_a_trial_reports_is_told_as_it_is(study, state):
-    searcher = StudySearcher(study)
+    ends = {}
+    searcher = StudySearcher(study, ends.__setitem__)
     searcher.suggest("tune-0")
     outcome = {"state": state, "step": 3, "values": VALUES}
     # Tune hands searchers a flattened result.
@@ -48,6 +49,27 @@ def test_the_end_that_a_trial_reports_is_told_as_it_is(study, state):
     searcher.on_trial_complete("tune-0", result)
     (known,) = study.trials()
     assert known.result == outcome
+    assert ends == {"t0000": outcome}
+
+
+def test_the_driver_is_told_what_the_study_made_of_an_end(study):
+    ends = {}
+    searcher = StudySearcher(study, ends.__setitem__)
+    searcher.suggest("tune-0")
+    outcome = {"state": "complete", "step": 3, "values": {"task/score": 0.5}, "steps": 3}
+    searcher.on_trial_complete("tune-0", {"outcome": json.dumps(outcome)})
+    assert ends["t0000"]["state"] == "failed"
+    assert "forgetting/mean" in ends["t0000"]["reason"]
+    assert ends["t0000"]["steps"] == 3, "what the study does not keep is handed on"
+
+
+def test_a_closed_searcher_tells_nobody(study):
+    ends = {}
+    searcher = StudySearcher(study, ends.__setitem__)
+    searcher.suggest("tune-0")
+    searcher.close()
+    searcher.on_trial_complete("tune-0", None, error=True)
+    assert ends == {}
 
 
 @pytest.mark.parametrize("result", [None, {**VALUES, "outcome": None}])

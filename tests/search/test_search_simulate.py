@@ -15,12 +15,13 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from studies import stored
 
 from hft_ray.config import ConfigError
 from hft_ray.config.load import validate
 from hft_ray.search import Study
 from hft_ray.search.simulate import simulate
-from hft_ray.search.table import Score, Table, read_table
+from hft_ray.search.table import CurvePoint, Table, read_table
 
 SPACE = {
     "selection.ratio": {"low": 0.1, "high": 0.9},
@@ -103,10 +104,10 @@ def test_parquet_json_lines_and_compressed_ones_are_the_same_table(tmp_path):
 
 def test_the_nearest_configuration_answers():
     curves = [
-        ({"selection.ratio": 0.2, "training.learning_rate": 1e-4}, [Score(1, {}, 1.0)]),
-        ({"selection.ratio": 0.2, "training.learning_rate": 1e-3}, [Score(2, {}, 1.0)]),
-        ({"selection.ratio": 1.0, "training.learning_rate": 1e-3}, [Score(3, {}, 1.0)]),
-        ({"selection.ratio": 0.2, "selection.granularity": "layer"}, [Score(4, {}, 1.0)]),
+        ({"selection.ratio": 0.2, "training.learning_rate": 1e-4}, [CurvePoint(1, {}, 1.0)]),
+        ({"selection.ratio": 0.2, "training.learning_rate": 1e-3}, [CurvePoint(2, {}, 1.0)]),
+        ({"selection.ratio": 1.0, "training.learning_rate": 1e-3}, [CurvePoint(3, {}, 1.0)]),
+        ({"selection.ratio": 0.2, "selection.granularity": "layer"}, [CurvePoint(4, {}, 1.0)]),
     ]
     table = Table(make_config(), curves, {})
 
@@ -130,7 +131,7 @@ def test_the_nearest_configuration_answers():
     ("text", "message"),
     [
         ("", "no rows after step 0"),
-        ("{", r"t.jsonl:1.*no JSON object"),
+        ("{", r"t.jsonl:1.*not a JSON object"),
         ('{"params": {}, "step": 1, "metrics": {}}', "needs params, step, metrics and seconds"),
         ('{"params": [], "step": 1, "metrics": {}, "seconds": 1}', "needs params, step"),
         (json.dumps({**row(), "metrics": {"task/score": 1}}), "no values of forgetting/mean"),
@@ -147,7 +148,7 @@ def test_a_table_that_is_not_there_or_not_parquet_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_table(tmp_path / "none.jsonl", make_config())
     (tmp_path / "t.parquet").write_text("no", encoding="utf-8")
-    with pytest.raises(ConfigError, match="no Parquet"):
+    with pytest.raises(ConfigError, match="not in the Parquet format"):
         read_table(tmp_path / "t.parquet", make_config())
     whole = gzip.compress(json.dumps(row()).encode())
     for content in (b"no", whole[:-9], whole[:14] + b"\xff" * 9 + whole[23:]):
@@ -168,7 +169,7 @@ class Fixed:
     def curve(self, trial, params):
         ratio = params["selection.ratio"]
         metrics = {"task/score": ratio, "forgetting/mean": ratio}
-        usual = [Score(step, metrics, float(step)) for step in (10, 90)]
+        usual = [CurvePoint(step, metrics, float(step)) for step in (10, 90)]
         return self.special.get(trial, usual)
 
 
@@ -190,9 +191,12 @@ def test_slots_and_time_are_those_of_a_sweep(tmp_path):
 def test_faults_are_those_of_a_sweep(tmp_path):
     values = {"task/score": 0.5, "forgetting/mean": 0.1}
     special = {
-        "t0001": [Score(10, values, 5.0), Score(20, {}, 9.0, failed="the loss became nan")],
-        "t0002": [Score(90, {**values, "task/score": float("nan")}, 9.0)],
-        "t0003": [Score(90, {"task/score": 0.5}, 9.0)],
+        "t0001": [
+            CurvePoint(10, values, 5.0),
+            CurvePoint(20, {}, 9.0, failed="the loss became nan"),
+        ],
+        "t0002": [CurvePoint(90, {**values, "task/score": float("nan")}, 9.0)],
+        "t0003": [CurvePoint(90, {"task/score": 0.5}, 9.0)],
     }
     study = Study(make_config(scheduler="asha"), tmp_path / "search.jsonl")
     events = list(simulate(study, Fixed(**special), 3))
@@ -214,7 +218,7 @@ def test_a_stopped_trial_makes_room_at_once(tmp_path):
         def curve(self, trial, params):
             quality = rng.random()
             metrics = {"task/score": quality, "forgetting/mean": 1 - quality}
-            return [Score(step, metrics, float(step)) for step in (10, 30, 90)]
+            return [CurvePoint(step, metrics, float(step)) for step in (10, 30, 90)]
 
     events = list(simulate(study, Noisy(), 4))
     stopped = [e for e in events if e.kind == "finished" and e.details["state"] == "pruned"]
@@ -260,10 +264,10 @@ def drive(raw, folder, table, pause):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def decisions(study):
+def decisions(folder):
     return {
         (each["trial"], each["rung"]): each["stop"]
-        for frozen in study._trials()
+        for frozen in stored(folder).trials
         for key, each in frozen.user_attrs.items()
         if key.startswith("rung:")
     }
@@ -281,7 +285,7 @@ def killed_often(tmp_path, kills):
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         study = Study(config, tmp_path / "search.jsonl")
-        now = decisions(study)
+        now = decisions(tmp_path)
         # What was decided and what had ended stays as it was.
         assert before.items() <= now.items()
         finished = {k.trial: k.result for k in study.trials() if k.state != "running"}
@@ -294,7 +298,7 @@ def killed_often(tmp_path, kills):
     assert [known.trial for known in trials] == [f"t{number:04d}" for number in range(30)]
     assert {known.state for known in trials} <= {"complete", "pruned"}
     assert ended.items() <= {known.trial: known.result for known in trials}.items()
-    made = decisions(study)
+    made = decisions(tmp_path)
     assert before.items() <= made.items()
     for known in trials:
         stops = [rung for (trial, rung), stop in made.items() if trial == known.trial and stop]

@@ -7,15 +7,13 @@ import math
 import tempfile
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from studies import stored
 
 from hft_ray.config import ConfigError
-from hft_ray.config.combinations import ordered
 from hft_ray.config.load import validate
+from hft_ray.config.rules.combinations import ordered
 from hft_ray.search import Study
 
 SPACE = {
@@ -52,14 +50,8 @@ def make_study(tmp_path, **search):
     return Study(make_config(**search), tmp_path / "search.jsonl")
 
 
-def optuna_study(tmp_path):
-    """The study as Optuna itself reads it."""
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "search.jsonl")))
-    return optuna.load_study(study_name="s", storage=storage)
-
-
 def optuna_trials(tmp_path):
-    return optuna_study(tmp_path).trials
+    return stored(tmp_path).trials
 
 
 def complete(score=0.5, lost=0.1, **more):
@@ -291,7 +283,7 @@ def test_the_directions_are_those_of_the_objectives(tmp_path):
     study = make_study(tmp_path, trials=3)
     for score, lost in ((0.9, 0.5), (0.2, 0.1), (0.5, 0.6)):
         study.tell(study.next_trial().trial, complete(score, lost))
-    loaded = optuna_study(tmp_path)
+    loaded = stored(tmp_path)
     assert [trial.number for trial in loaded.best_trials] == [0, 1]
 
 
@@ -341,9 +333,9 @@ def test_trials_that_were_under_way_come_back_as_they_were(tmp_path, sampler):
 
 
 def test_a_trial_asked_for_but_not_yet_drawn_comes_back(tmp_path):
-    study = make_study(tmp_path)
+    make_study(tmp_path)
     # The driver dies between Optuna's ask and the first suggestion.
-    study._study.ask()
+    stored(tmp_path).ask()
     again = make_study(tmp_path)
     known = again.next_trial()
     assert known.trial == "t0000"

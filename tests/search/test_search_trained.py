@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hft_ray.config.load import validate
 from hft_ray.search import Study
 from hft_ray.search.simulate import simulate
-from hft_ray.search.table import Score
+from hft_ray.search.table import CurvePoint
 
 
 def make_study(folder, training=None, **search):
@@ -38,9 +38,9 @@ def scores(x):
 def bad_trial(study):
     """A trial that the first rung stops."""
     for i in range(9):
-        study.judge(study.next_trial().trial, 10, scores(0.5 + i / 100))
+        study.on_report(study.next_trial().trial, 10, scores(0.5 + i / 100))
     trial = study.next_trial().trial
-    assert study.judge(trial, 10, scores(0.1)).stop
+    assert study.on_report(trial, 10, scores(0.1)).stop
     return trial
 
 
@@ -50,9 +50,9 @@ def test_a_last_report_stops_nobody(tmp_path, training, step):
     study = make_study(tmp_path, training)
     trial = bad_trial(study)
     other = study.next_trial().trial
-    assert not study.judge(other, step, scores(0.0), last=True).stop
+    assert not study.on_report(other, step, scores(0.0), last=True).stop
     # It made its last step before it heard of the decision.
-    assert study.judge(trial, 12, scores(0.0), last=True) is None
+    assert study.on_report(trial, 12, scores(0.0), last=True) is None
 
 
 class Lengths:
@@ -65,7 +65,7 @@ class Lengths:
         number = int(trial[1:])
         end = self.ends[number % len(self.ends)]
         steps = sorted({*range(10, end, 10), end})
-        return [Score(step, scores(0.9 - number / 100), float(step)) for step in steps]
+        return [CurvePoint(step, scores(0.9 - number / 100), float(step)) for step in steps]
 
 
 @settings(max_examples=8, deadline=None)
@@ -102,7 +102,7 @@ def test_a_trained_trial_is_complete_whatever_happens_to_its_variants(
         # The driver dies; the trial is handed out once more, and comes by the rung again.
         study = make_study(tmp_path, scheduler=scheduler)
         assert trial in {study.next_trial().trial for _ in range(10 if scheduler == "asha" else 1)}
-        assert study.judge(trial, 10, scores(0.1)) is None
+        assert study.on_report(trial, 10, scores(0.1)) is None
         told = {"last": False, "step": 10, "values": scores(0.1)}
     ended = study.tell(trial, {**told, **end})
     assert (ended["state"], ended["step"]) == ("complete", 12)

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.tracking import Tracker, artifact_location, read_sweep, store, tracking_uri
@@ -125,7 +126,8 @@ def check_whole(root, name):
     assert first.history("x") == [(step, float(step)) for step in range(5)]
     assert second.history("x") == [(1, 1.0)]
     assert second.tags["hft_ray.reason"] == "asked"
-    place = first._client.download_artifacts(first.run_id, "picture.txt")
+    client = MlflowClient(tracking_uri(None, root))
+    place = client.download_artifacts(first.run_id, "picture.txt")
     assert Path(place).read_text() == "picture"
 
 

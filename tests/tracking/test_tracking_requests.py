@@ -8,8 +8,8 @@ import pytest
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
-from hft_ray.orchestration import stopping
-from hft_ray.orchestration.stopping import StopListener
+from hft_ray.orchestration import stop_requests
+from hft_ray.orchestration.stop_requests import StopListener
 from hft_ray.tracking import DRIVER, StopRequests, SweepRun, Tracker, UnavailableError, tracking_uri
 
 LONG = 400
@@ -82,7 +82,7 @@ def test_a_sweep_that_is_not_written_yet_has_no_requests(tmp_path):
 
 
 def test_a_store_that_is_away_only_delays_a_request(monkeypatch, caplog):
-    monkeypatch.setattr(stopping, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(stop_requests, "POLL_SECONDS", 0.01)
     answers = [UnavailableError("gone"), UnavailableError("gone"), None, "now"]
     followed, heard = [], threading.Event()
 

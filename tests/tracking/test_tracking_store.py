@@ -86,7 +86,8 @@ def write_sweep(tracker, name):
     tracker.open_trial("t1", {"selection.ratio": 1}, {})
     tracker.log("t1", 5, {"task/score": math.nan})
     tracker.finish_trial("t1", "failed", "the loss is NaN")
-    tracker.set_pareto({"t0": True, "t1": False})
+    for trial, on in (("t0", "true"), ("t1", "false")):
+        tracker.set_trial_tags(trial, {"hft_ray.pareto": on})
     tracker.log_sweep(1, {"front/hypervolume": 0.3, "front/size": 1})
     tracker.log_artifact("{}", "front/front.json")
     tracker.finish_sweep("complete")

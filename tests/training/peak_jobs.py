@@ -15,8 +15,8 @@ from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.training.alive import AliveBytes
 from hft_ray.training.architecture import load_shape
-from hft_ray.training.engine import micro_batch_size
 from hft_ray.training.models import recompute_activations
+from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.plan import planned_memory
 
 

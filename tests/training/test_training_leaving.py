@@ -9,10 +9,10 @@ from torch import nn
 
 from hft_ray.config import Model, Selection
 from hft_ray.ranks import Ranks
-from hft_ray.selection import draw
+from hft_ray.selection import FrozenChangedError, draw
 from hft_ray.selection.checksums import checksum
 from hft_ray.training import Workspace
-from hft_ray.training.audit import Audit, FrozenChangedError
+from hft_ray.training.audit import Audit
 
 STAGES = (0, 1, 2, 3)
 
@@ -96,7 +96,7 @@ def test_the_gradient_strategy_trains_what_has_the_largest_gradient(one_rank, ca
 
     from hft_ray.config import Config
     from hft_ray.data import batch_indices, collate
-    from hft_ray.training.probe import gradient_norms
+    from hft_ray.training.gradient_norms import gradient_norms
 
     config = Config.model_validate(tiny_file)
     workspace = Workspace(one_rank.folder, Ranks(), torch.device("cpu"))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hft_ray.config import Choices, Config, Interval
-from hft_ray.config.combinations import applies, ordered
 from hft_ray.config.keys import settings
+from hft_ray.config.rules.combinations import applies, ordered
 from hft_ray.search.bayes.encoding import Condition, Searched
 from hft_ray.search.bayes.scales import same
 from hft_ray.search.search_space import Space, parameter

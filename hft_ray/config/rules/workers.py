@@ -1,0 +1,35 @@
+"""Whether the workers of a group can train what FILE asks for."""
+
+from __future__ import annotations
+
+from hft_ray.config.errors import Problem
+from hft_ray.config.keys import searched_values
+from hft_ray.config.schema import Config
+
+
+def worker_problems(config: Config) -> list[Problem]:
+    """Return what the workers cannot train, over every searched value of the settings."""
+    return [*_batch_problems(config), *_strategy_problems(config)]
+
+
+def _strategy_problems(config: Config) -> list[Problem]:
+    """Gradients of everything are measured on whole parameters, which ZeRO-3 does not have."""
+    strategies = searched_values(config, "selection.strategy")
+    if "gradient" in strategies and 3 in searched_values(config, "training.zero_stage"):
+        message = "needs training.zero_stage 0, 1 or 2; or another strategy"
+        return [Problem("selection.strategy", message, "gradient")]
+    return []
+
+
+def _batch_problems(config: Config) -> list[Problem]:
+    """Batches that the workers do not divide, over every searched batch and micro-batch size."""
+    problems = []
+    for batch in searched_values(config, "training.batch_size"):
+        for micro in searched_values(config, "training.micro_batch_size"):
+            workers = config.cluster.workers
+            per_pass = (micro or 1) * workers
+            if batch % per_pass:
+                passes = f"micro_batch_size {micro} x " if micro else ""
+                message = f"must be a multiple of {passes}{workers} workers"
+                problems.append(Problem("training.batch_size", message, batch))
+    return problems

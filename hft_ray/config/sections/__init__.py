@@ -1,0 +1,1 @@
+"""What FILE may hold: one module for each section, and what sections share."""

@@ -1,0 +1,78 @@
+"""Section ``data`` of FILE."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hft_ray.config.sections.section import FieldName, PositiveInt, Section
+
+Format = Literal[
+    "auto",
+    "messages",
+    "prompt_completion",
+    "prompt_answer",
+    "alpaca",
+    "sharegpt",
+    "text",
+    "preference",
+]
+
+
+class GeneralReplay(Section):
+    """General data that sft trains on beside its own; tasks have ``method.replay``."""
+
+    train: str | None = Field(default=None, min_length=1)
+    """Where it comes from, written like data.train; the format is detected from the keys."""
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the sequences trained on that are replayed, in place of as many of data.train: the
+    steps and the batch size hold. Exact over the run, and at any point of it to within two."""
+
+    @model_validator(mode="after")
+    def _share_of_something(self) -> GeneralReplay:
+        if self.share and self.train is None:
+            raise ValueError("a share needs train: what is replayed")
+        return self
+
+
+class Data(Section):
+    """What is trained on; with ``tasks``, what their data have in common."""
+
+    train: str = ""
+    """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH. Required,
+    unless there are tasks: these have their own."""
+    format: Format = "auto"
+    """How a record is written; auto looks at the keys of the first record. Records for dpo are
+    written as preference."""
+    preferences: str | None = Field(default=None, min_length=1)
+    """Preference records of the dpo stages of `stages`; written like train."""
+    split: str = "train"
+    """Split of a hub data set."""
+    limit: PositiveInt | None = None
+    """Use only so many records."""
+    ignore_fields: list[FieldName] = Field(default_factory=list)
+    """Fields of records, or of their turns, to leave out. A field that the format does not use, and
+    that is not known to be harmless, is refused unless it is named here."""
+    subset_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of which records `limit` leaves; none: the first ones. Search over several seeds to
+    repeat a few-shot run."""
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Longest sequence in tokens; what is longer is cut at the end."""
+    packing: bool = True
+    """Put the examples of a forward pass into one row without padding; they do not attend to each
+    other, and what a step trains on is the same. false, and a model whose attention cannot keep
+    them apart: one row each, padded to the longest."""
+    replay: GeneralReplay = Field(default_factory=GeneralReplay)
+    """General data beside it."""
+
+    @property
+    def general(self) -> Data | None:
+        """What is replayed, as a section of its own; None without."""
+        if self.replay.train is None:
+            return None
+        return Data(
+            train=self.replay.train,
+            max_length=self.max_length,
+            ignore_fields=self.ignore_fields,
+        )

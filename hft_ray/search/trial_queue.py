@@ -1,0 +1,142 @@
+"""The order of trials: those to resume, queued ones, further seeds, then new configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hft_ray.config import Config
+from hft_ray.config.keys import FULL_FINE_TUNING, settings
+from hft_ray.pareto import ItemInfluences
+from hft_ray.search.arm_search import ArmSearch
+from hft_ray.search.prior_trials import WarmStart
+from hft_ray.search.race import further_seed
+from hft_ray.search.stopping_criteria import StoppingCriteria
+from hft_ray.search.study_storage import StudyStorage
+from hft_ray.search.trial_snapshot import is_further_seed, snapshot_of
+
+
+class TrialQueue:
+    """Starts the trials of a sweep in their order.
+
+    Args:
+        config: FILE with ``search``.
+        storage: The study.
+        searches: The searches of the arms.
+        criteria: End the sweep early.
+        warm: Results of earlier sweeps.
+        answers: Trial -> its scores of single items, where they are known.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        storage: StudyStorage,
+        searches: Sequence[ArmSearch],
+        criteria: StoppingCriteria,
+        warm: WarmStart,
+        answers: Callable[[str], ItemInfluences | None],
+    ) -> None:
+        assert config.search is not None
+        self._config, self._search = config, config.search
+        self._storage, self._searches = storage, searches
+        self._criteria, self._answers = criteria, answers
+        trials = storage.trials()
+        self._to_resume = [t for t in trials if t.state == TrialState.RUNNING]
+        asked, stored = self._first_trials(), len(trials)
+        # The driver may have been killed while it queued them.
+        for params in asked[stored:]:
+            self._enqueue(params, {"asked": params})
+        for each in warm.points[max(0, stored - len(asked)) :]:
+            self._enqueue(each.params, {"earlier": each.source, "wanted": each.params})
+
+    def _first_trials(self) -> list[dict[str, Any]]:
+        if self._search.arms:
+            return []
+        asked = [dict(assignments) for assignments in self._search.first]
+        has_full = any(each.get("selection.ratio") == 1.0 for each in asked)
+        return asked if has_full else [dict(FULL_FINE_TUNING), *asked]
+
+    def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+        space = self._searches[0].space  # nothing is queued in a sweep with arms
+        self._storage.enqueue(space.parameters(params), attributes)
+
+    def start_next(self) -> optuna.Trial | None:
+        """Start the next trial, or resume one; None when none is due now."""
+        if self._to_resume:
+            return self._resume(self._to_resume.pop(0))
+        if self._is_over():
+            return None
+        started = self._started()
+        exploring = self._left_to_explore(started) > 0
+        queued = self._queued(exploring)
+        if queued is None:
+            further = further_seed(started, self._search, exploring, self._answers)
+            if further is not None:
+                self._enqueue_seed(*further)
+                queued = self._queued(exploring)
+        if queued is None:
+            return self._storage.study.ask() if exploring else None
+        # Optuna would start the trial that was queued first, which may no longer be due.
+        self._storage.start(queued.number)
+        return self._resume(queued)
+
+    def _resume(self, trial: FrozenTrial) -> optuna.Trial:
+        """Return a stored trial; the values that it was queued with follow the present space."""
+        wanted = trial.user_attrs.get("asked") or trial.user_attrs.get("wanted")
+        space = self._searches[trial.number % len(self._searches)].space
+        params = None if wanted is None else space.parameters(wanted)
+        return self._storage.resume(trial.number, params)
+
+    def _queued(self, exploring: bool) -> FrozenTrial | None:
+        """Return the queued trial that is due: a further seed, or any while exploring."""
+        waiting = [t for t in self._storage.trials() if t.state == TrialState.WAITING]
+        seeds = [trial for trial in waiting if is_further_seed(trial)]
+        return next(iter(seeds or (waiting if exploring else [])), None)
+
+    def _enqueue_seed(self, number: int, given: int) -> None:
+        """Queue the configuration of trial ``number`` with its next seeds."""
+        params: dict[str, Any] = dict(self._storage.trial(number).user_attrs["params"])
+        defaults = settings(self._config)
+        for key in self._search.seed_keys:
+            params[key] = params.get(key, defaults[key]) + given
+        self._enqueue(params, {"asked": params, "configuration": number})
+
+    def _is_over(self) -> bool:
+        """Update the stopping criteria; return whether no trial may start any more."""
+        if self._search.budget or self._search.plateau:
+            ended = [trial for trial in self._storage.trials() if trial.state.is_finished()]
+            ended.sort(key=lambda trial: trial.datetime_complete)
+            self._criteria.update([snapshot_of(trial) for trial in ended])
+        return self._criteria.spent is not None
+
+    def _started(self) -> list[FrozenTrial]:
+        return [trial for trial in self._storage.trials() if trial.state != TrialState.WAITING]
+
+    def _left_to_explore(self, started: Sequence[FrozenTrial]) -> int:
+        if self._criteria.reason is not None:
+            return 0
+        return max(0, self._search.trials - sum(not is_further_seed(trial) for trial in started))
+
+    def left(self) -> int:
+        """Return an upper bound of the number of trials that are still to be finished."""
+        over = self._is_over()
+        started = self._started()
+        running = sum(not trial.state.is_finished() for trial in started)
+        if over:
+            return running
+        exploring = self._left_to_explore(started)
+        left = running + exploring
+        if self._search.seeds > 1 and (
+            left or further_seed(started, self._search, False, self._answers)
+        ):
+            left += self._search.seeds * (len(started) + exploring)
+        return left
+
+    def planned(self) -> int:
+        """Return the number of trials that the sweep will have, as far as it is known."""
+        started = self._started()
+        return len(started) + self._left_to_explore(started)
