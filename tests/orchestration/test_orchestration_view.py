@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from hft_ray.cli.sweep_progress import Progress, clock, describe, panel
+from hft_ray.cli.sweep_progress import SweepProgress, clock, describe, panel
 from hft_ray.cli.tables import front_table
 from hft_ray.orchestration.sweep_view import SweepView
 from hft_ray.pareto import Point, build_front
@@ -138,7 +138,7 @@ def test_a_stopped_trial_without_scores_is_told_without_a_colon():
 def test_without_a_terminal_there_are_plain_lines():
     out = io.StringIO()
     view = SweepView("s", planned=1, groups=1)
-    with Progress(Console(file=out, width=160), "s") as progress:
+    with SweepProgress(Console(file=out, width=160), "s") as progress:
         for each in (
             event("submitted"),
             event("started", group=0, attempt=1),
