@@ -55,7 +55,7 @@ class Driver:
         self.study = Study(config, self.folder.study)
         self.recorder = Recorder(config, self.folder, {})
         self.recorder.open(BASE, WORST, [])
-        self.weights = KeptWeights(self.folder.weights, None, 1)
+        self.weights = KeptWeights(self.folder.weights)
         self.ended: list[str] = []
         self.spent: dict[str, list[float]] = defaultdict(list)
         self.random = random.Random(0)

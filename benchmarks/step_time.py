@@ -33,12 +33,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import MISSING, fields
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import get_origin
 
 import psutil
 import torch
@@ -49,10 +48,10 @@ from hft_ray.config import Selection
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
 from hft_ray.training.audit import Audit
-from hft_ray.training.checkpoint import Manifest, read, write
+from hft_ray.training.base_snapshot import BaseSnapshot
+from hft_ray.training.checkpoint import Checkpoint, CheckpointManifest, write_checkpoint
 from hft_ray.training.engine import Engine
 from hft_ray.training.garbage import only_new_garbage
-from hft_ray.training.origin import Origin
 from hft_ray.training.process_group import process_group
 
 FULL = Case("full", Selection(ratio=1.0, granularity="model"))
@@ -213,7 +212,7 @@ def rounds_part(setup: Setup, times: int) -> None:
     """Time what a round costs beside its steps, for half of the model."""
     here = Here(setup)
     drawn = [HALF.draw(here.catalog, number) for number in range(times + 1)]
-    origin = Origin(here.model, here.catalog, Ranks())
+    origin = BaseSnapshot(here.model, here.catalog, Ranks())
     audit = Audit(here.model, Ranks())
     here.engine.select(drawn[0])
     for each in drawn:
@@ -224,13 +223,13 @@ def rounds_part(setup: Setup, times: int) -> None:
     folder = setup.root / "checkpoints"
 
     def save() -> None:
-        write(folder, _manifest(), here.engine.state(drawn[0].parameters), 1)
+        write_checkpoint(folder, _manifest(), here.engine.state(drawn[0].parameters), 1)
 
     work: dict[str, Callable[[], object]] = {
         "audit: what is frozen has not changed": audit.prove,
         "audit: distances from the base": origin.distances,
         "checkpoint: write": save,
-        "checkpoint: verify": lambda: read(next(folder.glob("step-*"))),
+        "checkpoint: verify": lambda: Checkpoint.read(next(folder.glob("step-*"))),
     }
     rows = [["a step", f"{step:.2f}", "1.00"]]
     for name, one in work.items():
@@ -239,7 +238,7 @@ def rounds_part(setup: Setup, times: int) -> None:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     here.engine.close()
     with only_new_garbage():
-        for moments in ("reset", "carry", "store"):
+        for moments in ("reset", "keep_selected", "keep_all"):
             training = setup.training.model_copy(update={"moments": moments})
             here.engine = Engine(here.model, training, setup.numerics, Ranks())
             here.engine.select(drawn[0])
@@ -256,11 +255,11 @@ def rounds_part(setup: Setup, times: int) -> None:
     print(f"\nThe checkpoint has {size / 1e9:.2f} GB.")
 
 
-def _manifest() -> Manifest:
+def _manifest() -> CheckpointManifest:
     """Return a manifest in which every field is empty or 0."""
-    kinds = get_type_hints(Manifest)
-    names = [each.name for each in fields(Manifest) if each.default is MISSING]
-    return Manifest(**{name: (get_origin(kinds[name]) or kinds[name])() for name in names})
+    needed = (each for each in CheckpointManifest.model_fields.items() if each[1].is_required())
+    kinds = {name: get_origin(each.annotation) or each.annotation for name, each in needed}
+    return CheckpointManifest.model_validate({name: kind() for name, kind in kinds.items() if kind})
 
 
 def memory_part(setup: Setup) -> None:

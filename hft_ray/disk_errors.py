@@ -1,4 +1,4 @@
-"""Errors that a disk causes, told from all others, whichever library met them."""
+"""Errors that a disk causes, whichever library raises them."""
 
 from __future__ import annotations
 

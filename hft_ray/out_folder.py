@@ -1,4 +1,4 @@
-"""What ``--out`` names: a command writes there without harm to anything that is there already.
+"""The folder of ``--out``: a command writes there without harm to what is there already.
 
 A command that may be run again into the same folder keeps a list, ``.hft-ray.json``, of what it
 wrote: command -> paths within the folder. At a name that the command writes, only what is on the
@@ -94,7 +94,7 @@ class OutFolder:
 
     @contextmanager
     def held(self, inputs: Mapping[str, str | Path]) -> Iterator[None]:
-        """Make the folder and have it for this process alone.
+        """Make the folder and lock it for this process.
 
         Raises:
             ConfigError: As :meth:`check`, or another process has it.

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from jobs import Jobs
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("hft-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hft-ray")
 
+# DeepSpeed starts numactl at every reduction of ZeRO-3 to count what it is told here.
+os.environ.setdefault("LOCAL_SIZE", "1")
 
-ENGINES = ("test_training_leaks", "test_training_memory", "test_training_state")
-"""Files of tests/training that share engines; the others share runs."""
+TOGETHER = {
+    "engines": ("test_training_leaks", "test_training_memory", "test_training_state"),
+    # Importing lm_eval takes 25 seconds.
+    "lm_eval": ("test_evaluation_harness", "test_training_checks_evaluation"),
+}
+"""Name -> files that share what takes long; the others of tests/training share runs."""
 
 
 LONG = ("training", "orchestration", "cluster_files", "tracking", "cli", "integrations")
@@ -37,8 +46,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = PurePosixPath(nodeid.split("::")[0])
+            for name, files in TOGETHER.items():
+                if path.stem in files:
+                    return name
             if path.parent.name == "training":
-                return "engines" if path.stem in ENGINES else "runs"
+                return "runs"
             return str(path.parent if path.parent.name in ("integrations", "weights") else path)
 
     return Scheduling(config, log)
@@ -155,3 +167,22 @@ def tiny_file(tiny_models, tmp_path_factory) -> dict[str, Any]:
             ],
         },
     }
+
+
+@pytest.fixture(scope="session")
+def jobs(tmp_path_factory) -> Iterator[Jobs]:
+    """What forks the processes of jobs."""
+    made = Jobs(tmp_path_factory.mktemp("jobs"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory) -> Path:
+    """A store of MLflow, to be copied into a storage root: making one takes seven seconds."""
+    from hft_ray.tracking import tracking_uri
+    from hft_ray.tracking.environment import open_client
+
+    root = tmp_path_factory.mktemp("store")
+    open_client(tracking_uri(None, root))
+    return root / "mlflow.db"

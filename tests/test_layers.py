@@ -24,11 +24,18 @@ BELOW = {
     "selection": {"config"},
     "data": {"config"},
     "evaluation": {"config", "data"},
-    "mirror": set(),
+    "artifacts": set(),
+    "weight_space": set(),
     "out_folder": {"config"},
     "storage_root": {"config"},
-    "training": {"config", "selection", "data", "evaluation", "mirror", "pareto"},
-    "weights": {"config", "selection", "data", "evaluation", "training", "out_folder"},
+    "training": {
+        *("config", "selection", "data", "evaluation", "pareto"),
+        *("artifacts", "weight_space"),
+    },
+    "weights": {
+        *("config", "selection", "data", "evaluation", "training"),
+        *("artifacts", "weight_space", "out_folder"),
+    },
     "integrations": {"config", "selection"},
     "pareto": {"config"},
     "analysis": {"pareto"},
@@ -54,6 +61,8 @@ HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed"}
 DRAWING = {"matplotlib", "plotly"}
 OUTSIDE = {
     "config": HEAVY,
+    "artifacts": HEAVY,
+    "weight_space": HEAVY - {"torch"},
     "selection": HEAVY - {"torch"},
     "data": {"ray", "mlflow", "optuna", "deepspeed"},
     "evaluation": {"ray", "mlflow", "optuna", "deepspeed"},
@@ -348,7 +357,7 @@ def twice(names: list[str]) -> set[str]:
     return {name for name, count in Counter(names).items() if count > 1}
 
 
-STEMS: set[str] = {"checkpoint", "export", "mirror"}
+STEMS: set[str] = set()
 """File stems that still stand twice, each to be removed."""
 
 
@@ -357,7 +366,7 @@ def test_no_file_stem_stands_twice():
     assert twice(stems) - {"__init__"} == STEMS
 
 
-CLASSES: set[str] = {"Candidate", "Manifest"}
+CLASSES: set[str] = {"Candidate"}
 """Class names that still stand twice, each to be removed."""
 
 

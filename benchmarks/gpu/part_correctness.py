@@ -128,7 +128,7 @@ def carried(root: Path, **training: Any) -> dict[str, Any]:
     """Select the same set once more in the middle: nothing may change."""
     ends = []
     for again in (False, True):
-        with bench(root, **training, moments="carry") as one:
+        with bench(root, **training, moments="keep_selected") as one:
             one.engine.select(one.draw(0))
             one.steps(2)
             if again:
@@ -145,7 +145,7 @@ def carried(root: Path, **training: Any) -> dict[str, Any]:
 
 def stored(root: Path, **training: Any) -> dict[str, Any]:
     """Let parameters leave and return: their moments are what they were."""
-    with bench(root, **training, moments="store") as one:
+    with bench(root, **training, moments="keep_all") as one:
         gone = set(one.draw(0).parameters) - set(one.draw(1).parameters)
         one.engine.select(one.draw(0))
         one.steps(2)
@@ -161,14 +161,14 @@ def stored(root: Path, **training: Any) -> dict[str, Any]:
 
 def resumed(root: Path, **training: Any) -> dict[str, Any]:
     """Go on from a state in a new engine: the end is the same."""
-    with bench(root, **training, moments="carry") as one:
+    with bench(root, **training, moments="keep_selected") as one:
         one.engine.select(one.draw(0))
         one.steps(2)
         kept = dict(one.engine.state(one.draw(0).parameters))
         counts = one.engine.steps
         one.steps(2)
         whole = one.state()
-    with bench(root, **training, moments="carry") as one:
+    with bench(root, **training, moments="keep_selected") as one:
         one.engine.restore(kept.items(), counts)
         one.engine.select(one.draw(0))
         one.at = 2

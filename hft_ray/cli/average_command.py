@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from hft_ray.cli.options import Json, Storage, finite
-from hft_ray.cli.weight_options import Base, Out, Tuned, say
+from hft_ray.cli.weight_options import Base, Out, Tuned, find_models, report_done
 
 
 def average(
@@ -31,21 +30,13 @@ def average(
 
     Example: hft-ray average result/model --base package:hft_ray/demo/model --alpha 0.5 --out mixed
     """
-    from hft_ray.out_folder import check_new
-    from hft_ray.storage_root import storage_root
-
     begun = time.perf_counter()
-    check_new(out, {"TUNED": tuned, "--base": base})
-    cache = storage_root(storage) / "cache"
+    folders = find_models(tuned, base, out, storage)
     from hft_ray.weights import average as average_models
-    from hft_ray.weights import find_directory
 
-    folders = find_directory(tuned, "TUNED", cache), find_directory(base, "BASE", cache)
     done = average_models(*folders, alpha, out)
-    seconds = time.perf_counter() - begun
-    say(
-        {"out": str(out), "alpha": alpha, **asdict(done), "seconds": seconds},
-        f"{out}: {done.changed_tensors} of {done.tensors} tensors changed; tuning had changed "
-        f"those with {done.differing_fraction:.1%} of the parameters ({seconds:.1f} s)",
-        as_json,
+    sentence = (
+        f"{done.changed_tensors} of {done.tensors} tensors changed; tuning had changed those with "
+        f"{done.differing_fraction:.1%} of the parameters"
     )
+    report_done(out, done, begun, sentence, as_json, alpha=alpha)

@@ -1,4 +1,4 @@
-"""What ``hft-ray evaluate`` does once FILE is read."""
+"""The work of ``hft-ray evaluate`` after FILE is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hft_ray.cli.logs import terminal, told
+from hft_ray.cli.logs import shown, terminal
 from hft_ray.cli.tables import plain_table
 from hft_ray.config import Config
 from hft_ray.evaluation import Estimate, Score, metric_estimates
@@ -31,7 +31,7 @@ def run(config: Config, root: Path, model: str, base: str, quiet: bool) -> dict[
         log = root / "logs" / f"evaluate-{ranks.rank}.log"
         with (
             terminal(log, quiet=quiet or not ranks.main) as console,
-            told(console, PROGRESS, logging.DEBUG),
+            shown(console, PROGRESS, logging.DEBUG),
         ):
             evaluated = evaluate(config, workspace, model, base)
             console.print(plain_table(f"Scores of {model}", _rows(evaluated)))
@@ -56,7 +56,7 @@ def _rows(evaluated: Evaluated) -> list[dict[str, str]]:
             row = _row(f"{part}/{name}", score)
             if base is not None:
                 before = (base.task if part == "task" else base.general)[name]
-                row |= {"base": _told(before.estimate), **_against_base(found, name)}
+                row |= {"base": _with_error(before.estimate), **_against_base(found, name)}
             rows.append(row)
     if base is not None and len(scores.general) > 1:
         empty = dict.fromkeys(rows[0], "")
@@ -69,8 +69,8 @@ def _row(name: str, score: Score) -> dict[str, str]:
         "evaluation": name,
         "metric": score.metric,
         "n": str(score.n),
-        "score": _told(score.estimate),
-        "95 %": _span(score.estimate),
+        "score": _with_error(score.estimate),
+        "95 %": _interval(score.estimate),
     }
 
 
@@ -79,15 +79,15 @@ def _against_base(found: dict[str, Estimate], name: str) -> dict[str, str]:
     row: dict[str, str] = {}
     for metric, column in COMPARED.items():
         each = found.get(f"{metric}/{name}")
-        row[column] = "" if each is None else _told(each)
-        row[f"95 % of {column}"] = "" if each is None else _span(each)
+        row[column] = "" if each is None else _with_error(each)
+        row[f"95 % of {column}"] = "" if each is None else _interval(each)
     return row
 
 
-def _told(estimate: Estimate) -> str:
+def _with_error(estimate: Estimate) -> str:
     return f"{estimate.value:.4g} ± {estimate.stderr:.2g}"
 
 
-def _span(estimate: Estimate) -> str:
+def _interval(estimate: Estimate) -> str:
     low, high = estimate.interval
     return f"{low:.3g} to {high:.3g}"

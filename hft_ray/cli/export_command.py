@@ -27,7 +27,8 @@ def export(
         ),
     ],
     delta: Annotated[
-        bool, typer.Option("--delta", help="Only what differs from the base; see hft-ray apply.")
+        bool,
+        typer.Option("--delta", help="Write only the difference from the base; see apply."),
     ] = False,
     uri: Annotated[
         str | None, typer.Option("--tracking-uri", help="MLflow server or store; default FILE's.")
@@ -39,7 +40,7 @@ def export(
 
     Example: hft-ray export demo --select knee --out knee
     """
-    from hft_ray.mirror import S3
+    from hft_ray.artifacts.mirror import S3
     from hft_ray.out_folder import check_new
     from hft_ray.storage_root import storage_root
 
@@ -53,8 +54,8 @@ def export(
     else:
         point = export_point(root, name, select, Path(out), delta, uri)
     if as_json:
-        told = {"out": out, "trial": point.trial, "variant": point.variant}
-        typer.echo(dumps(told | {"values": point.values}))
+        chosen = {"out": out, "trial": point.trial, "variant": point.variant}
+        typer.echo(dumps(chosen | {"values": point.values}))
         return
     scores = ", ".join(f"{key} {value:.4g}" for key, value in sorted(point.values.items()))
     typer.echo(f"{out}: {point.label} ({scores})")

@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 from hft_ray.cli.options import Json, Storage
-from hft_ray.config import ConfigError, Problem
-from hft_ray.storage_root import storage_root
 from hft_ray.strict_json import dumps
 
 
@@ -54,11 +52,12 @@ def init(
         hours = typer.prompt("Hours that the sweep may take", default=hours, type=float)
         keep = typer.prompt("Suite of what is to be kept", default=keep or "auto")
         keep = None if keep == "auto" else keep
-    from hft_ray.config import Model
+    from hft_ray.config import ConfigError, Model, Problem
     from hft_ray.config.load import load
     from hft_ray.config.sections.suites import suite_names
     from hft_ray.ranks import Ranks
     from hft_ray.scaffold import Wishes, first_file, read_source, this_machine, write
+    from hft_ray.storage_root import storage_root
 
     if keep is not None and not keep.endswith(".yaml") and keep not in suite_names():
         known = f"is not a suite; known are {', '.join(suite_names())}, or a .yaml file"

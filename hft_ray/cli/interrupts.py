@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an event, for commands that end in an orderly way."""
+"""SIGINT and SIGTERM as an event, for commands that shut down in order."""
 
 from __future__ import annotations
 

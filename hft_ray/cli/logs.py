@@ -1,4 +1,4 @@
-"""Where the libraries' chatter goes: a log file, not the terminal."""
+"""The output of libraries goes to a log file, not to the terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PIPE_WIDTH = 160
 
 
 @contextmanager
-def told(console: Console, logger: str, level: int = logging.INFO) -> Iterator[None]:
-    """Tell on the console what ``logger`` logs from ``level`` on, while the block runs."""
-    source, handler = logging.getLogger(logger), _Telling(console, level)
+def shown(console: Console, logger: str, level: int = logging.INFO) -> Iterator[None]:
+    """Show on the console what ``logger`` logs from ``level`` on, while the block runs."""
+    source, handler = logging.getLogger(logger), _ConsoleHandler(console, level)
     before = source.level
     source.addHandler(handler)
     source.setLevel(min(level, source.getEffectiveLevel()))
@@ -28,7 +28,7 @@ def told(console: Console, logger: str, level: int = logging.INFO) -> Iterator[N
         source.setLevel(before)
 
 
-class _Telling(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(level)
         self._console = console
@@ -41,8 +41,8 @@ class _Telling(logging.Handler):
 def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
     """Yield a console on the terminal while everything else that is printed goes to ``log``.
 
-    Libraries print from Python, from C++ and from processes that they start: only what writes to
-    the yielded console is seen. Redirecting the descriptors catches all of it.
+    Libraries print from Python, from C++ and from processes that they start. Redirecting the file
+    descriptors catches all of it; only what is written to the yielded console is seen.
 
     Args:
         log: File to append to.
@@ -56,7 +56,7 @@ def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-    # On the file itself: what a thread logs while the command ends still belongs there.
+    # On the file itself: threads may still log while the command ends.
     handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -64,7 +64,7 @@ def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
         try:
             console = Console(file=out, quiet=quiet, highlight=False)
             if not console.is_terminal:
-                # A file or a pipe has no width: tables keep their columns whole.
+                # A file or a pipe has no width: columns of tables are not cut.
                 console.width = PIPE_WIDTH
             yield console
         finally:

@@ -16,7 +16,7 @@ from hft_ray.strict_json import dumps
 def plan(
     file: File, overrides: Overrides = None, storage: Storage = None, as_json: Json = False
 ) -> None:
-    """Validate everything and show what would run; spends nothing.
+    """Validate everything and show what would run; trains nothing.
 
     Example: hft-ray plan search_spaces/demo.yaml
     """
@@ -55,42 +55,48 @@ def plan(
 
 
 def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None:
-    model = planned["model"]
-    further = planned["further_seeds"]
+    model, further, seconds = (
+        planned[key] for key in ("model", "further_seeds", "seconds_estimate")
+    )
     seeds = f" and at most {further} further seeds" if further else ""
     console.print(
         f"{planned['trials']} trials{seeds} on {planned['groups']} groups x "
         f"{planned['workers']} workers; model of {model['parameters']:,} parameters, "
         f"{model['matrices']} matrices in its layers"
     )
-    table = Table(title="Trainable fractions at the corners of the space", title_justify="left")
-    arms = any(row["arm"] for row in planned["selection"])
-    for column in (*(["arm"] if arms else []), "granularity", "ratio", "budget", "embeddings"):
-        table.add_column(column)
-    for column in ("matrices", "block parameters", "whole model"):
-        table.add_column(column, justify="right")
-    for row in planned["selection"]:
-        settings = (row["granularity"], f"{row['ratio']:g}", row["budget"], row["embeddings"])
-        shares = (f"{value:.1%}" for value in row["fractions"].values())
-        table.add_row(*([row["arm"]] if arms else []), *settings, *shares)
-    console.print(table)
+    console.print(_fractions(planned["selection"]))
     memory = planned["memory_per_worker_bytes"]
     parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in memory.items())
     console.print(
         f"memory per worker at the largest ratio: {_bytes(sum(memory.values()))} ({parts})"
     )
-    seconds = planned["seconds_estimate"]
     most = ""
     if further and seconds is not None:
         most = f", with all further seeds {clock(seconds * (1 + further / planned['trials']))}"
     console.print(
-        "training time by arithmetic, for sequences of data.max_length and without evaluations: "
+        "estimated training time, for sequences of data.max_length and without evaluations: "
         f"about {clock(seconds)}{most}"
     )
     for problem in planned["problems"]:
         console.print(problem, style="yellow", soft_wrap=True, markup=False)
     for name in trusted:
         console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
+
+
+def _fractions(rows: list[dict[str, Any]]) -> Table:
+    """Return the shares that are trained at the corners of the search space, as a table."""
+    table = Table(title="Trainable fractions at the corners of the space", title_justify="left")
+    settings = ("arm", "granularity", "ratio", "budget", "embeddings")
+    columns = settings if any(row["arm"] for row in rows) else settings[1:]
+    for column in columns:
+        table.add_column(column)
+    for column in ("matrices", "block parameters", "whole model"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        shown = row | {"ratio": f"{row['ratio']:g}"}
+        shares = (f"{value:.1%}" for value in row["fractions"].values())
+        table.add_row(*(shown[column] for column in columns), *shares)
+    return table
 
 
 def _bytes(size: float) -> str:

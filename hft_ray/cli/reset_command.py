@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
 
 from hft_ray.cli.options import Json, Storage, finite
-from hft_ray.cli.weight_options import Base, Out, Tuned, say
+from hft_ray.cli.weight_options import Base, Out, Tuned, find_models, report_done
 
-# What a selection calls trained is what is drawn, and here what is drawn is reset.
+# The draw of a selection says what is trained; here it says what is reset.
 _EMBEDDINGS: dict[str, Literal["trained", "frozen", "selected"]] = {
     "tuned": "frozen",
     "reset": "trained",
@@ -40,7 +39,7 @@ def reset(
         Literal["tuned", "reset", "selected"],
         typer.Option(
             "--embeddings",
-            help="Whatever lies outside the layers: stays tuned, is reset, or is drawn too.",
+            help="Parameters outside the layers: stay tuned, are reset, or are drawn too.",
         ),
     ] = "tuned",
     storage: Storage = None,
@@ -53,8 +52,6 @@ def reset(
     Example: hft-ray reset result/model --base package:hft_ray/demo/model --ratio 0.5 --out half
     """
     from hft_ray.config import ConfigError, Problem, Selection
-    from hft_ray.out_folder import check_new
-    from hft_ray.storage_root import storage_root
 
     begun = time.perf_counter()
     if ratio == 0:
@@ -66,18 +63,14 @@ def reset(
         seed=seed,
         embeddings=_EMBEDDINGS[embeddings],
     )
-    check_new(out, {"TUNED": tuned, "--base": base})
-    cache = storage_root(storage) / "cache"
-    from hft_ray.weights import find_directory, half_reset
+    folders = find_models(tuned, base, out, storage)
+    from hft_ray.weights import half_reset
 
-    folders = find_directory(tuned, "TUNED", cache), find_directory(base, "BASE", cache)
     done = half_reset(*folders, selection, out)
-    seconds = time.perf_counter() - begun
-    say(
-        {"out": str(out), **asdict(done), "seconds": seconds},
-        f"{out}: {len(done.units)} matrices are the base's again, "
+    sentence = (
+        f"{len(done.units)} matrices are the base's again, "
         f"{done.fractions.block_parameters:.1%} of the parameters in the layers and "
         f"{done.fractions.model_parameters:.1%} of the whole model; {done.changed_tensors} of "
-        f"{done.tensors} tensors changed ({seconds:.1f} s)",
-        as_json,
+        f"{done.tensors} tensors changed"
     )
+    report_done(out, done, begun, sentence, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from hft_ray.orchestration.sweep_status import SweepStatus
 
 SILENT_SECONDS = 60.0
-"""Without a sign of its driver for so long, a sweep may be dead."""
+"""A sweep whose driver was silent for longer may be dead."""
 
 
 def status(
@@ -36,9 +37,9 @@ def status(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show how far a sweep is: trials by state, front so far, hypervolume, time taken and left.
+    """Show the progress of a sweep: trials by state, front, hypervolume, time elapsed and left.
 
-    Asks MLflow alone, so any machine will do.
+    Reads MLflow alone, so it runs on any machine.
 
     Example: hft-ray status demo --watch --tracking-uri http://mlflow.example.org:5000
     """
@@ -47,27 +48,31 @@ def status(
     from hft_ray.tracking import tracking_uri
 
     where = tracking_uri(uri, storage_root(storage))
-    now = sweep_status(where, experiment, name)
+    looks = _looks(lambda: sweep_status(where, experiment, name), seconds if watch else None)
     if as_json:
-        typer.echo(dumps(now.to_json()))
-        while watch and now.state == "running":
-            time.sleep(seconds)
-            now = sweep_status(where, experiment, name)
+        for now in looks:
             typer.echo(dumps(now.to_json()))
         return
     console = Console(highlight=False)
+    first = panel(next(looks))
     if not watch:
-        console.print(panel(now))
+        console.print(first)
         return
-    with Live(panel(now), console=console, auto_refresh=False) as live:
-        while now.state == "running":
-            time.sleep(seconds)
-            now = sweep_status(where, experiment, name)
+    with Live(first, console=console, auto_refresh=False) as live:
+        for now in looks:
             live.update(panel(now), refresh=True)
 
 
+def _looks(look: Callable[[], SweepStatus], pause: float | None) -> Iterator[SweepStatus]:
+    """Yield the state of a sweep; with a ``pause`` again and again until the sweep has ended."""
+    yield (now := look())
+    while pause is not None and now.state == "running":
+        time.sleep(pause)
+        yield (now := look())
+
+
 def panel(status: SweepStatus) -> RenderableType:
-    """Return a sweep's state as it is shown on a terminal."""
+    """Return the state of a sweep for the terminal."""
     from hft_ray.cli.sweep_progress import STATES, clock
     from hft_ray.cli.tables import front_table
 

@@ -33,10 +33,10 @@ def stop(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a running sweep to end; the same hft-ray tune goes on with it later.
+    """Ask a running sweep to end; the same hft-ray tune continues it later.
 
-    The request goes through MLflow, so any machine will do. Exit code 0: the sweep has ended, or
-    with --finish-running follows the request; 1: it did neither in time.
+    The request goes through MLflow, so the command runs on any machine. Exit code 0: the sweep has
+    ended, or with --finish-running accepts the request; 1: neither happened in time.
 
     Example: hft-ray stop demo --finish-running --tracking-uri http://mlflow.example.org:5000
     """
@@ -45,33 +45,39 @@ def stop(
 
     sweep = SweepRun(tracking_uri(uri, storage_root(storage)), experiment, name)
     if sweep.state != "running":
-        _tell(sweep, name, f"{name} is not running: it is {sweep.state}", as_json)
+        _print(sweep, name, f"{name} is not running: it is {sweep.state}", as_json)
         return
     sweep.ask("finish-running" if finish_running else "now")
+    _wait(sweep, timeout)
+    if sweep.state != "running":
+        text = f"{name} has ended: it is {sweep.state}"
+    elif sweep.taken and finish_running:
+        text = f"{name} starts nothing new and ends with its running trials"
+    else:
+        _print(sweep, name, f"{name} is still running: {_why(sweep)}", as_json)
+        raise typer.Exit(1)
+    _print(sweep, name, text, as_json)
+
+
+def _wait(sweep: SweepRun, timeout: float) -> None:
+    """Look at the sweep every second until it has ended or ``timeout`` seconds have passed."""
     end = time.monotonic() + timeout
     while sweep.state == "running" and time.monotonic() < end:
         time.sleep(min(1.0, timeout))
         sweep.look()
-    if sweep.state != "running":
-        _tell(sweep, name, f"{name} has ended: it is {sweep.state}", as_json)
-    elif sweep.taken and finish_running:
-        _tell(sweep, name, f"{name} starts nothing new and ends with its running trials", as_json)
-    else:
-        _tell(sweep, name, f"{name} is still running: {_why(sweep)}", as_json)
-        raise typer.Exit(1)
 
 
 def _why(sweep: SweepRun) -> str:
     if sweep.taken:
         return "it has the request and is about to end"
-    told = sweep.silence
-    ago = "never since it began" if told is None else f"{told:.0f} s ago"
+    silence = sweep.silence
+    ago = "never since it began" if silence is None else f"{silence:.0f} s ago"
     return (
-        f"it has not answered, and was heard of last {ago}; if its driver was killed, there is "
+        f"it has not answered, and its last sign was {ago}; if its driver was killed, there is "
         "nothing to stop, and hft-ray tune goes on with the sweep"
     )
 
 
-def _tell(sweep: SweepRun, name: str, text: str, as_json: bool) -> None:
-    told = {"sweep": name, "state": sweep.state, "taken": sweep.taken}
-    typer.echo(dumps(told) if as_json else text)
+def _print(sweep: SweepRun, name: str, text: str, as_json: bool) -> None:
+    state = {"sweep": name, "state": sweep.state, "taken": sweep.taken}
+    typer.echo(dumps(state) if as_json else text)

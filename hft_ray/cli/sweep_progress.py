@@ -13,7 +13,7 @@ from rich.text import Text
 from hft_ray.orchestration.sweep_view import SweepView
 
 LASTING = ("finished", "retried", "background")
-"""The events that are told above the panel too."""
+"""The events that are printed above the panel too."""
 STATES = ("complete", "pruned", "stopped", "failed", "running", "queued", "planned")
 """The states of trials in the order in which they are shown."""
 
@@ -33,7 +33,7 @@ class SweepProgress:
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name
         self._view: SweepView | None = None
-        # What others print belongs in the log file, not above the panel.
+        # Other output belongs in the log file, not above the panel.
         live = Live(
             get_renderable=self._render,
             console=console,
@@ -72,7 +72,7 @@ class SweepProgress:
 
 
 def describe(event: dict[str, Any], view: SweepView) -> str | None:
-    """Return the line that tells an event, None for events that are not worth one."""
+    """Return the line of an event, None for events without one."""
     trial = event["trial"]
     done = f"[{view.finished}/{view.planned} {clock(view.elapsed)}]"
     match event["event"]:
@@ -94,11 +94,11 @@ def _ending(event: dict[str, Any], view: SweepView) -> str:
     values = event.get("values") or {}
     objectives = list(view.front.objectives) if view.front else []
     scores = "  ".join(f"{name} {values[name]:.3f}" for name in objectives if name in values)
-    told = event.get("reason")
-    if told and event["state"] == "complete":
-        told = f"{scores}; {told}"
-    said = told or scores
-    return f"{event['state']}: {said}" if said else event["state"]
+    reason = event.get("reason")
+    if reason and event["state"] == "complete":
+        reason = f"{scores}; {reason}"
+    text = reason or scores
+    return f"{event['state']}: {text}" if text else event["state"]
 
 
 def panel(view: SweepView) -> RenderableType:

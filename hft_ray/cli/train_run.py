@@ -1,4 +1,4 @@
-"""What ``hft-ray train`` does once FILE is read."""
+"""The work of ``hft-ray train`` after FILE is read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 import typer
 from rich.console import Console
 
-from hft_ray.cli.logs import terminal, told
+from hft_ray.artifacts import ArtifactError, Mirror
+from hft_ray.cli.logs import shown, terminal
 from hft_ray.config import Config, ConfigError, Problem, check_all
 from hft_ray.data.locate import locate
 from hft_ray.disk_errors import disk_problem
 from hft_ray.evaluation.check import files_of
 from hft_ray.evaluation.suite import PROGRESS
 from hft_ray.item_scores import BASE, SUFFIX
-from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.out_folder import OutFolder
 from hft_ray.ranks import Ranks
 from hft_ray.selection import FrozenChangedError
 from hft_ray.strict_json import dumps
-from hft_ray.training import CheckpointError, TrainingError, Workspace, check
+from hft_ray.training import TrainingError, Workspace, check
 from hft_ray.training.base import known_base
 from hft_ray.training.checkpoint import CHECKPOINT_FILES
 from hft_ray.training.hub import pinned
@@ -46,11 +46,11 @@ def run_once(
         typer.Exit: The training failed (exit code 1).
     """
     with process_group() as ranks:
-        # The number of threads decides the order of sums on a CPU: FILE says it, not the machine.
+        # The number of threads changes the order of sums on a CPU, so FILE decides it.
         torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
         workspace = Workspace(root, ranks, local_device())
         folder, inputs = _folder(out, ranks.size), _inputs(config, source)
-        # Every rank checks, one after the other's cache: all of them must stop if one does.
+        # Every rank checks, since all of them must stop if one does; the caches are shared.
         config = pinned(config)
         check_all(
             lambda: folder.check(inputs),
@@ -62,13 +62,13 @@ def run_once(
             with (
                 _held(folder, inputs, ranks),
                 terminal(out / f"train-{ranks.rank}.log", quiet or not ranks.main) as console,
-                told(console, PROGRESS),
-                told(console, "hft_ray.training") if resume else nullcontext(),
+                shown(console, PROGRESS),
+                shown(console, "hft_ray.training") if resume else nullcontext(),
             ):
                 return _train(config, workspace, folder, resume, console)
         except ConfigError:
             raise
-        except (TrainingError, FrozenChangedError, CheckpointError, MirrorError) as error:
+        except (TrainingError, FrozenChangedError, ArtifactError) as error:
             reason = str(error)
         except Exception as error:
             if (problem := disk_problem(error)) is None:
@@ -88,7 +88,7 @@ def _train(
     start_deepspeed()
     mirror = _mirror(config)
     if ranks.main and not resume:
-        # None of it is to pass for this run's.
+        # Results of an earlier run must not be taken for those of this one.
         folder.clear(*FILES, *FOLDERS)
         if mirror is not None:
             for name in mirror.names():
@@ -130,7 +130,7 @@ def _inputs(config: Config, source: str) -> dict[str, str | Path]:
         named |= {f"{path}.{key}": name for key, name in files_of(evaluation)}
     found: dict[str, str | Path] = {"FILE": source}
     for path, name in named.items():
-        # What is not there is told by the check of FILE.
+        # The check of FILE reports what is missing.
         with suppress(ConfigError):
             if (place := locate(name, path)) is not None:
                 found[path] = place
@@ -139,7 +139,7 @@ def _inputs(config: Config, source: str) -> dict[str, str | Path]:
 
 @contextmanager
 def _held(folder: OutFolder, inputs: Mapping[str, str | Path], ranks: Ranks) -> Iterator[None]:
-    """Have the folder for these ranks alone; all of them must stop if rank 0 cannot."""
+    """Lock the folder for these ranks; all of them must stop if rank 0 cannot."""
     with ExitStack() as stack:
         problems: list[Problem] = []
         if ranks.main:
@@ -153,14 +153,14 @@ def _held(folder: OutFolder, inputs: Mapping[str, str | Path], ranks: Ranks) -> 
 
 
 def _left(out: Path) -> str:
-    """Say what a run that failed has left, and how to go on."""
+    """Return what a failed run has left, and how to continue."""
     if any((out / "checkpoints").glob("step-*")):
         return f"Checkpoints are in {out / 'checkpoints'}; the same command with --resume goes on."
     return "No checkpoint was written (training.checkpoint_every); start the command again."
 
 
 def _draw(result: dict[str, Any], name: str, out: Path) -> None:
-    # Takes seconds, which other ranks need not spend.
+    # The import takes seconds; only rank 0 draws.
     from hft_ray.report.selection_png import render_selection
     from hft_ray.report.tasks_png import render_sequence, sequence_csv
 
@@ -176,7 +176,7 @@ def _reporter(console: Console) -> Any:
         if scored:
             names += ["task/score", "general/score", "forgetting/mean", "retention/mean"]
         shown = [f"{name} {metrics[name]:.4g}" for name in names if name in metrics]
-        # One line a report, however narrow the terminal: it is read by programs too.
+        # One line a report at any width of the terminal, since programs read it too.
         line = "  ".join([f"step {step}", *shown, *_speed(metrics)])
         console.print(line, soft_wrap=True)
         return False
@@ -185,7 +185,7 @@ def _reporter(console: Console) -> Any:
 
 
 def _speed(metrics: Mapping[str, float]) -> Iterator[str]:
-    """Yield how fast a run is and what it takes, in words."""
+    """Yield speed and memory of a run, in words."""
     if (rate := metrics.get("train/tokens_per_second")) is not None:
         yield f"{rate:,.0f} tokens/s ({metrics['train/trained_tokens_per_second']:,.0f} trained)"
     if (share := metrics.get("train/mfu")) is not None:

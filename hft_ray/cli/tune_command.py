@@ -21,7 +21,7 @@ def tune(
         typer.Option(help="Ray cluster; default $RAY_ADDRESS, inside a job its own, else local."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Refuse to go on with an earlier sweep of this name.")
+        bool, typer.Option("--fresh", help="Refuse to continue an earlier sweep of this name.")
     ] = False,
     simulate: Annotated[
         Path | None,
@@ -34,7 +34,7 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a sweep, or go on with it: the same name continues where it stopped.
+    """Run a sweep; the same name continues an earlier one where it stopped.
 
     Example: hft-ray tune search_spaces/demo.yaml --set search.trials=20
     """
@@ -53,11 +53,10 @@ def tune(
         tune_simulated.run(config, simulate, root, fresh, as_json)
         return
     if sys.stdout.isatty() and not as_json:
-        # What follows begins with imports of many seconds.
+        # The imports that follow take many seconds.
         typer.echo(f"{config.name}: checking model and data")
     if not (address or os.environ.get("RAY_ADDRESS")):
-        # Ray listens on every interface, except where it thinks, when it is imported,
-        # that a machine is no cluster: then on loopback only.
+        # With this, set before Ray is imported, a local cluster listens on loopback only.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     from hft_ray.cli import tune_sweep
 

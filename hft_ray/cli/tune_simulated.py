@@ -1,4 +1,4 @@
-"""What ``hft-ray tune --simulate TABLE`` does once FILE is read."""
+"""The work of ``hft-ray tune --simulate TABLE`` after FILE is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hft_ray.search.table import read_table
 
 
 def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> None:
-    """Replay the sweep and say what came of it.
+    """Replay the sweep and print the result.
 
     Raises:
         ConfigError: Something is wrong; nothing was started.

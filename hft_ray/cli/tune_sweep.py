@@ -1,4 +1,4 @@
-"""What ``hft-ray tune`` does once FILE is read: checks, cluster, sweep, last words."""
+"""The work of ``hft-ray tune`` after FILE is read: checks, cluster, sweep, result."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from hft_ray.orchestration.cluster import (
     ray_nodes,
 )
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import restore
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
+from hft_ray.orchestration.sweep_mirror import restore
 from hft_ray.pareto import Front
 from hft_ray.ranks import Ranks
 from hft_ray.report import front_json
@@ -41,12 +41,12 @@ from hft_ray.training.hub import pinned
 def run(
     config: Config, source: str, root: Path, address: str | None, fresh: bool, as_json: bool
 ) -> NoReturn:
-    """Check everything, run the sweep, say what came of it; end the process with the exit code.
+    """Check everything, run the sweep and print the result; end the process with the exit code.
 
     Raises:
         ConfigError: Something is wrong; nothing was started.
     """
-    # What a hub name stands for may change while the sweep runs, or until it goes on.
+    # The commit of a hub name may change while the sweep runs, or before it is continued.
     config = pinned(config)
     folder = SweepFolder(root, config.name)
     restore(config, folder)
@@ -59,42 +59,49 @@ def run(
         tracking.look,
         source=source,
     )
-    # Now that all else is right, it may be written.
+    # All else is right: the store may be written.
     tracking.try_out()
     tracking.say_away()
     errors = BackgroundErrors()
+    front = None
     try:
         with terminal(folder.logs / "driver.log", quiet=as_json) as console:
             front = _on_cluster(config, folder, address, console, warm, errors)
             _last_words(config, folder, front, console)
-    except ClusterError as error:
-        _say(f"a local Ray cluster did not start: {error}")
-        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
-        _leave(1)
-    except SweepError as error:
-        _say_failed(str(error), folder)
-        _say_background(errors, folder)
-        _leave(1)
-    except InterruptedSweepError:
-        _say("stopped; finished trials are saved, the same command goes on")
-        _say_background(errors, folder)
-        _leave(130)
+        code = 1 if errors.undone else 0
     except ConfigError:
         raise
     except Exception as error:
-        if (problem := disk_problem(error)) is None:
+        failed = _explain(error, folder)
+        if failed is None:
             raise
-        _say_failed(problem, folder)
-        _say_background(errors, folder)
-        _leave(1)
+        code = failed
     _say_background(errors, folder)
-    if as_json:
+    if as_json and front is not None:
         print(front_json(front))
-    _leave(1 if errors.undone else 0)
+    _leave(code)
+
+
+def _explain(error: Exception, folder: SweepFolder) -> int | None:
+    """Say why the sweep did not end; return the exit code, None for an unforeseen error."""
+    if isinstance(error, InterruptedSweepError):
+        _say("stopped; finished trials are saved, the same command goes on")
+        return 130
+    if isinstance(error, ClusterError):
+        _say(f"a local Ray cluster did not start: {error}")
+        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
+        return 1
+    reason = str(error) if isinstance(error, SweepError) else disk_problem(error)
+    if reason is None:
+        return None
+    _say(f"the sweep failed: {reason}")
+    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
+    _say(f"What happened is in {folder.logs / 'driver.log'}")
+    return 1
 
 
 class _Tracking:
-    """What is said of the tracking store before a sweep begins."""
+    """Checks of the tracking store before a sweep starts."""
 
     def __init__(self, config: Config, folder: SweepFolder) -> None:
         self._config, self._folder = config.tracking, folder
@@ -102,12 +109,12 @@ class _Tracking:
         self._uri = ""
 
     def look(self) -> None:
-        """Refuse a store that can never be written, as far as reading tells."""
+        """Refuse a store that can never be written, as far as a read can show."""
         self._uri = tracking_uri(self._config.uri, self._folder.root)
         self._away = self._probe(write=False)
 
     def try_out(self) -> None:
-        """Refuse a store that does not take a tag, unless it is known to be away."""
+        """Refuse a store that rejects a tag, unless it is known to be unreachable."""
         if self._away is None:
             self._away = self._probe(write=True)
 
@@ -115,27 +122,21 @@ class _Tracking:
         return probe(self._uri, self._config.experiment, self._folder.root, write)
 
     def say_away(self) -> None:
-        """Tell, at once, that the store does not answer now."""
+        """Print that the store does not answer now."""
         if self._away is not None:
             _say(f"the tracking store {self._uri} is not reached: {self._away}")
             _say(f"The sweep starts; its events wait in {self._folder.spool} until it answers.")
 
 
 def check_cluster(config: Config, address: str | None) -> None:
-    """Refuse what no local cluster can do; of another one nothing is known yet."""
+    """Refuse what a local cluster cannot run; another cluster is checked once it is joined."""
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_sockets()
         check_fits(config.cluster, [{"CPU": cores(), "GPU": torch.cuda.device_count()}])
 
 
-def _say_failed(reason: str, folder: SweepFolder) -> None:
-    _say(f"the sweep failed: {reason}")
-    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
-    _say(f"What happened is in {folder.logs / 'driver.log'}")
-
-
 def _say_background(errors: BackgroundErrors, folder: SweepFolder) -> None:
-    """Say what went wrong in the background, and what is left undone there."""
+    """Print what failed in the background, and what is left undone."""
     for line in errors.summary():
         _say(line)
     if errors.counts:
@@ -169,10 +170,10 @@ def _say(text: str) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process as it is; the cluster ends what belongs to it.
+    """End the process at once; the cluster ends its own processes.
 
-    The threads of Tune and Train cannot be called off, and one that still uses Ray while Ray is
-    shut down ends the process with a code of its own.
+    Threads of Tune and Train cannot be stopped, and one that still uses Ray while Ray shuts down
+    would end the process with another code.
     """
     sys.stdout.flush()
     sys.stderr.flush()

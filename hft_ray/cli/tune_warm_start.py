@@ -1,4 +1,4 @@
-"""What earlier sweeps give a new one: read before it begins, kept once it has its folder."""
+"""The warm start of a sweep: read before it starts, stored once it has its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hft_ray.orchestration.folder import SweepFolder
 
 
 def start_warm(config: Config, folder: SweepFolder) -> Callable[[Console], None]:
-    """Read what ``search.warm_start`` names; return what keeps it, and says so, once it may.
+    """Read the sweeps of ``search.warm_start``; return a function that stores what they give.
 
     Raises:
         ConfigError: A sweep is not there.

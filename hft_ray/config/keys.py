@@ -30,7 +30,7 @@ _INDECISIVE = (
 )
 """Beginnings of the keys that do not change what a run trains."""
 FULL_FINE_TUNING = {"selection.ratio": 1.0}
-"""The baseline that every sweep has."""
+"""The baseline of every sweep without arms."""
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -134,9 +134,9 @@ def section_models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from section_models(argument)
 
 
-def _containers(annotation: Any) -> set[Any]:
+def containers(annotation: Any) -> set[Any]:
     """Return what a field's annotation is made of: unions, lists, mappings."""
-    inner = (_containers(argument) for argument in get_args(annotation))
+    inner = (containers(argument) for argument in get_args(annotation))
     return {get_origin(annotation)}.union(*inner)
 
 
@@ -145,7 +145,7 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
         inner = list(section_models(field.annotation))
-        if len(inner) == 1 and not {list, dict} & _containers(field.annotation):
+        if len(inner) == 1 and not {list, dict} & containers(field.annotation):
             keys += known_keys(inner[0], f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")

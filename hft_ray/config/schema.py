@@ -129,8 +129,12 @@ class Config(Section):
         if self.method.kind != "continual" and self.method.replay != Replay():
             message: LiteralString = "is read by method continual alone; others have data.replay"
             yield ("method", "replay"), message, self.method.kind
-        if self.data.draw is not None and self.data.limit is None:
-            yield ("data", "draw"), "needs a data.limit to draw", self.data.draw
+        if self.data.subset_seed is not None and self.data.limit is None:
+            yield (
+                ("data", "subset_seed"),
+                "needs data.limit: the size of the subset",
+                self.data.subset_seed,
+            )
         if not self.method.has_tasks:
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None

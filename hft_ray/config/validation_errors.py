@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hft_ray.config.errors import Problem, nearest
-from hft_ray.config.keys import section_models
+from hft_ray.config.keys import containers, section_models
+from hft_ray.config.renamed import renamed_key, renamed_value
 from hft_ray.config.schema import Config
 from hft_ray.config.sections.evaluation import EVALUATIONS
 
@@ -25,20 +26,13 @@ def problems_of(error: ValidationError, root: type[BaseModel] = Config) -> list[
 
 def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
     """Say one pydantic error in the words of this project."""
-    # The tags of unions (kind of an evaluation, Interval/Choices) are no part of the user's path.
-    tags = (*EVALUATIONS, "interval", "choices")
-    artefacts = ("constrained-", "literal[", "function-")
-    location = [
-        part
-        for index, part in enumerate(item["loc"])
-        if not str(part).startswith(artefacts)
-        and not (part in tags and index in _tag_places(item["loc"]))
-    ]
-    path = ".".join(str(part) for part in location) or "file"
+    location, sections = _walk(item, root)
+    path = ".".join(map(str, location)) or "file"
     match item["type"]:
         case "extra_forbidden":
-            known = _siblings(item["loc"], root)
-            return Problem(path, f"unknown key{nearest(str(location[-1]), known)}")
+            known = sorted({name for section in sections for name in section.model_fields})
+            unknown = f"unknown key{nearest(str(location[-1]), known)}"
+            return Problem(path, renamed_key(path) or unknown)
         case "missing":
             return Problem(path, "is required and not given")
         case "union_tag_not_found":
@@ -50,17 +44,10 @@ def _problem(item: dict[str, Any], root: type[BaseModel]) -> Problem:
             return Problem(path, "must be a mapping of settings", item["input"])
         case "value_error":
             return Problem(path, str(item["msg"]).removeprefix("Value error, "))
+        case "literal_error" if (renamed := renamed_value(path, item["input"])) is not None:
+            return Problem(path, renamed, item["input"])
         case _:
             return Problem(path, _lower(str(item["msg"])), item.get("input"))
-
-
-def _tag_places(location: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return where in a path the tag of a union may stand."""
-    if location[:2] == ("search", "arms"):
-        return (5,)
-    if location[0] == "tasks":
-        return (4,)
-    return (3,) if location[0] in ("evaluation", "search") else ()
 
 
 def _lower(message: str) -> str:
@@ -68,17 +55,28 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _siblings(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
-    """Return the keys that are known where the unknown key stands."""
-    models: list[type[BaseModel]] = [root]
-    for part in location[:-1]:
-        if not isinstance(part, str):
-            continue
-        inner = [
-            found
-            for model in models
-            if part in model.model_fields
-            for found in section_models(model.model_fields[part].annotation)
-        ]
-        models = inner or models
-    return sorted({name for model in models for name in model.model_fields})
+def _walk(
+    item: dict[str, Any], root: type[BaseModel]
+) -> tuple[list[str | int], list[type[BaseModel]]]:
+    """Return the path in FILE of one pydantic error, and the sections that may stand at its end.
+
+    Beside fields, keys and indices, pydantic's locations name members of unions, which FILE has
+    not.
+    """
+    *inner, last = item["loc"] or [""]
+    path: list[str | int] = []
+    sections, keyed = [root], False
+    for part in [*inner, last]:
+        fields = [each.model_fields[part] for each in sections if part in each.model_fields]
+        if keyed:
+            path.append(part)
+            keyed = False
+        elif fields:
+            path.append(part)
+            sections = [each for field in fields for each in section_models(field.annotation)]
+            keyed = any(dict in containers(field.annotation) for field in fields)
+        elif isinstance(part, int) or part[:1].isdigit():
+            path.append(part)  # in a list; one of a suite is text that begins with its index
+    if item["type"] in ("extra_forbidden", "missing") and path[-1:] != [last]:
+        path.append(last)
+    return path, sections

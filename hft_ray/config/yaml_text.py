@@ -1,4 +1,4 @@
-"""YAML from files that may be anybody's: plain values only, and no more of them than fits.
+"""YAML from files of unknown origin: plain values only, and a bounded number of them.
 
 Stricter than PyYAML in two ways: a key may stand in a mapping once (as the YAML specification has
 it, 1.2.2, section 3.2.1.3), and a key is text.
@@ -27,7 +27,7 @@ def read_yaml(text: str) -> Any:
     """Return the one document in ``text``.
 
     Raises:
-        yaml.YAMLError: It is no YAML, or too much of it; the message says which.
+        yaml.YAMLError: The text is not YAML, or too large; the message says which.
     """
     if len(text) > MOST_CHARACTERS:
         raise yaml.YAMLError(f"{len(text)} characters are more than {MOST_CHARACTERS}")

@@ -30,7 +30,7 @@ SETTING = "data.train"
 # Part of the cache key: raise it when the same data would be encoded otherwise than before.
 _VERSION = 4
 
-SETTINGS = ("limit", "draw", "max_length", "ignore_fields")
+SETTINGS = ("limit", "subset_seed", "max_length", "ignore_fields")
 """Settings that decide what is made of the records, of any format."""
 
 _log = logging.getLogger(__name__)
@@ -134,11 +134,11 @@ def read_data(data: Data, path: str) -> Records:
 
     They are without the fields that FILE lets be ignored.
     """
-    drawn = data.limit is not None and data.draw is not None
+    drawn = data.limit is not None and data.subset_seed is not None
     limit = None if drawn else data.limit
     records = read_records(data.train, path=path, split=data.split, limit=limit)
     if drawn:
-        order = np.random.Generator(np.random.PCG64(data.draw)).permutation(len(records))
+        order = np.random.Generator(np.random.PCG64(data.subset_seed)).permutation(len(records))
         records = records.subset(sorted(int(place) for place in order[: data.limit]))
     return records.without(data.ignore_fields)
 

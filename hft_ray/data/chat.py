@@ -211,7 +211,7 @@ def _bare(
     messages: Sequence[Message],
     arguments: TemplateArguments,
 ) -> str:
-    """Return the text before a plain answer: what two that share no letter have in common."""
+    """Return the text before a plain answer: the common beginning with two different answers."""
     answers = (Message("assistant", content, trained=True) for content in PLAIN_ANSWERS)
     one, other = (render_turns(tokenizer, [*messages, answer], arguments) for answer in answers)
     return one[: common_prefix(one, other)]
@@ -280,7 +280,7 @@ def apply_template(
     A developer's turn is a system turn for a template that does not know the role.
 
     Raises:
-        ConfigError: There is no template to take, or it fails.
+        ConfigError: There is no template, or it fails.
     """
     require_template(tokenizer)
     tools = list(arguments.tools) or None

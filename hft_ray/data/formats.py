@@ -1,4 +1,4 @@
-"""The formats of training records, and how each is turned into an example."""
+"""The formats of training records, and their conversion to examples."""
 
 from __future__ import annotations
 

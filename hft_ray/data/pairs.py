@@ -111,7 +111,7 @@ def prepare_pairs(
         path: The setting that names the data, for errors.
 
     Raises:
-        ConfigError: The data cannot be read, records are no preference records, the chat template
+        ConfigError: The data cannot be read, records are not preference records, the chat template
             cannot render them, or no pair is left.
     """
     parts = {
@@ -131,7 +131,7 @@ def read_pairs(data: Data, path: str = SETTING) -> list[Pair]:
     """Read and check preference records; needs no tokenizer.
 
     Raises:
-        ConfigError: The data cannot be read, or records are no preference records.
+        ConfigError: The data cannot be read, or records are not preference records.
     """
     return convert_pairs(_read(data, path))
 

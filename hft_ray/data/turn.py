@@ -44,7 +44,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
     try:
         dialogue = apply_template(tokenizer, _DIALOGUE)
     except ConfigError:
-        # It wants other roles. Dialogues that it refuses are told where they stand.
+        # It needs other roles; dialogues that it refuses are reported with their place.
         return TurnEnd()
     rest = dialogue.rpartition(_ANSWER)[2] if _ANSWER in dialogue else ""
     tokens = tokenizer(rest, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

@@ -1,9 +1,9 @@
-"""A torch optimizer that steps a changing part of its parameters, and only their state lives.
+"""A torch optimizer that steps a changing subset of its parameters and keeps only their state.
 
-An optimizer built after freezing never trains what is unfrozen later, and one that goes on holding
-what was frozen keeps its moments. So it is built over everything, once, and at each selection its
-groups are cut down to the parameters of the draw: the groups themselves stay, and with them what a
-learning-rate scheduler and the weight decay know.
+An optimizer that is built after freezing never trains what is unfrozen later; one that still holds
+frozen parameters keeps their moments. So the optimizer is built once, over all parameters, and at
+each selection its groups are reduced to the parameters of the draw. The groups themselves stay, and
+with them their learning rates and weight decay.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Parked:
 
 
 class PartialOptimizer:
-    """Cuts the groups of ``optimizer`` down, and gives them back whole.
+    """Reduces the groups of ``optimizer`` to a selection, and restores them.
 
     ``optimizer.state_dict()`` is always that of the whole optimizer, with the state that there is:
     one built over everything loads it, whatever was selected when it was saved.
@@ -45,11 +45,13 @@ class PartialOptimizer:
     Args:
         optimizer: Built over every parameter that may be selected.
         moments: What becomes of the optimizer's state at a selection. ``reset``: all of it starts
-            empty; ``carry``: kept for what stays selected; ``store``: also kept, on the CPU, for
-            what leaves, and given back when it returns.
+            empty; ``keep_selected``: kept for what stays selected; ``keep_all``: also kept, on the
+            CPU, for what is deselected, and restored when it is selected again.
     """
 
-    def __init__(self, optimizer: Optimizer, moments: Literal["reset", "carry", "store"]) -> None:
+    def __init__(
+        self, optimizer: Optimizer, moments: Literal["reset", "keep_selected", "keep_all"]
+    ) -> None:
         self._optimizer = optimizer
         self._moments = moments
         self._members = [list(group["params"]) for group in optimizer.param_groups]
@@ -80,14 +82,14 @@ class PartialOptimizer:
             state.clear()
         for member in self.members & state.keys() - self._chosen:
             left = state.pop(member)
-            if self._moments == "store":
+            if self._moments == "keep_all":
                 self._parked[member] = _Parked.of(left)
         for member in self._chosen & self._parked.keys():
             state[member] = self._parked.pop(member).back()
         self._cut(self._chosen)
 
     def release(self) -> None:
-        """Make the optimizer whole again, and an ordinary one."""
+        """Restore the groups and remove the hooks."""
         for member, parked in self._parked.items():
             self._optimizer.state[member] = parked.back()
         self._cut(self.members)
@@ -109,6 +111,6 @@ class PartialOptimizer:
             del self._optimizer.state[member]
 
     def _before_loading(self) -> None:
-        # What is loaded is a whole optimizer's; a training that broke off left this one cut down.
+        # The loaded state is of a whole optimizer; an interrupted training left this one reduced.
         self._cut(self.members)
         self._parked = {}

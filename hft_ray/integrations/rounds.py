@@ -1,4 +1,4 @@
-"""The rounds of one training in another library's loop: draws, optimizer, proof, record."""
+"""The rounds of one training in another library's loop: draws, optimizer, audit, record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hft_ray.selection import (
 
 
 class TrainerRounds:
-    """What is trained from one optimizer step to the next.
+    """Selects what is trained from one optimizer step to the next.
 
     Args:
         model: Its parameters are the optimizer's.
@@ -59,7 +59,7 @@ class TrainerRounds:
         self._require_all()
 
     def _require_all(self) -> None:
-        """Refuse an optimizer that lacks what may be drawn: it would never be trained."""
+        """Refuse an optimizer without all parameters that may be drawn: these would never train."""
         units = set(pool(self._catalog, self._selection))
         if self._selection.embeddings == "trained":
             units |= set(self._catalog.outside)
@@ -160,7 +160,7 @@ class TrainerRounds:
         }
 
     def end(self) -> None:
-        """Give the optimizer back whole, with everything in it trainable again."""
+        """Restore the optimizer, and make all of its parameters trainable again."""
         self._optimizer.release()
         for parameter in self._optimizer.members:
             parameter.requires_grad_(True)

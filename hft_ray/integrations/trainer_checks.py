@@ -1,4 +1,4 @@
-"""What cannot be half fine-tuned in a ``Trainer``, refused before anything is trained."""
+"""Checks of what a ``Trainer`` cannot half fine-tune, before anything is trained."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def check_selection(selection: Selection) -> None:
     """
     problems = []
     if needs(selection) != "nothing":
-        problem = f"measures the {needs(selection)}, which this cannot: {_INSTEAD}"
+        problem = f"measures the {needs(selection)}, which a callback cannot do: {_INSTEAD}"
         problems.append(Problem("selection.strategy", problem, selection.strategy))
-    if selection.leaving == "reset":
+    if selection.on_deselect == "reset":
         problem = f"needs the pre-trained weights at every re-selection: {_INSTEAD}"
-        problems.append(Problem("selection.leaving", problem, selection.leaving))
+        problems.append(Problem("selection.on_deselect", problem, selection.on_deselect))
     if problems:
         raise ConfigError(problems)
 

@@ -1,4 +1,4 @@
-"""Half fine-tuning in the ``Trainer`` of transformers and in TRL's trainers, which build on it."""
+"""Half fine-tuning in the ``Trainer`` of transformers and in the trainers of TRL."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["FrozenChangedError", "HalfFineTuningCallback"]
 class HalfFineTuningCallback(TrainerCallback, ExportableState):
     """Trains a part of the model at a time, the part that ``hft-ray train`` would draw.
 
-    Hand the trainer a model with nothing frozen; its optimizer then has everything, and this cuts
-    it down to what is selected, at the beginning and at every re-selection. Checkpoints of the
-    trainer hold what a resume needs. Logs have ``selection/trainable_fraction`` and
-    ``selection/touched_fraction``. After the training nothing is frozen any more.
+    Give the trainer a model with nothing frozen: its optimizer then has all parameters, and this
+    callback reduces it to the selected ones, at the start and at every re-selection. Checkpoints of
+    the trainer hold all that a resume needs. Logs have ``selection/trainable_fraction`` and
+    ``selection/touched_fraction``. After the training nothing is frozen.
 
     Args:
         selection: How to draw, as the section ``selection`` of FILE.
@@ -36,14 +36,14 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
             earlier ones did not reach.
 
     Raises:
-        ConfigError: The selection is not valid, or cannot be had in a trainer.
+        ConfigError: The selection is not valid, or not possible in a trainer.
     """
 
     def __init__(
         self,
         selection: Selection | Mapping[str, Any],
         *,
-        moments: Literal["reset", "carry", "store"] = "reset",
+        moments: Literal["reset", "keep_selected", "keep_all"] = "reset",
         round: int = 0,
     ) -> None:
         if not isinstance(selection, Selection):
@@ -66,7 +66,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse what cannot work, before anything is trained."""
+        """Check the training arguments before anything is trained."""
         check_arguments(args)
 
     def on_train_begin(
@@ -83,7 +83,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
         """Select for the first step; after a resume, what was selected in the last step."""
         check_arguments(args)
         if self._rounds is not None:
-            # An earlier training broke off; or the trainer tries again with smaller batches.
+            # An earlier training was interrupted, or the trainer retries with smaller batches.
             self._rounds.end()
         schedule = Schedule(self.selection.reselect, self._steps_per_epoch(args, train_dataloader))
         partial = PartialOptimizer(_unwrapped(optimizer), self.moments)
@@ -142,7 +142,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Prove that the last round froze what it should, before the best model may be loaded."""
+        """Check the frozen parameters of the last round, before the best model may be loaded."""
         assert self._rounds is not None
         if control.should_training_stop or state.global_step >= state.max_steps:
             self._rounds.prove()
@@ -150,7 +150,7 @@ class HalfFineTuningCallback(TrainerCallback, ExportableState):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave model and optimizer as ordinary ones."""
+        """Unfreeze the model and restore the optimizer."""
         if self._rounds is not None:
             self.record = self._rounds.record
             self._rounds.end()
@@ -161,7 +161,7 @@ def _unwrapped(optimizer: Any) -> Optimizer:
     """Return torch's optimizer in accelerate's.
 
     Raises:
-        ConfigError: It is none, or holds other weights while training than otherwise.
+        ConfigError: It is not one, or holds other weights in training than in evaluation.
     """
     inner = getattr(optimizer, "optimizer", optimizer)
     if not isinstance(inner, Optimizer) or hasattr(inner, "eval"):

@@ -10,9 +10,9 @@ import errno
 import torch
 import torch.distributed as dist
 
+from hft_ray.artifacts import MirrorError
 from hft_ray.config import ConfigError
 from hft_ray.disk_errors import chain, is_full
-from hft_ray.mirror import MirrorError
 from hft_ray.orchestration.faults import Fault
 from hft_ray.selection import FrozenChangedError
 from hft_ray.training import TrainingError

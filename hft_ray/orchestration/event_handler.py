@@ -12,9 +12,9 @@ from hft_ray.config import Config
 from hft_ray.orchestration.event_log import Journal
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.job import job_tags
-from hft_ray.orchestration.kept_weights import KeptWeights
-from hft_ray.orchestration.mirror import SweepMirror, sweep_in
+from hft_ray.orchestration.kept_weights import KeptWeights, disk_budget
 from hft_ray.orchestration.recorder import Recorder
+from hft_ray.orchestration.sweep_mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.pareto import Front
 from hft_ray.search import Study
@@ -52,9 +52,8 @@ class EventHandler:
         place = sweep_in(config)
         self._mirror = SweepMirror(place, folder, errors, self._on_lag) if place else None
         self._members: list[str] = []
-        # Every trial under way writes its last weights, and those of earlier steps.
-        spare = config.cluster.groups + (config.evaluation.every is not None)
-        self._weights = KeptWeights(folder.weights, config.search.disk_bytes, spare)
+        budget, snapshots = disk_budget(config, folder.weights), bool(config.evaluation.every)
+        self._weights = KeptWeights(folder.weights, budget, snapshots)
         self._keeps_weights = config.search.weights != "none"
 
     def open(self, base: Mapping[str, Any]) -> None:

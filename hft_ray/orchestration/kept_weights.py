@@ -11,8 +11,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from hft_ray.artifacts import DiskBudget, size_of
+from hft_ray.config import Config
 from hft_ray.pareto import Front, Point, build_front
-from hft_ray.training.kept import size_of
 
 
 class KeptWeights:
@@ -20,12 +21,14 @@ class KeptWeights:
 
     Args:
         folder: Their folder.
-        budget: Most bytes that they may take, None for any.
-        spare: For how many more, of trials under way, the budget leaves room.
+        budget: What they may take, None for any number of bytes.
+        snapshots: Whether trials also keep models on the way.
     """
 
-    def __init__(self, folder: Path, budget: int | None, spare: int) -> None:
-        self._folder, self._budget, self._spare = folder, budget, spare
+    def __init__(
+        self, folder: Path, budget: DiskBudget | None = None, snapshots: bool = False
+    ) -> None:
+        self._folder, self._budget, self._snapshots = folder, budget, snapshots
         self._largest = 0
 
     def of(self, point: Point) -> Path:
@@ -67,7 +70,7 @@ class KeptWeights:
         """Return what has to go: least loss of hypervolume first."""
         if self._budget is None or not kept:
             return []
-        room = self._budget - self._spare * self._largest
+        room = self._budget.room_for_ended(self._largest, self._snapshots)
         gone: list[Path] = []
         members = list(front.members)
         while len(kept) > 1 and sum(kept.values()) > room:
@@ -80,6 +83,13 @@ class KeptWeights:
             del kept[path]
             gone.append(path)
         return gone
+
+
+def disk_budget(config: Config, folder: Path) -> DiskBudget | None:
+    """Return what the kept weights in ``folder`` may take, None for any number of bytes."""
+    assert config.search is not None
+    most = config.search.disk_bytes
+    return None if most is None else DiskBudget(folder, most, config.cluster.groups)
 
 
 def source_of(variant: str | None) -> str:

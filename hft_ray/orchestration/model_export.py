@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from hft_ray.artifacts import Mirror, MirrorError
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import parse
 from hft_ray.config.sections.cluster_section import checked_mirror
-from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import front_from_tracking
 from hft_ray.orchestration.kept_weights import KeptWeights
@@ -44,7 +44,7 @@ def export_point(
         point = choose(front, select)
     except ChoiceError as error:
         raise ConfigError(Problem("--select", str(error), select)) from error
-    kept = KeptWeights(folder.weights, None, 0).of(point)
+    kept = KeptWeights(folder.weights).of(point)
     if not kept.is_dir():
         members = ", ".join(each.label for each in front.members)
         problem = f"the weights of {point.label} are not kept; on the front are {members}"

@@ -73,7 +73,7 @@ class Recorder:
             folder.pictures, config.name, self._tracker.log_artifact, errors
         )
         self._front: FrontBuilder | None = None
-        self._weights: dict[str, str] = {}
+        self._weights: dict[tuple[str, str | None], str] = {}
 
     def open(
         self, base: Mapping[str, float], worst: Mapping[str, float], ended: Iterable[TrialSnapshot]
@@ -172,11 +172,10 @@ class Recorder:
 
     def tag_weights(self, states: Mapping[tuple[str, str | None], str]) -> None:
         """Tag the run of each trial, or variant, with the state of its weights, where it is new."""
-        for (trial, variant), state in states.items():
-            key = run_key(trial, variant)
+        for key, state in states.items():
             if self._weights.get(key) != state:
                 self._weights[key] = state
-                self._tracker.set_trial_tags(key, {names.WEIGHTS: state})
+                self._tracker.set_trial_tags(run_key(*key), {names.WEIGHTS: state})
 
     def front(self) -> Front:
         """Return the front of the trials that have ended so far."""

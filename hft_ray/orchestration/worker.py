@@ -26,16 +26,16 @@ from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.dispatcher import SHUTDOWN, find
 from hft_ray.orchestration.faults import Fault, explained
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import checkpoints_in
+from hft_ray.orchestration.kept_weights import disk_budget
+from hft_ray.orchestration.sweep_mirror import checkpoints_in
 from hft_ray.ranks import Ranks
 from hft_ray.selection import FrozenChangedError
 from hft_ray.training import Outcome, TrainingError, Workspace
 from hft_ray.training.base import run_base
-from hft_ray.training.gauges import Use
-from hft_ray.training.kept import Budget
 from hft_ray.training.process_group import start_deepspeed
+from hft_ray.training.resource_metrics import Use
 from hft_ray.training.run import run
-from hft_ray.training.variants import Extras
+from hft_ray.training.variants import RunArtifacts
 
 LONGEST_REASON = 1000
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class _Worker:
             self.workspace,
             report,
             checkpoints=checkpoints,
-            extras=self._extras(order.trial, config.arm),
+            wanted=self._wanted(order.trial, config.arm),
             mirror=checkpoints_in(config, order.trial),
             saved=saved,
             items=self.folder.scores / order.trial,
@@ -127,15 +127,15 @@ class _Worker:
             "continual": outcome.continual,
         }
 
-    def _extras(self, trial: str, arm: str | None) -> Extras:
+    def _wanted(self, trial: str, arm: str | None) -> RunArtifacts:
         search = self.config.search
         assert search is not None
         variants = arm_variants(arm, search.arms or {}, search.variants)
         if search.weights == "none":
-            return Extras(None, search.objectives, variants)
-        weights, most = self.folder.weights, search.disk_bytes
-        budget = Budget(weights, most, self.config.cluster.groups) if most is not None else None
-        return Extras(weights / trial, search.objectives, variants, budget)
+            return RunArtifacts(None, search.objectives, variants)
+        weights = self.folder.weights
+        budget = disk_budget(self.config, weights)
+        return RunArtifacts(weights / trial, search.objectives, variants, budget)
 
     def _fail(self, trial: str, reason: str, fault: Fault) -> None:
         # A rank whose peer is gone does not know why: the peer has reported it, or was killed.

@@ -16,7 +16,6 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import is_not
 
 import numpy as np
 
@@ -127,7 +126,7 @@ def build_front(
 
 
 class FrontBuilder:
-    """Builds a front that grows: the costs of a point are computed once.
+    """Builds a front that grows: a new point is compared with the front so far alone.
 
     Args:
         sweep: Name of the sweep.
@@ -166,62 +165,70 @@ class FrontBuilder:
             preference=preference,
         )
         self._points: dict[Hashable, list[Point]] = {}
-        self._costs: dict[Hashable, tuple[list[Point], Array | None]] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._flat: list[Point] = []
+        self._units: list[Hashable | None] = []
+        self._groups: dict[Hashable, list[Point]] = {}
+        # The costs of every unit that can be on the front, and those of a superset of the front.
+        self._costs: dict[Hashable, Array] = {}
+        self._candidates: dict[Hashable, Array] = {}
 
     def put(self, trial: Hashable, points: Sequence[Point]) -> None:
-        """Take the points of a trial, in place of those that it had."""
+        """Set the points of a trial; they replace earlier ones."""
+        replaces = trial in self._points
         self._points[trial] = self._judged(points)
+        if not replaces:
+            self._add(trial)
+            return
+        self._clear()
+        for each in self._points:
+            self._add(each)
+
+    def _add(self, trial: Hashable) -> None:
+        """Add the points of a trial; seeds of one configuration are one unit."""
+        for place, point in enumerate(self._points[trial]):
+            seeded = point.configuration is not None
+            unit = (point.configuration, point.variant) if seeded else (trial, place)
+            self._flat.append(point)
+            self._units.append(unit if point.state == "complete" else None)
+            if point.state == "complete":
+                group = self._groups.setdefault(unit, [])
+                group.append(point)
+                self._set_costs(unit, group)
+
+    def _set_costs(self, unit: Hashable, group: list[Point]) -> None:
+        objectives = self._empty.objectives
+        (point,) = self._judged([mean_of(group)]) if len(group) > 1 else group
+        replaces = unit in self._costs
+        if point.eligible(objectives):
+            self._costs[unit] = self._candidates[unit] = minimised([point.values], objectives)[0]
+        else:
+            self._costs.pop(unit, None)
+        if replaces:
+            # What the earlier costs dominated may be on the front now.
+            self._candidates = dict(self._costs)
 
     def front(self) -> Front:
         """Return the front of all points so far."""
         objectives = self._empty.objectives
-        units = self._units()
-        groups: dict[Hashable, list[Point]] = {}
-        for unit, point in units:
-            if point.state == "complete":
-                groups.setdefault(unit, []).append(point)
-        rows = {
-            unit: row
-            for unit, group in groups.items()
-            if (row := self._cost(unit, group)) is not None
-        }
-        costs = np.array(list(rows.values())).reshape(-1, len(objectives))
+        costs = np.array(list(self._candidates.values())).reshape(-1, len(objectives))
         chosen = nondominated(costs)
-        members = [unit for unit, on in zip(rows, chosen, strict=True) if on]
-        on_front = set(members)
-        best = None
+        kept = zip(self._candidates.items(), chosen, strict=True)
+        self._candidates = members = dict(each for each, on in kept if on)
+        knee_index = None
         if members:
-            best = members[knee(costs[chosen], objectives, self._empty.preference)]
+            best = list(members)[knee(costs[chosen], objectives, self._empty.preference)]
+            knee_index = self._units.index(best)
         corner = minimised([self._empty.reference_point], objectives)[0]
-        complete = [unit if point.state == "complete" else None for unit, point in units]
         return replace(
             self._empty,
-            points=tuple(point for _, point in units),
-            on_front=tuple(unit in on_front for unit in complete),
+            points=tuple(self._flat),
+            on_front=tuple([unit in members for unit in self._units]),
             hypervolume=hypervolume(costs[chosen], corner),
-            knee_index=None if best is None else complete.index(best),
+            knee_index=knee_index,
         )
-
-    def _units(self) -> list[tuple[Hashable, Point]]:
-        """Return every point with what it is a part of: seeds of one configuration are one unit."""
-        every = [(trial, points) for trial, points in self._points.items()]
-        seeds = all(p.configuration is not None for _, points in every for p in points)
-        return [
-            ((point.configuration, point.variant) if seeds else (trial, place), point)
-            for trial, points in every
-            for place, point in enumerate(points)
-        ]
-
-    def _cost(self, unit: Hashable, group: list[Point]) -> Array | None:
-        """Return the costs (m,) of a unit, None where it cannot be on the front."""
-        known, costs = self._costs.get(unit, ([], None))
-        if len(known) != len(group) or any(map(is_not, known, group)):
-            objectives = self._empty.objectives
-            (point,) = self._judged([mean_of(group)]) if len(group) > 1 else group
-            eligible = point.eligible(objectives)
-            costs = minimised([point.values], objectives)[0] if eligible else None
-            self._costs[unit] = group, costs
-        return costs
 
     def _judged(self, points: Sequence[Point]) -> list[Point]:
         """Return the points, each with whether it keeps the constraints; else as they are.

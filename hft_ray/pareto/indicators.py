@@ -1,6 +1,6 @@
-"""How far one front is from another: unary hypervolume has its companions here.
+"""Quality indicators of one front relative to another: additive epsilon and IGD+.
 
-Symbols: A (n, m) is judged, R (k, m) is what it is judged by; both are minimised. The values are in
+Symbols: A (n, m) is the front, R (k, m) the reference front; both are minimised. The values are in
 the units of the objectives: with objectives of different units the one with the largest numbers
 decides.
 """

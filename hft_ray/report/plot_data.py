@@ -121,7 +121,7 @@ def full_label(front: Front, found: Sequence[PlotPoint]) -> PlotPoint | None:
 def staircase(front: Front, found: Sequence[PlotPoint]) -> tuple[list[float], list[float]]:
     """Return the corners of the line that bounds what the front dominates.
 
-    With two objectives only: with more, the front is no line on this plane, and the lists are
+    With two objectives only: with more, the front is not a line on this plane, and the lists are
     empty.
     """
     if len(front.objectives) != 2:
@@ -158,7 +158,7 @@ def how_to_read(front: Front) -> str:
 
 
 def direction_text(front: Front, name: str) -> str:
-    """Return ``NAME (higher is better)``, or only the name of what is no objective."""
+    """Return ``NAME (higher is better)``, or the name alone if it is not an objective."""
     direction = front.objectives.get(name)
     if direction is None:
         return name

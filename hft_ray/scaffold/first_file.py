@@ -31,7 +31,13 @@ from hft_ray.training import Workspace
 from hft_ray.training.plan import plan
 
 _DEMO = "package:hft_ray/demo/model"
-_SUITES = {"demo-facts": 9_000, "smollm2-general": 20_000, "common-knowledge": 60_000}
+_SUITES = {
+    "demo-facts": 9_000,
+    "smollm2-general": 20_000,
+    "common-knowledge": 60_000,
+    "broad-knowledge": 150_000,
+    "instructions": 15_000,
+}
 """Shipped suite -> tokens that one scoring reads, about."""
 FEWEST, MOST = 8, 64
 """Trials of a sweep: fewer show no front, and of more the last ones add little."""

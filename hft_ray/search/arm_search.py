@@ -20,7 +20,7 @@ from hft_ray.search.samplers import make_sampler
 from hft_ray.search.search_space import Space
 from hft_ray.search.study_view import StudyView, ViewSampler
 from hft_ray.search.trial_result import TRAINED
-from hft_ray.search.trial_snapshot import configuration_of, trial_id
+from hft_ray.search.trial_snapshot import configuration_of, is_further_seed, trial_id
 from hft_ray.search.value_estimates import ValueEstimates
 
 RUNG = "rung:"
@@ -90,7 +90,7 @@ class ArmSearch:
         """Exclude a trial from the sampler that is outside the space, or a further seed."""
         attributes = trial.user_attrs
         inside = all(self.space.fits(attributes.get(kind, {})) for kind in ("asked", "params"))
-        if not inside or configuration_of(trial) != trial.number:
+        if not inside or is_further_seed(trial):
             self._excluded.add(trial.number)
 
     def decide(
@@ -110,7 +110,7 @@ class ArmSearch:
             # The driver was killed before it passed the decision on, or the trial made its last
             # step before the decision arrived, and may repeat that step.
             return None if last or TRAINED in trial.user_attrs else decided
-        if configuration_of(trial) != trial.number:
+        if is_further_seed(trial):
             # Several seeds of the best configuration would leave no room for new ones.
             return None
         exempt = "asked" in trial.user_attrs

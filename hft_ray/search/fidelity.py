@@ -1,12 +1,12 @@
-"""Where trials that were stopped early would have ended, as far as others tell.
+"""Extrapolation of stopped trials: estimates of their final values, from trials that went on.
 
-Optuna's samplers learn from finished trials. To tell a stopped one as complete would mix values of
-different steps; to leave it out, as Optuna does with several objectives, loses most of what a sweep
-has seen. So the study keeps it as pruned, and the sampler alone sees an estimate: its values on its
-last rung, taken to the next rung by the line that fits those who went on, and so on to the end
-(least squares about the medians). Where a rung is noise the line is flat: a lucky value there is
-not told as a good end. No line falls: of two trials that were stopped on one rung, the one that
-dominated there is nowhere worse in the estimate.
+Optuna's samplers learn from complete trials. A stopped trial that counts as complete would mix
+values of different steps; without it, as in Optuna with several objectives, most of what a sweep
+has measured is lost. So the study keeps it as pruned, and the sampler alone sees an estimate: its
+values on its last rung, taken to the next rung by the line that fits the trials that went on, and
+so on to the end (least squares about the medians). Where a rung is noise the line is flat, and a
+lucky value there does not become a good end. No line falls: of two trials that were stopped on one
+rung, the one that dominated there is nowhere worse in the estimate.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Values = Sequence[float]
 """A value of each objective."""
 Array = NDArray[np.float64]
 LEAST = 4
-"""Trials without which nothing is known of the slope."""
+"""Fewest trials for a slope."""
 
 
 class Extrapolation:
-    """Learns from every trial how values change between rungs; applies it to the stopped ones."""
+    """Estimates the final values of stopped trials from how values change between rungs."""
 
     def __init__(self) -> None:
         self._seen: dict[int, dict[int, Values]] = defaultdict(dict)
@@ -34,7 +34,7 @@ class Extrapolation:
         self._stopped: dict[int, dict[int, Values]] = defaultdict(dict)
 
     def add_rung(self, trial: int, rung: int, values: Values) -> None:
-        """Take a trial's values on a rung; each trial's rungs in ascending order."""
+        """Add a trial's values on a rung; the rungs of a trial in ascending order."""
         curve = self._seen[trial]
         if curve:
             last = max(curve)
@@ -42,13 +42,13 @@ class Extrapolation:
         curve[rung] = values
 
     def add_end(self, trial: int, values: Values) -> None:
-        """Take a trial's values at its end."""
+        """Add a trial's values at its end."""
         if curve := self._seen.get(trial):
             last = max(curve)
             self._ends[last].append((curve[last], values))
 
     def add_stopped(self, trial: int) -> None:
-        """Take note that a trial was stopped; one that came to no rung cannot be estimated."""
+        """Add a stopped trial; one that reached no rung has no estimate."""
         if curve := self._seen.get(trial):
             last = max(curve)
             self._stopped[last][trial] = curve[last]
@@ -65,7 +65,7 @@ class Extrapolation:
             if changes := self._changes.get((rung, after)):
                 onward.append(_change(changes))
             elif ends := self._ends.get(rung):
-                # Nobody went further than to its end.
+                # No trial went further than to its end.
                 onward = [_change(ends)]
             else:
                 onward = []
@@ -78,7 +78,7 @@ class Extrapolation:
 
 
 def _change(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Array], Array]:
-    """Return the line, for each objective, that takes where trials were to where they came."""
+    """Return the line of each objective from values on one rung to those on the next."""
     before, after = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
     middles = np.median(before, axis=0), np.median(after, axis=0)
     slope = np.ones(before.shape[1])

@@ -1,4 +1,4 @@
-"""The study's file: one JSON line for each change, as Optuna's journal storage writes them.
+"""The file of the study: one JSON line for each change, in the format of Optuna's journal storage.
 
 Every change is one line at the end, and what is read is kept in memory: a database asks its file
 anew for every trial that is under way, which takes longer than the sampler with many of them.
@@ -60,5 +60,5 @@ class JournalFile(BaseJournalBackend):
         self._lines += map(json.loads, text.splitlines())
 
     def sync(self) -> None:
-        """Have every line on disk."""
+        """Wait until every line is on disk."""
         os.fdatasync(self._file.fileno())

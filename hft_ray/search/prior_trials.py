@@ -1,4 +1,4 @@
-"""What a sweep knows from earlier ones when it begins."""
+"""Warm start: results of earlier sweeps, with which a sweep begins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hft_ray.search.search_space import Space
 MAX_SHARE = 0.25
 """Share of a sweep's trials that earlier fronts may decide."""
 RANDOM_EVERY = 5
-"""One in so many trials of a warm-started sweep is drawn at random."""
+"""One in this many trials of a warm-started sweep is drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class PriorTrial:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What earlier sweeps give.
+    """Results of earlier sweeps.
 
     Attributes:
-        known: Trials that count for the sampler as if this sweep had made them.
-        points: Settings to begin with; how good they are here is not known.
+        known: Trials that the sampler sees as trials of this sweep.
+        points: Settings to begin with; their values mean something else here.
     """
 
     known: tuple[PriorTrial, ...] = ()
@@ -56,7 +56,7 @@ class WarmStart:
 
     @classmethod
     def read(cls, path: Path) -> WarmStart:
-        """Return what a file tells; nothing if there is none."""
+        """Return the content of a file; an empty one if it does not exist."""
         return cls.from_json(path.read_text(encoding="utf-8")) if path.is_file() else cls()
 
     @classmethod

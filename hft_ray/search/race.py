@@ -1,4 +1,4 @@
-"""Which configurations get another seed: those that may be on the front, as far as noise tells.
+"""The race for seeds: configurations that may be on the front, given noise, get another seed.
 
 A race in the sense of Maron and Moore ("Hoeffding races", NIPS 1993), for several objectives. Each
 configuration has the mean of its seeds. A configuration is out when another is ahead in every
@@ -59,7 +59,7 @@ def further_seed(
 ) -> tuple[int, int] | None:
     """Return who gets another seed now: number of its first trial, and how many seeds it has.
 
-    Fewest seeds first, then the earliest. None when nobody is to have one: everyone in the race
+    Fewest seeds first, then the earliest. None when none is due: every configuration in the race
     has ``search.seeds``, or it is the turn of a new configuration.
 
     Args:

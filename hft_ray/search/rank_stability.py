@@ -1,8 +1,8 @@
-"""What a comparison on a rung is worth: how far ahead one must be there to be so on the next one.
+"""The stability of ranks between rungs: the lead that a trial keeps up to the next rung.
 
-Where learning curves cross or scores are noisy, who is a little behind on an early rung is often
-ahead later; and an objective that hardly differs there yet (nobody has learned the task) says
-nothing at all. Only ranks are looked at, so an objective's scale does not matter.
+Where learning curves cross or scores are noisy, a trial that is a little behind on an early rung is
+often ahead later; and an objective that hardly differs there yet (no trial has learned the task)
+says nothing. Only ranks are compared, so the scale of an objective does not matter.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from hft_ray.search.rung import Floats, tie_break_hash
 
 LEAST, MOST = 8, 64
-"""Trials without which nothing is known, and with which enough is: some 2,000 pairs."""
-SURE = 0.95
+"""Fewest trials for an estimate, and most that are used: some 2,000 pairs."""
+STABLE = 0.95
 """Share of the pairs that must keep their order."""
-NOBODY = -(1 << 30)
-"""Far below any gap: nobody is ahead of itself."""
+SELF = -(1 << 30)
+"""Far below any gap: a trial is not compared with itself."""
 
 
 class RankStability:
-    """The trials that came from one rung to the next.
+    """The trials that went from one rung to the next.
 
-    Of more than MOST trials those with the lowest lots count: the same ones whatever the order in
-    which they came.
+    Of more than MOST trials those with the lowest hashes count, which do not depend on the order
+    of the trials.
 
     Args:
-        seed: Of the lots.
+        seed: Seed of the hashes.
     """
 
     def __init__(self, seed: int) -> None:
@@ -40,7 +40,7 @@ class RankStability:
         self._known: tuple[Floats, NDArray[np.int32]] | None = None
 
     def add(self, trial: str, before: Floats, after: Floats) -> None:
-        """Take a trial's (m,) costs on the two rungs."""
+        """Add a trial's (m,) costs on the two rungs."""
         insort(
             self._pairs,
             (tie_break_hash(self._seed, trial), tuple(before.tolist()), tuple(after.tolist())),
@@ -49,22 +49,22 @@ class RankStability:
         self._known = None
 
     def margins(self, order: Sequence[Floats]) -> list[float]:
-        """Return how many ranks one must be ahead on the rung, in each objective, to stay so.
+        """Return the lead in ranks, in each objective, that is kept up to the next rung.
 
         Args:
             order: For each objective the costs of all trials on the rung, ascending.
 
         Returns:
-            For each objective the least gap in ranks such that of all pairs that were as far apart
-            or further, a share of SURE kept its order or became equal; infinite if there is none; 0
-            as long as fewer than LEAST trials are known.
+            For each objective the least gap in ranks such that of all pairs at least as far apart
+            a share of STABLE kept its order or became equal; infinite if there is none; 0 as long
+            as fewer than LEAST trials are known.
         """
         if len(self._pairs) < LEAST:
             return [0.0] * len(order)
         if self._known is None:
             before, after = (np.array([pair[side] for pair in self._pairs]).T for side in (1, 2))
             kept = (after[:, :, None] <= after[:, None, :]).astype(np.int32)
-            kept[:, range(len(self._pairs)), range(len(self._pairs))] = NOBODY
+            kept[:, range(len(self._pairs)), range(len(self._pairs))] = SELF
             self._known = before, kept
         margins = []
         for values, own, kept in zip(order, *self._known, strict=True):
@@ -75,7 +75,7 @@ class RankStability:
 
 
 def _margin(pairs: NDArray[np.int32]) -> float:
-    """Return the least gap of which, with all wider ones, a share of SURE kept its order.
+    """Return the least gap of which, with all wider ones, a share of STABLE kept its order.
 
     Args:
         pairs: 2 gap + 1 if the order was kept, for both ways to take each pair; the way in which
@@ -88,8 +88,8 @@ def _margin(pairs: NDArray[np.int32]) -> float:
     share = (pairs & 1).cumsum() / np.arange(1, len(pairs) + 1)
     # Pairs that are as far apart count together.
     last = np.flatnonzero(np.append(gaps[1:] != gaps[:-1], True))
-    sure = last[share[last] >= SURE]
-    if not len(sure):
+    stable = last[share[last] >= STABLE]
+    if not len(stable):
         return math.inf
-    # Whatever is wider than the next gap, which is not sure any more.
-    return float(gaps[sure[-1] + 1] + 1) if sure[-1] + 1 < len(gaps) else 0.0
+    # Every gap wider than the next one, which is not stable any more.
+    return float(gaps[stable[-1] + 1] + 1) if stable[-1] + 1 < len(gaps) else 0.0

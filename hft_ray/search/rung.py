@@ -1,10 +1,10 @@
-"""One rung: every trial that trained so far, sorted into fronts as they come.
+"""One rung: the trials that reached it, sorted into fronts as they arrive.
 
 Non-dominated sorting (Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II",
-2002) puts on front 0 whoever nobody dominates, on front 1 whoever only those of front 0 dominate,
-and so on. Inside a front the more isolated comes first (crowding distance, ibid.), here measured in
-ranks: how many of the rung's trials lie between the neighbours. Only comparisons of values count,
-so nothing depends on the order of the objectives, nor on an objective's scale.
+2002) puts the non-dominated trials on front 0, those that only trials of front 0 dominate on front
+1, and so on. Within a front the more isolated trial comes first (crowding distance, ibid.),
+measured in ranks: the number of the rung's trials between its neighbours. Only comparisons of
+values count, so neither the order nor the scale of the objectives matters.
 
 Symbols: n trials on the rung, m objectives, costs (m, n) minimised.
 """
@@ -24,12 +24,12 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 FIRST_CAPACITY = 64
 LARGEST = 1 << 31
-"""Group numbers above this are made small again, long before they overflow."""
+"""Group numbers above this are renumbered, long before they overflow."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a trial stands on a rung when it comes to it.
+    """The rank of a trial on a rung when it reaches it.
 
     Attributes:
         rank: Its place, 1 for the best of ``size``.
@@ -54,7 +54,7 @@ class Rung:
         objectives: Number of objectives, m >= 1.
         epsilon: Share of the rung's trials by which one may be behind another in an objective and
             still count as equally good in it.
-        seed: Decides between trials that nothing else tells apart.
+        seed: Seed of the hash that breaks ties.
     """
 
     def __init__(self, objectives: int, epsilon: float, seed: int) -> None:
@@ -80,7 +80,7 @@ class Rung:
         return self._fronts[: self._size]
 
     def add(self, trial: str, costs: Floats) -> Standing:
-        """Take in a trial with its finite (m,) costs and return where it stands."""
+        """Add a trial with its finite (m,) costs and return its standing."""
         below = self._dominating(costs)
         front = int(self.fronts[below].max()) + 1 if below.any() else 0
         self._append(trial, costs, front)
@@ -88,7 +88,7 @@ class Rung:
         return self._standing(front)
 
     def newest_is_behind(self, margins: Sequence[float]) -> bool:
-        """Whether another is clearly ahead of the trial that came last.
+        """Return whether another trial is clearly ahead of the one that was added last.
 
         Args:
             margins: How many ranks it must be ahead in each objective, (m,); equal ones are 0
@@ -106,7 +106,7 @@ class Rung:
         return bool((better & ahead).any())
 
     def load(self, trials: list[str], costs: Floats) -> None:
-        """Take in many trials at once, (n, m) costs; the same as adding one after the other."""
+        """Add many trials at once, (n, m) costs; equal to adding one after the other."""
         assert self._size == 0
         if trials:
             fronts = front_ranks(costs)
@@ -137,8 +137,8 @@ class Rung:
         return dominates(costs[:, None], self._costs[:, : self._size])
 
     def _push_back(self, newcomer: int) -> None:
-        """Move whoever a newcomer pushes off its front to the next one, and so on."""
-        # Whoever is pushed, by whomever, is dominated by the newcomer too.
+        """Move trials that the newcomer dominates from its front to the next one, and so on."""
+        # A trial that is moved, by any other, is dominated by the newcomer too.
         behind = np.flatnonzero(self._dominated(self._costs[:, newcomer]))
         fronts = self._fronts[behind]
         pushing, front = np.array([newcomer]), int(self._fronts[newcomer])
@@ -151,7 +151,7 @@ class Rung:
             self._fronts[pushing] = front
 
     def _standing(self, front: int) -> Standing:
-        """Return where the trial that came last stands."""
+        """Return the standing of the trial that was added last."""
         on_front = np.flatnonzero(self.fronts == front)
         ranks, places = self._ranks(on_front)
         spread = _spread(ranks, places, self._size)
@@ -221,5 +221,5 @@ def _spread(ranks: list[Integers], places: list[Integers], most: int) -> Integer
 
 
 def tie_break_hash(seed: int, trial: str) -> int:
-    """Return a trial's lot, which decides where nothing else does."""
+    """Return a hash of a trial, which breaks ties."""
     return int.from_bytes(blake2b(f"{seed} {trial}".encode(), digest_size=8).digest(), "big")

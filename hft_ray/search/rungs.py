@@ -1,15 +1,15 @@
-"""Which trials go on training: asynchronous successive halving over several objectives.
+"""Asynchronous successive halving over several objectives: which trials go on.
 
 The rule is MO-ASHA (Schmucker et al., "Multi-objective asynchronous successive halving",
 arXiv 2106.12639) in its stopping variant, written from the paper: rungs lie at
-``min_steps * eta^k`` steps, a trial is compared once on each with whoever came there before it, and
-goes on when it is among the best ``1 / eta``. It knows neither Ray nor Optuna.
+``min_steps * eta^k`` steps, a trial is compared once on each with the trials that reached it
+before, and goes on when it is among the best ``1 / eta``. It knows neither Ray nor Optuna.
 
-What it adds: any mix of directions; the first to come to a rung go on, since they show what it is
-worth; whoever is on a rung's front goes on, unless another one there is as good but for epsilon; of
-the others only those are stopped that are clearly behind: another is so far ahead in every
-objective that such an order nearly always still holds on the next rung; trials that are to run in
-any case count for others and are never stopped; values that are not finite are no values.
+Deviations from the paper: any mix of directions; the first trials on a rung go on, since they
+show how stable its ranks are; non-dominated trials go on unless they are epsilon-dominated; of the
+others only those are stopped that are clearly behind: another trial leads in every objective by
+more ranks than usually change up to the next rung; exempt trials count for others and are never
+stopped; values that are not finite are ignored.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Verdict:
     """One decision.
 
     Attributes:
-        trial: Whom it is about.
+        trial: Id of the trial.
         rung: Steps of the rung.
-        step: The trial's step when it came to it.
+        step: The trial's step when it reached the rung.
         values: Its objectives at that step, those included that are not compared.
-        stop: Whether it ends here.
+        stop: Whether the trial stops here.
         rank: Its place on the rung, 1 for the best.
         size: Trials on the rung so far.
         front: Number of its front, 0 for the non-dominated.
@@ -117,7 +117,7 @@ class Rungs:
         self._objectives = list(objectives)
         self._signs = {name: -1.0 if objectives[name] == "max" else 1.0 for name in compared}
         self._rungs: dict[int, Rung] = {}
-        self._movements: dict[int, RankStability] = defaultdict(lambda: RankStability(rules.seed))
+        self._stability: dict[int, RankStability] = defaultdict(lambda: RankStability(rules.seed))
         self._verdicts: dict[tuple[str, int], Verdict] = {}
         self._rungs_of: dict[str, list[int]] = {}
 
@@ -138,9 +138,9 @@ class Rungs:
             step: Its step.
             values: Metric -> value.
             last: It has no step left: it is compared for others' sake.
-            exempt: It is to run in any case.
-            violation: Above 0 if it fails the constraints: whoever does not dominates it, and of
-                two that do the lesser violation dominates.
+            exempt: It is never stopped.
+            violation: Above 0 if it violates the constraints: every trial that does not dominates
+                it, and of two that do the one with the lesser violation dominates.
 
         Returns:
             The decision; the earlier one if it was on this rung before (a trial that was started
@@ -187,9 +187,9 @@ class Rungs:
         return verdict
 
     def _clearly_behind(self, rung: int) -> bool:
-        """Whether the last to come is behind by so much that it will be on the next rung too."""
+        """Return whether the newest trial is so far behind that it will be on the next rung too."""
         here = self._rung(rung)
-        return here.newest_is_behind(self._movements[rung].margins(here.order))
+        return here.newest_is_behind(self._stability[rung].margins(here.order))
 
     def _keep(self, verdict: Verdict) -> None:
         """Remember a decision, and how the trial moved since the last one; lower rungs first."""
@@ -197,7 +197,7 @@ class Rungs:
         if earlier:
             before = self._verdicts[verdict.trial, earlier[-1]]
             costs = (self._costs(each.values, each.violation) for each in (before, verdict))
-            self._movements[earlier[-1]].add(verdict.trial, *costs)
+            self._stability[earlier[-1]].add(verdict.trial, *costs)
         earlier.append(verdict.rung)
         self._verdicts[verdict.trial, verdict.rung] = verdict
 

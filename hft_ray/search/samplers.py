@@ -76,7 +76,7 @@ def make_sampler(search: Search, finished: int, prefix: str = "") -> optuna.samp
             case "gp":
                 return Gp(seed=seed, n_startup_trials=start, warn_independent_sampling=False)
             case "sobol":
-                # The sequence goes on where it stopped by itself; what is no number is random.
+                # The sequence is resumed by Optuna; categorical settings are random.
                 return optuna.samplers.QMCSampler(
                     seed=search.seed,
                     scramble=True,

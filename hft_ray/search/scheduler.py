@@ -29,7 +29,7 @@ class StudyScheduler(FIFOScheduler):
         self._study, self._stop = study, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Take a report of a thin trial; its end, which has an outcome, is no report."""
+        """Take a report of a thin trial; a result with an outcome is its end, not a report."""
         if result.get("outcome") is None:
             name = trial.config["trial"]
             step, last = result["hft_step"], result["hft_last"]

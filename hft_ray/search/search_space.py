@@ -26,11 +26,11 @@ Primitive = (type(None), bool, int, float, str)
 
 
 class Space:
-    """What may be tried, and what of that Optuna has stored.
+    """The searched settings, and the distributions that Optuna has stored of them.
 
     A sweep may go on with a narrower space. Optuna then refuses other choices for a parameter it
-    knows, so such a setting goes on under another name; the sampler sees earlier trials as if they
-    had been drawn from the space as it is now.
+    knows, so such a setting continues under another name; the sampler sees earlier trials with the
+    distributions of the present space.
 
     Args:
         entries: Dotted key -> what may be tried.
@@ -59,8 +59,8 @@ class Space:
 
         Args:
             trial: An Optuna trial.
-            asked: Settings that this trial is to have whatever the space says. Those inside the
-                space are queued in ``trial`` already; the others Optuna cannot hold.
+            asked: Settings of this trial, also outside the space. Those inside the space are queued
+                in ``trial`` already; Optuna cannot store the others.
             config: FILE, whose values stand for searched settings that do not apply.
 
         Returns:

@@ -1,7 +1,7 @@
 """A sweep in virtual time: the real study and the real rungs, learning curves instead of training.
 
-Trials run in ``slots`` at the same time, as on as many worker groups; what takes time is looked up.
-So searchers, stopping and reports are tried out in seconds, on as many machines as one likes.
+``slots`` trials run at the same time, as on as many worker groups; times come from the curves. So
+samplers, stopping and reports are tried out in seconds, for any number of groups.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Curves(Protocol):
 
 @dataclass(frozen=True)
 class SimulatedEvent:
-    """Something that happened in a simulated sweep.
+    """An event of a simulated sweep.
 
     Attributes:
         time: Virtual seconds since the sweep began.

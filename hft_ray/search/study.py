@@ -77,14 +77,11 @@ class Study:
         )
 
     def set_base_scores(self, values: Mapping[str, float], reference: Mapping[str, float]) -> None:
-        """Set the scores of the untouched model, to which constraints may be relative.
+        """Set the scores of the untouched model; see :meth:`ConstraintCheck.set_base_scores`.
 
         Args:
             values: Metric -> score.
             reference: Objective -> worst value that counts for the hypervolume.
-
-        Raises:
-            ConfigError: A score that is needed is missing.
         """
         self._constraints.set_base_scores(values)
         if all(name in finite(reference) for name in self.objectives):
@@ -108,7 +105,7 @@ class Study:
         return self._criteria.reason
 
     def violations(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Return constraint -> amount of the violation, 0 or less where it holds."""
+        """See :meth:`ConstraintCheck.violations`."""
         return self._constraints.violations(values)
 
     def _arm(self, number: int) -> ArmSearch:

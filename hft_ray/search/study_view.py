@@ -1,4 +1,4 @@
-"""What a sampler sees of the study."""
+"""The study as a sampler sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hft_ray.compat.optuna import StudyProxy
 from hft_ray.search.search_space import Space
 
 MEMORY = "out_of_memory"
-"""The fault of a trial for which there is not the memory, and the constraint that it breaks."""
+"""The fault of a trial that ran out of memory, and the constraint that it violates."""
 Estimates = Mapping[int, Sequence[float]]
 """Trial number -> value of each objective."""
 
@@ -23,25 +23,26 @@ class ViewSampler(optuna.samplers.BaseSampler):
 
     Args:
         sampler: The sampler.
-        look: Returns the study as it is to be seen now.
-        fresh: One in so many trials is drawn at random, if any.
-        seed: Of those.
+        view: Returns the study as the sampler sees it now.
+        random_every: One in this many trials is drawn at random, if given.
+        seed: Seed of those.
     """
 
     def __init__(
         self,
         sampler: optuna.samplers.BaseSampler,
-        look: Callable[[optuna.Study], StudyView],
-        fresh: int | None = None,
+        view: Callable[[optuna.Study], StudyView],
+        random_every: int | None = None,
         seed: int = 0,
     ) -> None:
-        self._sampler, self._look, self._fresh = sampler, look, fresh
+        self._sampler, self._make_view, self._random_every = sampler, view, random_every
         self._random = optuna.samplers.RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Look at the study once for all parameters of a trial."""
-        self._view = self._look(study)
-        self._at_random = self._fresh is not None and trial.number % self._fresh == self._fresh - 1
+        """Make the view that holds for all parameters of a trial."""
+        self._view = self._make_view(study)
+        every = self._random_every
+        self._at_random = every is not None and trial.number % every == every - 1
         self._sampler.before_trial(self._view, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
@@ -83,41 +84,41 @@ class ViewSampler(optuna.samplers.BaseSampler):
 
 
 class StudyView(StudyProxy):
-    """A study as it is at one moment, but for some trials.
+    """A study at one moment, with some trials changed.
 
-    Those that were stopped are complete, with estimated values; a configuration with several seeds
-    is its first trial, with their mean; one without the memory it needs is infeasible. Those that
-    lie outside the space are hidden: Optuna stores only some of their parameters, and a sampler
-    that models what all trials have in common would lose the others for good. All others were drawn
-    from the space as it is now.
+    Stopped trials are complete, with estimated values. A configuration with several seeds is its
+    first trial, with their mean. A trial that ran out of memory is infeasible. Trials outside the
+    space are excluded: Optuna stores only some of their parameters, and a sampler that models the
+    parameters common to all trials would lose the others. All others have the distributions of the
+    present space.
 
     Args:
         study: The study; all else is its own.
-        estimates: Values that stand for a trial's own.
-        hidden: The trials that are left out.
+        estimates: Values that replace a trial's own.
+        excluded: The trials that are left out.
         space: The space.
-        earlier: Trials of other sweeps, known beforehand.
+        prior: Trials of earlier sweeps.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         estimates: Estimates,
-        hidden: Container[int],
+        excluded: Container[int],
         space: Space,
-        earlier: Sequence[FrozenTrial] = (),
+        prior: Sequence[FrozenTrial] = (),
     ) -> None:
         super().__init__(study)
-        self._estimates, self._hidden = estimates, hidden
-        self._space, self._earlier = space, earlier
+        self._estimates, self._excluded = estimates, excluded
+        self._space, self._prior = space, prior
         self._trials: list[FrozenTrial] | None = None
 
     def seen(self) -> list[FrozenTrial]:
         """See the base class."""
         if self._trials is None:
             trials = self._study.get_trials(deepcopy=False)
-            own = (self._as_seen(t) for t in trials if t.number not in self._hidden)
-            self._trials = [*self._earlier, *own]
+            own = (self._as_seen(t) for t in trials if t.number not in self._excluded)
+            self._trials = [*self._prior, *own]
         return self._trials
 
     def knows(self, params: Mapping[str, Any]) -> bool:
@@ -130,7 +131,7 @@ class StudyView(StudyProxy):
     def _as_seen(self, trial: FrozenTrial) -> FrozenTrial:
         trial = self._space.as_now(trial)
         if trial.state == TrialState.FAIL and MEMORY in trial.constraints:
-            # Others that failed might succeed the next time; this one says where not to look.
+            # Other faults may not repeat; this one does, with the same settings.
             infeasible = copy.copy(trial)
             infeasible.state = TrialState.PRUNED
             return infeasible

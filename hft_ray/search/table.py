@@ -204,7 +204,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             try:
                 rows.append(dict(json.loads(line)))
             except (json.JSONDecodeError, TypeError, ValueError) as error:
-                problem = f"the line is no JSON object: {error}"
+                problem = f"the line is not a JSON object: {error}"
                 raise ConfigError(Problem(f"{path}:{number}", problem)) from error
     return rows
 
@@ -216,7 +216,9 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return list(pyarrow.parquet.read_table(path).to_pylist())
     except pyarrow.ArrowInvalid as error:
-        raise ConfigError(Problem(str(path), f"the table is no Parquet: {error}")) from error
+        raise ConfigError(
+            Problem(str(path), f"the file is not in the Parquet format: {error}")
+        ) from error
 
 
 def _mapping(value: Any) -> dict[str, Any]:

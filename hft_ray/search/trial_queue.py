@@ -16,7 +16,7 @@ from hft_ray.search.prior_trials import WarmStart
 from hft_ray.search.race import further_seed
 from hft_ray.search.stopping_criteria import StoppingCriteria
 from hft_ray.search.study_storage import StudyStorage
-from hft_ray.search.trial_snapshot import configuration_of, snapshot_of
+from hft_ray.search.trial_snapshot import is_further_seed, snapshot_of
 
 
 class TrialQueue:
@@ -70,10 +70,11 @@ class TrialQueue:
             return self._resume(self._to_resume.pop(0))
         if self._is_over():
             return None
-        exploring = self._left_to_explore() > 0
+        started = self._started()
+        exploring = self._left_to_explore(started) > 0
         queued = self._queued(exploring)
         if queued is None:
-            further = further_seed(self._started(), self._search, exploring, self._answers)
+            further = further_seed(started, self._search, exploring, self._answers)
             if further is not None:
                 self._enqueue_seed(*further)
                 queued = self._queued(exploring)
@@ -93,14 +94,14 @@ class TrialQueue:
     def _queued(self, exploring: bool) -> FrozenTrial | None:
         """Return the queued trial that is due: a further seed, or any while exploring."""
         waiting = [t for t in self._storage.trials() if t.state == TrialState.WAITING]
-        seeds = [trial for trial in waiting if configuration_of(trial) != trial.number]
+        seeds = [trial for trial in waiting if is_further_seed(trial)]
         return next(iter(seeds or (waiting if exploring else [])), None)
 
     def _enqueue_seed(self, number: int, given: int) -> None:
         """Queue the configuration of trial ``number`` with its next seeds."""
         params: dict[str, Any] = dict(self._storage.trial(number).user_attrs["params"])
         defaults = settings(self._config)
-        for key in self._search.replicate:
+        for key in self._search.seed_keys:
             params[key] = params.get(key, defaults[key]) + given
         self._enqueue(params, {"asked": params, "configuration": number})
 
@@ -115,11 +116,10 @@ class TrialQueue:
     def _started(self) -> list[FrozenTrial]:
         return [trial for trial in self._storage.trials() if trial.state != TrialState.WAITING]
 
-    def _left_to_explore(self) -> int:
+    def _left_to_explore(self, started: Sequence[FrozenTrial]) -> int:
         if self._criteria.reason is not None:
             return 0
-        explored = sum(configuration_of(trial) == trial.number for trial in self._started())
-        return max(0, self._search.trials - explored)
+        return max(0, self._search.trials - sum(not is_further_seed(trial) for trial in started))
 
     def left(self) -> int:
         """Return an upper bound of the number of trials that are still to be finished."""
@@ -128,7 +128,7 @@ class TrialQueue:
         running = sum(not trial.state.is_finished() for trial in started)
         if over:
             return running
-        exploring = self._left_to_explore()
+        exploring = self._left_to_explore(started)
         left = running + exploring
         if self._search.seeds > 1 and (
             left or further_seed(started, self._search, False, self._answers)
@@ -138,4 +138,5 @@ class TrialQueue:
 
     def planned(self) -> int:
         """Return the number of trials that the sweep will have, as far as it is known."""
-        return len(self._started()) + self._left_to_explore()
+        started = self._started()
+        return len(started) + self._left_to_explore(started)

@@ -73,6 +73,11 @@ def configuration_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("configuration", trial.number))
 
 
+def is_further_seed(trial: FrozenTrial) -> bool:
+    """Return whether a trial repeats an earlier one with other seeds."""
+    return "configuration" in trial.user_attrs
+
+
 def finite(values: Mapping[str, float]) -> dict[str, float]:
     """Return the finite values: Optuna's attributes are JSON, which does not have NaN."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

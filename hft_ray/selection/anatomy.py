@@ -155,7 +155,7 @@ def _sparse_roles(layer: nn.Module, known: dict[nn.Module, Category]) -> dict[nn
     for module in layer.modules():
         count = 0 if module in known or module in roles else _expert_count(module)
         routers = _routers(module, count, parents) if count else []
-        # Without a router these are no experts: a list is then read as any other module, and a
+        # Without a router these are not experts: a list is then read as any other module, and a
         # 3-D weight stays unknown.
         if routers:
             roles |= dict.fromkeys(module.modules(), "expert")

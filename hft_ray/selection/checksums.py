@@ -1,4 +1,4 @@
-"""Checksums of what is frozen, by which a round proves that it stayed as it was."""
+"""Checksums of frozen parameters, which show at the end of a round that these did not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Checksums:
 
     Args:
         model: The model.
-        held: What this process holds of a parameter: all of it, unless said otherwise.
+        held: Returns the part of a parameter that this process holds; by default all of it.
     """
 
     def __init__(self, model: nn.Module, held: Callable[[nn.Parameter], Tensor] = _data) -> None:
@@ -28,9 +28,9 @@ class Checksums:
         self._sums: dict[str, Tensor] = {}
 
     def start(self, trained: Collection[str]) -> None:
-        """Note the checksums of all parameters but the ``trained`` ones, at the start of a round.
+        """Compute the checksums of all parameters except the ``trained`` ones, as a round starts.
 
-        What was frozen in the round before, and proved at its end, is not read again.
+        Parameters that were frozen, and checked, in the round before are not read again.
         """
         chosen = set(trained)
         self._sums = {
@@ -40,7 +40,7 @@ class Checksums:
         }
 
     def changed(self) -> list[str]:
-        """Return the names of the frozen parameters that are no longer as they were noted."""
+        """Return the names of the frozen parameters that have changed since :meth:`start`."""
         return [
             name
             for name, noted in self._sums.items()
@@ -53,7 +53,7 @@ class FrozenChangedError(RuntimeError):
 
 
 def changed_message(names: Collection[str]) -> str:
-    """Say which frozen parameters have changed."""
+    """Return the error message about frozen parameters that have changed."""
     return f"{len(names)} frozen parameters changed while they were frozen: " + ", ".join(
         sorted(names)[:5]
     )

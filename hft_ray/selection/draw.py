@@ -1,7 +1,7 @@
-"""A draw: what is trainable in one round, a pure function of model, selection, round and history.
+"""A draw: the trainable parameters of one round, a pure function of model, selection and history.
 
-The strategies that measure nothing need no history: what they drew before follows from the seed,
-so that a resumed run has nothing to store.
+Strategies without measurements need no stored history: their earlier draws follow from the seed, so
+that a resumed run has nothing to store.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def draw(
         catalog: The units of the model.
         selection: How to draw.
         round: Number of the round, from 0.
-        history: The rounds before and what was measured; None to work out the rounds before from
-            the seed (see :func:`history_of`), which takes a draw for each where it matters. In
-            round 0 nothing has to be measured: ties are then broken by hash.
+        history: The rounds before and what was measured; None to compute the rounds before from
+            the seed (see :func:`history_of`), which draws each of them again where needed. Round
+            0 needs no measures: ties are then broken by hash.
 
     Raises:
         ConfigError: The weights are 0 for every category that the model has.
-        ValueError: Measures are missing, or are no finite numbers of at least 0.
+        ValueError: Measures are missing, or are not finite numbers of at least 0.
     """
     if history is None:
         history = history_of(catalog, selection, _rounds_that_matter(selection, round))
@@ -67,7 +67,7 @@ def draw(
     _check_measures(drawn_from, selection, round, history)
     _check_weights(drawn_from, selection)
     rank = STRATEGIES[selection.strategy](selection, round, history)
-    if selection.tasks == "disjoint":
+    if selection.across_tasks == "disjoint":
         rank = disjoint(rank, history)
     drawn = set(pick(drawn_from, selection, rank))
     if selection.embeddings == "trained":
@@ -87,12 +87,12 @@ def history_of(catalog: Catalog, selection: Selection, rounds: int) -> History:
     """Return the history after ``rounds`` rounds, by drawing them all again.
 
     Raises:
-        ValueError: The strategy drew by what was measured, which cannot be had again.
+        ValueError: The strategy draws by measures, which cannot be repeated.
     """
     if rounds and needs(selection) != "nothing":
         raise ValueError(
             f"rounds of the strategy {selection.strategy} depend on measures; their history cannot "
-            "be worked out from the seed"
+            "be computed from the seed"
         )
     history = History()
     for round in range(rounds):
@@ -101,14 +101,14 @@ def history_of(catalog: Catalog, selection: Selection, rounds: int) -> History:
 
 
 def _rounds_that_matter(selection: Selection, round: int) -> int:
-    return round if selection.strategy == "cyclic" or selection.tasks != "independent" else 0
+    return round if selection.strategy == "cyclic" or selection.across_tasks != "independent" else 0
 
 
 def _left(
     units: tuple[Unit, ...], selection: Selection, round: int, history: History
 ) -> tuple[Unit, ...]:
-    """Return what may be drawn: of nested draws, what all rounds before have drawn."""
-    if selection.tasks != "nested":
+    """Return the units that may be drawn: with nested draws, those that all earlier rounds drew."""
+    if selection.across_tasks != "nested":
         return units
     return tuple(unit for unit in units if history.times_drawn.get(unit.name, 0) == round)
 

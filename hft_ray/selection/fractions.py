@@ -1,4 +1,4 @@
-"""How much of a model is trainable, counted in three ways (tied weights once)."""
+"""The trainable share of a model, counted in three ways (tied weights once)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ Symbols: r is the ratio, n a number of units, P a number of parameters.
   category in a layer floor(r n) are drawn, and one more in a random set of layers ("randomised
   rounding"). At r = 1/2: 2 of 4 attention matrices, of 3 feed-forward matrices 2 in one half of the
   layers and 1 in the other, 1 of 2 norms. Units outside the layers are categories of their own,
-  apart from those inside. Where the categories' shares are no whole numbers, the categories that
+  apart from those inside. Where the categories' shares are not whole numbers, the categories that
   give one more are those that the strategy prefers, then those with the largest remainder. The
   strategy ``weighted`` gives each category a ratio of its own, with the same total.
 

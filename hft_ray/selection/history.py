@@ -1,4 +1,4 @@
-"""What a draw may depend on besides the seed and the round: the rounds before, and measurements."""
+"""The history that a draw may depend on: earlier rounds and measurements."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class History:
     Attributes:
         times_drawn: Unit name -> number of rounds so far in which it was trainable; a unit that is
             not there was never drawn.
-        measures: Unit name -> what the strategy asked to be measured before the draw (see
-            :func:`hft_ray.selection.needs`), finite and at least 0. Either empty, when there is
-            nothing to measure yet, or with every unit that is drawn from.
+        measures: Unit name -> the measure that the strategy needs before the draw (see
+            :func:`hft_ray.selection.needs`), finite and at least 0. Either empty, when nothing
+            is measured yet, or with every unit of the pool.
     """
 
     times_drawn: Mapping[str, int] = field(default_factory=dict)

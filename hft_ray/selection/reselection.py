@@ -13,7 +13,7 @@ class Schedule:
 
     A step belongs to the epoch of its first example. So with ``epoch`` the round of epoch e, from
     0, begins at step ``ceil(e * steps_per_epoch)``, the first one that begins in that epoch, and E
-    epochs have E rounds. Of epochs shorter than a step, each step is a round.
+    epochs have E rounds. With epochs shorter than a step, each step is a round.
 
     Attributes:
         reselect: never and task: one round; epoch: one round per epoch; N: one per N steps.

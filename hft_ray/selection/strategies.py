@@ -10,7 +10,7 @@ library version, given the same history.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from hashlib import sha256
@@ -49,6 +49,13 @@ Strategy = Callable[[Selection, int, History], Ranking]
 """(selection, round, history) -> the ranking of that round."""
 
 
+_MEASURED: Mapping[str, Literal["gradient", "drift"]] = {
+    "gradient": "gradient",
+    "least_drifted": "drift",
+    "most_drifted": "drift",
+}
+
+
 def needs(selection: Selection) -> Literal["nothing", "gradient", "drift"]:
     """Return what has to be measured of each unit before a draw, for ``History.measures``.
 
@@ -59,9 +66,9 @@ def needs(selection: Selection) -> Literal["nothing", "gradient", "drift"]:
 
     Nothing where the ratio is 1: everything is drawn in any order.
     """
-    if selection.ratio == 1 or selection.strategy not in ("gradient", "drift"):
+    if selection.ratio == 1:
         return "nothing"
-    return selection.strategy
+    return _MEASURED.get(selection.strategy, "nothing")
 
 
 def random(selection: Selection, round: int, history: History) -> Ranking:
@@ -109,13 +116,13 @@ def gradient(selection: Selection, round: int, history: History) -> Ranking:
     return _scored(selection, round, lambda candidate: -mean_square(candidate))
 
 
-def drift(selection: Selection, round: int, history: History) -> Ranking:
-    """Rank what has moved most from the base last (``drift: away``) or first (``toward``).
+def drifted(selection: Selection, round: int, history: History) -> Ranking:
+    """Rank by the distance from the base: ``least_drifted`` first, or ``most_drifted`` first.
 
     The drift of a candidate is the root mean square of its units' relative drifts, weighted by
     size.
     """
-    sign = 1 if selection.drift == "away" else -1
+    sign = 1 if selection.strategy == "least_drifted" else -1
 
     def mean_square(candidate: Candidate) -> float:
         measures = ((unit.size, history.measures.get(unit.name, 0.0)) for unit in candidate.units)
@@ -147,7 +154,8 @@ STRATEGIES: dict[str, Strategy] = {
     "random": random,
     "cyclic": cyclic,
     "gradient": gradient,
-    "drift": drift,
+    "least_drifted": drifted,
+    "most_drifted": drifted,
     "weighted": weighted,
 }
 

@@ -1,4 +1,4 @@
-"""How much of a model has been trainable at any time so far."""
+"""The share of a model that has been trainable in any round so far."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hft_ray.selection.fractions import realised
 class Touched:
     """The share of block parameters that any draw so far has made trainable.
 
-    After K independent draws at ratio r about 1 - (1 - r)^K: frequent re-selection approaches full
-    fine-tuning, which a single draw's fractions do not show.
+    After K independent draws at ratio r it is about 1 - (1 - r)^K: frequent re-selection approaches
+    full fine-tuning, which the fractions of a single draw do not show.
     """
 
     def __init__(self, catalog: Catalog) -> None:

@@ -1,4 +1,4 @@
-"""Put a draw into effect on a model."""
+"""Apply a draw to a model."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def arguments(model: Model, source: str) -> dict[str, Any]:
-    """Return what every ``from_pretrained`` of this model is told."""
+    """Return the arguments that every ``from_pretrained`` of this model is given."""
     given: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
     if Path(source).is_dir():
         given["local_files_only"] = True
@@ -32,17 +32,19 @@ def arguments(model: Model, source: str) -> dict[str, Any]:
 
 
 def load_config(model: Model, source: str) -> Any:
-    """Return the model's configuration: ``model.shape`` where it is given, else config.json.
+    """Return the model's configuration: ``model.architecture`` where it is given, else config.json.
 
     Raises:
         ConfigError: There is none, it cannot be read, or its model cannot be tuned.
     """
-    if model.shape is not None:
-        shape = dict(model.shape)
+    if model.architecture is not None:
+        shape = dict(model.architecture)
         try:
             config: Any = AutoConfig.for_model(shape.pop("model_type", ""), **shape)
         except Exception as error:
-            raise ConfigError(Problem("model.shape", first_line(error), model.shape)) from error
+            raise ConfigError(
+                Problem("model.architecture", first_line(error), model.architecture)
+            ) from error
     else:
         try:
             config = AutoConfig.from_pretrained(source, **arguments(model, source))
@@ -52,7 +54,7 @@ def load_config(model: Model, source: str) -> Any:
             raise ConfigError(Problem(PATH, problem, model.name)) from error
     message = _refusal(config)
     if message is not None:
-        place = PATH if model.shape is None else "model.shape"
+        place = PATH if model.architecture is None else "model.architecture"
         raise ConfigError(Problem(place, message, model.name))
     return config
 
@@ -61,8 +63,8 @@ def load_shape(model: Model, source: str) -> nn.Module:
     """Return the model without weights (on the meta device), for sizes, checks and selections.
 
     Raises:
-        ConfigError: There is no configuration at hand, and ``model.shape`` is not given; or what
-            it describes is not a causal language model.
+        ConfigError: There is no configuration, and ``model.architecture`` is not given; or what it
+            describes is not a causal language model.
     """
     config = load_config(model, source)
     try:

@@ -1,4 +1,4 @@
-"""Proof that what is frozen stays as it is: checksums at the start and at the end of a round."""
+"""Proof that frozen parameters do not change: checksums at the start and the end of a round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Checksums, FrozenChangedError, changed_message
-from hft_ray.training.origin import held
+from hft_ray.training.base_snapshot import held
 
 
 class Audit:

@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from filelock import FileLock
 from torch import nn
 
+from hft_ray.artifacts import size_of
 from hft_ray.pareto.dominance import is_dominated
 from hft_ray.ranks import Ranks
-from hft_ray.training.kept import bytes_to_keep, keep, size_of
+from hft_ray.training.kept import bytes_to_keep, keep
 from hft_ray.training.outcome import Candidate
-from hft_ray.training.variants import Extras, least_needed
+from hft_ray.training.variants import RunArtifacts, least_needed
 
 FINAL = "final"
 
@@ -22,14 +22,14 @@ class Candidates:
     """Takes every scored model of a run, and keeps the weights of those that may be exported.
 
     Args:
-        extras: Where weights are kept, within which budget, and what is better.
+        wanted: Where weights are kept, within which budget, and what is better.
         model: The model.
         base: Hash of the base weights.
         ranks: The processes that train together; every method is a collective.
     """
 
-    def __init__(self, extras: Extras, model: nn.Module, base: str, ranks: Ranks) -> None:
-        self._extras, self._model, self._base, self._ranks = extras, model, base, ranks
+    def __init__(self, wanted: RunArtifacts, model: nn.Module, base: str, ranks: Ranks) -> None:
+        self._wanted, self._model, self._base, self._ranks = wanted, model, base, ranks
         self.found: list[Candidate] = []
 
     def take(self, step: int, values: dict[str, float], touched: Collection[str]) -> bool:
@@ -40,7 +40,7 @@ class Candidates:
         Returns:
             Whether it was taken.
         """
-        objectives, most = self._extras.objectives, self._extras.variants.steps
+        objectives, most = self._wanted.objectives, self._wanted.variants.steps
         if is_dominated(values, (each.values for each in self.found), objectives):
             return False
         new = Candidate(f"step-{step}", step, values)
@@ -62,11 +62,11 @@ class Candidates:
     def _drop_dominated_by(self, values: dict[str, float]) -> None:
         """Delete the weights of what can be on no front any more."""
         for each in self.found:
-            if is_dominated(each.values, [values], self._extras.objectives):
+            if is_dominated(each.values, [values], self._wanted.objectives):
                 self._delete(each.variant)
 
     def _keep(self, name: str, touched: Collection[str]) -> None:
-        folder = self._extras.folder
+        folder = self._wanted.folder
         if folder is None:
             return
         with self._room_for(name, bytes_to_keep(self._model, touched)) as there_is:
@@ -77,31 +77,26 @@ class Candidates:
     def _room_for(self, name: str, size: int) -> Iterator[bool]:
         """Yield whether so many bytes fit into the budget; no other trial writes meanwhile.
 
-        The last model has the first claim: steps before it are only kept where every trial under
-        way still has room for its last one, and give way to that of their own run.
+        Models on the way give way to the last one of their run.
         """
-        budget = self._extras.budget
+        budget = self._wanted.budget
         if budget is None:
             yield True
             return
         if not self._ranks.main:
             yield self._ranks.broadcast(False)
             return
-        budget.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(budget.folder.with_suffix(".lock")):
+        with budget.locked():
             self._delete(name)  # of a process that was killed after it
-            room = budget.bytes - size_of(budget.folder)
-            if name != FINAL:
-                room -= budget.spare * size
-            else:
-                steps = [each.variant for each in self.found]
-                while room < size and steps:
-                    room += self._delete(steps.pop(0))
+            room = budget.room_for_final() if name == FINAL else budget.room_for_snapshot(size)
+            for each in self.found if name == FINAL else []:
+                if room < size:
+                    room += self._delete(each.variant)
             yield self._ranks.broadcast(room >= size)
 
     def _delete(self, name: str) -> int:
         """Delete kept weights; return the bytes that were in them."""
-        folder = self._extras.folder
+        folder = self._wanted.folder
         if folder is None or not self._ranks.main:
             return 0
         freed = size_of(folder / name)

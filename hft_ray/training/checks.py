@@ -12,9 +12,9 @@ from hft_ray.config.rules.objectives import objective_problems
 from hft_ray.config.rules.workers import worker_problems
 from hft_ray.data import locate, read_examples, read_pairs
 from hft_ray.evaluation import check_evaluation, files_of, known_harness, mixture
-from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.dpo import SUMS
+from hft_ray.training.lora import Lora
 from hft_ray.training.scoring import mixed, score_names
 from hft_ray.training.vocabulary import data_problems, evaluation_problems
 from hft_ray.training.workspace import Workspace
@@ -32,6 +32,8 @@ TRAINING_METRICS = (
     "cost/peak_memory_bytes",
 )
 """Metrics of every run, beside those of its evaluations."""
+
+Step = Callable[[], object]
 
 
 def check_settings(config: Config) -> list[Problem]:
@@ -86,45 +88,92 @@ def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = F
     Raises:
         ConfigError: Everything that is wrong, together.
     """
-    model, evaluations = config.model, list(config.scored.places())
-    problems = check_settings(config)
-    problems += _problems_of(lambda: workspace.catalog(model))
-    for arm in by_arm(config).values():
-        for name in searched_values(arm, "model.name"):
-            other = arm.model.model_copy(update={"name": name})
-            if other != model and not (trust_hub and _on_hub(name, "model.name")):
-                problems += _problems_of(partial(workspace.shape, other))
-    if not problems:
-        problems += _adapter_problems(config, workspace)
-    sets = _data_sets(config, workspace)
-    places = {"model.name": model.name, **{path: name for path, (name, *_) in sets.items()}}
-    places |= {f"{path}.{key}": name for path, item in evaluations for key, name in files_of(item)}
-    trusted = [name for path, name in places.items() if trust_hub and _on_hub(name, path)]
-    known = len(problems)
-    if model.name not in trusted:
-        problems += _problems_of(lambda: workspace.tokenizer(model))
-    # With a tokenizer everything is encoded; without one the files are still read.
-    tokenizer = model.name not in trusted and len(problems) == known
-    for name, encode, read_alone in sets.values():
-        if name not in trusted:
-            problems += _problems_of(encode if tokenizer else read_alone)
-    read: list[tuple[str, Evaluation]] = []
-    for path, item in evaluations:
-        if isinstance(item, LmEval) and trust_hub:
-            problems += _problems_of(partial(known_harness, item, path))
-            trusted.append(f"lm-eval {item.task}")
-        elif not {name for _, name in files_of(item)} & set(trusted):
-            found = _problems_of(partial(check_evaluation, item, path))
-            problems += found
-            read += [] if found else [(path, item)]
-    if tokenizer and not problems:
-        problems += evaluation_problems(read, workspace.tokenizer(model), workspace.shape(model))
-        if not {name for name, *_ in sets.values()} & set(trusted):
-            problems += data_problems(config, workspace)
-    if problems:
+    one = _Check(config, workspace, trust_hub)
+    one.check_models()
+    encoded = one.check_data()
+    read = one.check_evaluations()
+    if encoded and not one.problems:
+        one.check_room(read)
+    if one.problems:
         # One file may be used in several places. What was given need not be hashable.
-        raise ConfigError({str(problem): problem for problem in problems}.values(), source)
-    return trusted
+        raise ConfigError({str(each): each for each in one.problems}.values(), source)
+    return one.trusted
+
+
+class _Check:
+    """A look at FILE.
+
+    Attributes:
+        problems: What is wrong so far.
+        trusted: The names that are taken on trust so far.
+    """
+
+    def __init__(self, config: Config, workspace: Workspace, trust_hub: bool) -> None:
+        self._config, self._workspace, self._trust_hub = config, workspace, trust_hub
+        self._model = config.model
+        self._sets = _data_sets(config, workspace)
+        self._evaluations = list(config.scored.places())
+        self.problems = check_settings(config)
+        places = {"model.name": self._model.name}
+        places |= {path: name for path, (name, *_) in self._sets.items()}
+        for path, item in self._evaluations:
+            places |= {f"{path}.{key}": name for key, name in files_of(item)}
+        self.trusted = [name for path, name in places.items() if self._is_trusted(name, path)]
+
+    def _is_trusted(self, name: str, path: str) -> bool:
+        return self._trust_hub and _on_hub(name, path)
+
+    def _try(self, step: Step) -> bool:
+        """Return whether a step finds nothing wrong."""
+        found = _problems_of(step)
+        self.problems += found
+        return not found
+
+    def check_models(self) -> None:
+        """Look at the model, at those that are searched, and at adapters on them."""
+        self._try(lambda: self._workspace.catalog(self._model))
+        for arm in by_arm(self._config).values():
+            for name in searched_values(arm, "model.name"):
+                other = arm.model.model_copy(update={"name": name})
+                if other != self._model and not self._is_trusted(name, "model.name"):
+                    self._try(partial(self._workspace.shape, other))
+        if not self.problems:
+            self.problems += _adapter_problems(self._config, self._workspace)
+
+    def check_data(self) -> bool:
+        """Encode the training data; without a tokenizer only read the files.
+
+        Returns:
+            Whether there is a tokenizer.
+        """
+        known = self._model.name not in self.trusted and self._try(
+            lambda: self._workspace.tokenizer(self._model)
+        )
+        for name, encode, read_alone in self._sets.values():
+            if name not in self.trusted:
+                self._try(encode if known else read_alone)
+        return known
+
+    def check_evaluations(self) -> list[tuple[str, Evaluation]]:
+        """Read the data of the evaluations; return those that could be read."""
+        read = []
+        for path, item in self._evaluations:
+            if isinstance(item, LmEval) and self._trust_hub:
+                self._try(partial(known_harness, item, path))
+                self.trusted.append(f"lm-eval {item.task}")
+                continue
+            known = not {name for _, name in files_of(item)} & set(self.trusted)
+            if known and self._try(partial(check_evaluation, item, path)):
+                read.append((path, item))
+        return read
+
+    def check_room(self, read: list[tuple[str, Evaluation]]) -> None:
+        """Look whether the model has room for the tokens that it will read."""
+        tokenizer = self._workspace.tokenizer(self._model)
+        shape = self._workspace.shape(self._model)
+        self.problems += evaluation_problems(read, tokenizer, shape)
+        if not {name for name, *_ in self._sets.values()} & set(self.trusted):
+            self.problems += data_problems(self._config, self._workspace)
 
 
 def _adapter_problems(config: Config, workspace: Workspace) -> list[Problem]:
@@ -136,9 +185,6 @@ def _adapter_problems(config: Config, workspace: Workspace) -> list[Problem]:
             catalog = workspace.catalog(arm.model)
             found += _problems_of(partial(Lora, shape, arm.adapter, catalog, seed=0))
     return found
-
-
-Step = Callable[[], object]
 
 
 def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Step, Step]]:
@@ -156,14 +202,14 @@ def _data_sets(config: Config, workspace: Workspace) -> dict[str, tuple[str, Ste
 
 
 def _on_hub(name: str, path: str) -> bool:
-    """Whether ``name`` can only be a hub name; a path that leads nowhere is told elsewhere."""
+    """Whether ``name`` can only be a hub name; a path that leads nowhere is reported elsewhere."""
     try:
         return locate(name, path) is None
     except ConfigError:
         return False
 
 
-def _problems_of(step: Callable[[], object]) -> list[Problem]:
+def _problems_of(step: Step) -> list[Problem]:
     try:
         step()
     except ConfigError as error:

@@ -1,7 +1,7 @@
 """Attention that keeps the documents of a pass apart, so that a batch needs no padding.
 
 A packed pass is one row in which documents follow one another, their positions from 0. Where each
-ends is told by the arguments of FlashAttention's variable-length form (``cu_seq_lens_q`` and
+ends is stated by the arguments of FlashAttention's variable-length form (``cu_seq_lens_q`` and
 ``max_length_q``), which models of transformers hand through to their attention function. Here that
 function is torch's ``varlen_attn`` on a GPU in 16 bit, and elsewhere scaled dot-product attention
 of one document after another. Neither computes anything between two documents.
@@ -39,7 +39,7 @@ except ImportError:  # before torch 2.10
     _VARLEN = frozenset()
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 NAME = "hft_documents"
 """Name of the attention function among those of transformers."""
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class UnsupportedAttentionError(Exception):
-    """A model asks something of its attention that is not computed by document."""
+    """A model asks for attention that cannot be computed document by document."""
 
 
 def attend(
@@ -91,23 +91,28 @@ def attend(
     """
     if len(query) != 1:
         raise UnsupportedAttentionError("its attention is given several rows")
-    bounds, longest = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
-    if bounds is None:  # a row of one document
-        longest = query.shape[2]
-        bounds = torch.tensor([0, longest], dtype=torch.int32, device=query.device)
     for name in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(name) is not None:
             raise UnsupportedAttentionError(f"its attention needs `{name}`")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise UnsupportedAttentionError("its attention is not causal")
     if attention_mask is not None and int(attention_mask) != sliding_window:
-        raise UnsupportedAttentionError("its attention has a window that only a mask tells")
+        raise UnsupportedAttentionError("its attention has a window that only a mask states")
+    bounds, longest = _bounds(query, kwargs)
     if _has_kernel(query, key, value, dropout, sliding_window):
-        assert longest is not None
-        out = _varlen(query, key, value, bounds, int(longest), scaling, sliding_window)
+        out = _varlen(query, key, value, bounds, longest, scaling, sliding_window)
     else:
         out = _one_by_one(query, key, value, bounds, dropout, scaling, sliding_window)
     return out, None
+
+
+def _bounds(query: Tensor, given: Mapping[str, Any]) -> tuple[Tensor, int]:
+    """Return where documents begin and end, and the tokens of the longest."""
+    bounds, longest = given.get("cu_seq_lens_q"), given.get("max_length_q")
+    length = query.shape[2]
+    if bounds is None:  # a row of one document
+        return torch.tensor([0, length], dtype=torch.int32, device=query.device), length
+    return bounds, length if longest is None else int(longest)
 
 
 def mask(
@@ -120,8 +125,8 @@ def mask(
 ) -> Tensor | None:
     """Return what :func:`attend` takes for a mask: nothing, or the window of a layer, [1, 1, 1, 1].
 
-    Of layers with a window transformers tells it here, and most models tell their attention
-    function too. Those that do not are found by the two being different.
+    transformers states the window of a layer here, and most models state it to their attention
+    function too. The others are found by the two being different.
     """
     if attention_mask is not None:
         raise UnsupportedAttentionError("it makes an attention mask of its own")
@@ -214,7 +219,7 @@ class Documents:
         config: FILE.
 
     Attributes:
-        packed: Whether they are; told by :meth:`settle`.
+        packed: Whether they are; :meth:`settle` finds out.
     """
 
     def __init__(self, model: Any, config: Config) -> None:
@@ -258,7 +263,7 @@ class Documents:
             with quiet():
                 return _mixes(self._model, by_document if self._switches else None)
         except (UnsupportedAttentionError, TypeError) as error:
-            # The latter: its code knows nothing of the arguments.
+            # A TypeError: its code does not take the arguments.
             return f"documents in one row would see each other: {error}"
 
 

@@ -50,25 +50,25 @@ class Engine:
         self._deepspeed: Any = None
         self._steps: dict[str, int] = {}
         self.parked: dict[str, Moments] = {}
-        self._drawn_to: dict[str, Tensor] = {}
+        self._penalty_target: dict[str, Tensor] = {}
         self._norm: Tensor | None = None
 
-    def draw_to(self, base: Mapping[str, Tensor]) -> None:
-        """Set the values that ``training.l2_to_base`` draws what is selected to, on the device."""
-        self._drawn_to = dict(base)
+    def set_penalty_target(self, base: Mapping[str, Tensor]) -> None:
+        """Set the base's values of what is selected, on the device, for ``training.l2_to_base``."""
+        self._penalty_target = dict(base)
 
     def select(self, draw: Draw) -> None:
         """Train the parameters of ``draw`` from now on (a collective).
 
-        What becomes of Adam's state is ``training.moments``: with ``reset`` all start empty, with
-        ``carry`` those that stay selected keep theirs, with ``store`` those that were selected
-        before get theirs back.
+        ``training.moments`` says what becomes of Adam's state: with ``reset`` all start empty, with
+        ``keep_selected`` those that stay selected keep theirs, with ``keep_all`` those that were
+        selected before get theirs back.
         """
         self.detach()
         chosen = set(draw.parameters)
         leaving = {name: kept for name, kept in self.parked.items() if name not in chosen}
         for name, kept in leaving.items():
-            if self._training.moments == "carry":
+            if self._training.moments == "keep_selected":
                 del self.parked[name]
             else:
                 self.parked[name] = kept.on_cpu()
@@ -163,7 +163,7 @@ class Engine:
             built["weight_decay"] = group.weight_decay
         # What is in the engine now comes back with :meth:`detach`.
         for name in list(self.parked):
-            if self._training.moments != "store" or (self._plain and name in self._steps):
+            if self._training.moments != "keep_all" or (self._plain and name in self._steps):
                 del self.parked[name]
 
     def _dry_step(self) -> None:
@@ -191,20 +191,41 @@ class Engine:
 
         Returns:
             Scalars on the device, the same on every rank: ``loss``, per unit, further sums of the
-            loss by name, also per unit, and the penalty ``l2_to_base``, which is no part of these;
+            loss by name, also per unit, and the penalty ``l2_to_base``, which these do not include;
             NaN when the gradients are not finite. And ``grad_norm``, the L2 norm of the gradients
             before clipping.
         """
         engine = self._deepspeed
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
+        skipped, penalty = engine.skipped_steps, self._penalty()
+        sums = self._accumulate(batches, loss, units, penalty)
+        engine.step()
+        for name in self._steps:
+            self._steps[name] += 1
+        total = torch.stack([x.float() for x in sums.values()])
+        if engine.skipped_steps > skipped:
+            # ZeRO leaves out a step whose gradients are not finite, and says so nowhere else: the
+            # run would go on without learning.
+            total.fill_(torch.nan)
+        if self._ranks.size > 1:
+            dist.all_reduce(total)
+        means = dict(zip(sums, total / units, strict=True))
+        norm = engine.get_global_grad_norm() if self._norm is None else self._norm
+        means["grad_norm"] = torch.as_tensor(norm, dtype=torch.float32, device=total.device)
+        return means if penalty is None else means | {"l2_to_base": penalty.detach()}
+
+    def _accumulate(
+        self, batches: Sequence[Batch], loss: LossFunction, units: int, penalty: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Sum the gradients of a step's passes; return the sums of the losses by name."""
+        engine = self._deepspeed
         totals: dict[str, Tensor] = {}
         # DeepSpeed averages over ranks; what is wanted is the sum over them divided by the units
         # of all, whichever pass they stand in.
         scale = self._ranks.size / units
-        skipped, penalty = engine.skipped_steps, self._penalty()
         for number, batch in enumerate(batches, start=1):
-            # Passes differ in number from step to step, so DeepSpeed is told which one is the last.
+            # Passes differ in number from step to step, so DeepSpeed has to be given the last one.
             engine.set_gradient_accumulation_boundary(number == len(batches))
             found = loss(engine, batch)
             value = found.value * scale
@@ -214,33 +235,20 @@ class Engine:
             self._backward(value)
             for name, x in {"loss": found.value, **found.sums}.items():
                 totals[name] = totals.get(name, 0) + x.detach()
-        engine.step()
-        total = torch.stack([x.float() for x in totals.values()])
-        if engine.skipped_steps > skipped:
-            # ZeRO leaves out a step whose gradients are not finite, and says so nowhere else: the
-            # run would go on without learning.
-            total.fill_(torch.nan)
-        for name in self._steps:
-            self._steps[name] += 1
-        if self._ranks.size > 1:
-            dist.all_reduce(total)
-        means = dict(zip(totals, total / units, strict=True))
-        norm = engine.get_global_grad_norm() if self._norm is None else self._norm
-        means["grad_norm"] = torch.as_tensor(norm, dtype=torch.float32, device=total.device)
-        return means if penalty is None else means | {"l2_to_base": penalty.detach()}
+        return totals
 
     def _penalty(self) -> Tensor | None:
         strength = self._training.l2_to_base
         if not strength:
             return None
         trained = [(name, x) for name, x in self.model.named_parameters() if x.requires_grad]
-        return strength * half_square((x, self._drawn_to[name]) for name, x in trained)
+        return strength * half_square((x, self._penalty_target[name]) for name, x in trained)
 
     def _backward(self, loss: Tensor) -> None:
         if self._ranks.size > 1 or self._training.stage(1) > 0:
             self._deepspeed.backward(loss, scale_wrt_gas=False)
             return
-        # One rank alone has nobody to sum gradients with; DeepSpeed would copy all of them into one
+        # A single rank has no gradients to exchange; DeepSpeed would copy all of them into one
         # buffer and back.
         with self._deepspeed.no_sync():
             self._deepspeed.backward(loss, scale_wrt_gas=False)
@@ -307,7 +315,7 @@ class Engine:
         """Take the engine off the module for good, with all that training needed beside it."""
         self.close()
         self.parked.clear()
-        self._drawn_to = {}
+        self._penalty_target = {}
 
     def close(self) -> None:
         """Take the engine off the module, which keeps its weights (a collective)."""

@@ -22,7 +22,7 @@ class Evaluated:
 
     Attributes:
         scores: Its scores.
-        base: Scores of the base on the same items; ``None`` if there is none.
+        base: Scores of the base on the same items; None without a base.
     """
 
     scores: Scores
@@ -88,12 +88,12 @@ def evaluate(config: Config, workspace: Workspace, name: str, base: str | None) 
 
 
 def _model(config: Config, name: str) -> Model:
-    return config.model.model_copy(update={"name": name, "revision": None, "shape": None})
+    return config.model.model_copy(update={"name": name, "revision": None, "architecture": None})
 
 
 @contextmanager
 def _called(what: str, name: str) -> Iterator[None]:
-    """Tell problems of the model by what the user calls it."""
+    """Name problems of the model by what the user calls it."""
     try:
         yield
     except ConfigError as error:

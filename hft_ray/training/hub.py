@@ -19,9 +19,10 @@ def pinned_model(model: Model) -> Model:
     The hub is asked; where it cannot be reached, the commit that was fetched last is taken.
 
     Raises:
-        ConfigError: There is no such model or revision, or nothing is here and the hub is away.
+        ConfigError: There is no such model or revision, or the hub cannot be reached and no commit
+            was fetched before.
     """
-    if model.shape is not None or locate(model.name, PATH) is not None:
+    if model.architecture is not None or locate(model.name, PATH) is not None:
         return model
     try:
         found: ResolvedRevision = resolve_revision(model.name, revision=model.revision)
@@ -38,7 +39,7 @@ def pinned_model(model: Model) -> Model:
 def pinned(config: Config) -> Config:
     """Return FILE with its model pinned: every process and every later command means this commit.
 
-    A model that cannot be found is left as it is: the check of FILE tells it beside all else. So is
+    A model that cannot be found is left as it is: the check of FILE reports it with all else. So is
     FILE where models are searched.
     """
     keys = ("model.name", "model.revision")

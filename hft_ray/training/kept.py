@@ -1,62 +1,40 @@
 """The weights of a candidate, kept for export: what any draw has trained, and nothing else.
 
-A folder of safetensors files and ``kept.json``, which names each file with its SHA-256, written
-whole or not at all. What is not in it has the base's values.
+An artifact of safetensors files and ``kept.json``. What is not in it has the base's values.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ValidationError
-from safetensors import safe_open
 from torch import Tensor, nn
 
+from hft_ray.artifacts import FileName, Manifest, delete_partial, new_folder, verify
 from hft_ray.ranks import Ranks
-from hft_ray.training.checkpoint import CheckpointError, read_tensors, verify, write_tensors
 from hft_ray.training.engine import gathered
+from hft_ray.training.tensor_files import read_tensors, tensor_names, write_tensors
 
 MANIFEST = "kept.json"
 _HEADER_BYTES = 256
 """More than what a file says of one tensor, or kept.json of one file."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What the kept weights of all trials of a sweep may take on disk.
-
-    Attributes:
-        folder: All of them.
-        bytes: The most that they may take.
-        spare: How many trials write at the same time.
-    """
-
-    folder: Path
-    bytes: int
-    spare: int
-
-
-class Kept(BaseModel):
+class KeptManifest(Manifest):
     """Content of kept.json.
 
     Attributes:
         base: Hash of the base weights.
         dtype: Element type that the model was trained and scored in, such as ``bfloat16``.
-        files: File name -> SHA-256.
     """
 
+    files: dict[FileName, str]
     format: Literal[1] = 1
     base: str
     dtype: str
-    files: dict[str, str]
 
 
 def keep(folder: Path, model: nn.Module, names: Collection[str], base: str, ranks: Ranks) -> None:
@@ -75,17 +53,12 @@ def keep(folder: Path, model: nn.Module, names: Collection[str], base: str, rank
         for _ in tensors:
             pass
     else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in (folder, *folder.parent.glob(".*")):
-            shutil.rmtree(left, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            files = write_tensors(partial, tensors)
-            content = Kept(base=base, dtype=dtype, files=files).model_dump_json()
-            (partial / MANIFEST).write_text(content, encoding="utf-8")
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        delete_partial(folder.parent)
+        # Before the new one is written: the budget has room for one of them.
+        shutil.rmtree(folder, ignore_errors=True)
+        with new_folder(folder) as written:
+            files = write_tensors(written, tensors)
+            KeptManifest(base=base, dtype=dtype, files=files).write(written / MANIFEST)
     ranks.barrier()
 
 
@@ -109,41 +82,23 @@ def bytes_to_keep(model: Any, names: Collection[str]) -> int:
     return sum(sizes) + 4 * _HEADER_BYTES
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes of the files in ``folder``, 0 if it is not there."""
-    found = 0
-    # os.walk passes over what another process deletes meanwhile.
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                found += Path(place, name).stat().st_size
-    return found
-
-
-def read_kept(folder: Path) -> Kept:
+def read_kept(folder: Path) -> KeptManifest:
     """Return what was kept in ``folder``, its files verified.
 
     Raises:
-        CheckpointError: Nothing was kept there, or it is damaged.
+        ArtifactError: Nothing was kept there, or it is damaged.
     """
-    try:
-        found = Kept.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
+    found = KeptManifest.read(folder / MANIFEST)
     verify(folder, found.files)
     return found
 
 
-def kept_names(folder: Path, kept: Kept) -> list[str]:
+def kept_names(folder: Path, kept: KeptManifest) -> list[str]:
     """Return the names of the parameters that are kept in ``folder``."""
-    names: list[str] = []
-    for each in kept.files:
-        with safe_open(folder / each, framework="pt") as file:
-            names += file.keys()
-    return names
+    return tensor_names(folder / each for each in kept.files)
 
 
-def put_kept(model: Any, folder: Path, kept: Kept) -> None:
+def put_kept(model: Any, folder: Path, kept: KeptManifest) -> None:
     """Give ``model``, the base in the kept element type, the weights kept in ``folder``."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():

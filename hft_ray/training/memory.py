@@ -70,21 +70,11 @@ def memory_per_worker(
     """
     stage, weight = training.stage(workers), 2 if bf16 else 4
     divided = -(-trainable // (workers if stage else 1))
-    offloaded = training.offload == "optimizer"
     state, passing = _bytes_per_number(training, stage, bf16)
+    if training.offload == "optimizer":
+        state = passing = 0
     gradients = divided * weight
-    # ZeRO-3 has set room for its gradients aside before there are any.
-    kept = 0 if stage == 3 else 1 / (workers if stage else 1)
-    step = Step(
-        torch.bfloat16 if bf16 else torch.float32,
-        rows,
-        length,
-        passes=training.batch_size // (micro_batch_size(training, workers) * workers),
-        share=kept,
-        recompute=training.gradient_checkpointing,
-        summed=summed,
-    )
-    in_passes = peak(step)
+    in_passes = peak(_rank_step(training, bf16, workers, rows, length, summed))
     if stage < 3:
         in_passes -= gradients
     elif workers > 1:
@@ -95,8 +85,26 @@ def memory_per_worker(
     return MemoryPerWorker(
         model=parameters * weight // (workers if stage == 3 else 1) + base,
         gradients=gradients,
-        optimizer=0 if offloaded else divided * state,
-        activations=max(in_passes, 0 if offloaded else divided * passing),
+        optimizer=divided * state,
+        activations=max(in_passes, divided * passing),
+    )
+
+
+def _rank_step(
+    training: Training, bf16: bool, workers: int, rows: int, length: int, summed: bool
+) -> Step:
+    """Return a worker's part of a step; arguments as for :func:`memory_per_worker`."""
+    stage = training.stage(workers)
+    # ZeRO-3 has set room for its gradients aside before there are any.
+    kept = 0 if stage == 3 else 1 / (workers if stage else 1)
+    return Step(
+        torch.bfloat16 if bf16 else torch.float32,
+        rows,
+        length,
+        passes=training.batch_size // (micro_batch_size(training, workers) * workers),
+        share=kept,
+        recompute=training.gradient_checkpointing,
+        summed=summed,
     )
 
 

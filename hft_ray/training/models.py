@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from hft_ray.artifacts import new_file, new_folder
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.data import content_hash, locate
 from hft_ray.training.architecture import arguments, first_line, load_config
@@ -33,7 +32,7 @@ _TOKENIZER = "save the model's own tokenizer (tokenizer.json, tokenizer_config.j
 _PROBE = "The quick brown fox, 0123456789."
 log = logging.getLogger(__name__)
 
-# They would stand between what the commands print, for models that load in a moment.
+# Progress bars of loading would break up what the commands print.
 transformers_logging.disable_progress_bar()
 
 
@@ -78,13 +77,9 @@ def _converted(path: Path, cache: Path) -> Path:
         except (ImportError, OSError, ValueError, KeyError) as error:
             problem = f"the GGUF file cannot be loaded: {error}"
             raise ConfigError(Problem(PATH, problem, str(path))) from error
-        partial = Path(tempfile.mkdtemp(dir=target.parent))
-        try:
-            weights.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            partial.replace(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with new_folder(target) as written:
+            weights.save_pretrained(written)
+            tokenizer.save_pretrained(written)
     return target
 
 
@@ -95,7 +90,7 @@ def load_tokenizer(model: Model, source: str) -> PreTrainedTokenizerFast:
     one beyond the model's vocabulary, it becomes the end-of-text token.
 
     Raises:
-        ConfigError: There is no tokenizer, or none that reports character offsets.
+        ConfigError: There is no tokenizer, or it does not report character offsets.
     """
     rows = getattr(load_config(model, source).get_text_config(), "vocab_size", None)
     try:
@@ -122,8 +117,8 @@ def _choose_padding(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: 
     known = end is not None and (rows is None or end < rows)
     chosen = tokenizer.eos_token if known else tokenizer.convert_ids_to_tokens(0)
     if given is not None:
-        told = "%s: its padding token %r (id %d) lies beyond the model's %d embeddings; %r pads"
-        log.warning(told, name, tokenizer.pad_token, given, rows, chosen)
+        message = "%s: its padding token %r (id %d) lies beyond the model's %d embeddings; %r pads"
+        log.warning(message, name, tokenizer.pad_token, given, rows, chosen)
     tokenizer.pad_token = chosen
 
 
@@ -204,9 +199,6 @@ def weights_hash(source: str, revision: str | None, cache: Path) -> str:
     if remembered.is_file():
         return remembered.read_text()
     value = content_hash(folder)
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: half a hash would stand for another model.
-    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as file:
-        file.write(value)
-    Path(file.name).replace(remembered)
+    with new_file(remembered) as written:
+        written.write_text(value)
     return value

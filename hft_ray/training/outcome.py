@@ -1,4 +1,4 @@
-"""What a run tells while it goes, and what it came to."""
+"""What a run reports while it goes, and its outcome."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Literal
 Report = Callable[[int, dict[str, float], bool, bool], bool]
 """``report(step, metrics, scored, last)`` -> whether to stop; called on rank 0 alone.
 
-``scored`` tells that the metrics hold every score, not the training loss alone; ``last`` that the
+``scored`` is true when the metrics hold every score, not the training loss alone; ``last`` when the
 run has no step left, so that there is nothing to stop.
 """
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on, on every rank at the same step; its message says why."""
+    """A run cannot go on, on every rank at the same step; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Candidate:
 
 @dataclass
 class Outcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         state: ``complete``, or ``stopped`` when a report asked for it.

@@ -2,9 +2,9 @@
 
 (lambda / 2) ||theta - theta0||^2 over the trained parameters, beside the mean loss per unit (Xuhong
 Li, Grandvalet, Davoine, "Explicit inductive bias for transfer learning with convolutional
-networks", arXiv 1802.01483, equation 3; there is no new layer here that would be drawn to zero). It
-is a part of the loss, so that its gradient is clipped and scaled by Adam with the rest; weight
-decay is none of the loss and draws towards zero.
+networks", arXiv 1802.01483, equation 3; its second term is for new layers, which do not occur
+here). It is a part of the loss, so its gradient is clipped and scaled by Adam with the rest. Weight
+decay is not a part of the loss, and draws towards zero.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.selection import Catalog, Draw, draw
-from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
+from hft_ray.training.lora import Lora
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
@@ -30,7 +30,7 @@ DEVICE_FLOPS = {"cuda": 2e14, "cpu": 5e10}
 """Sustained floating point operations per second of one worker that the time estimate assumes.
 
 An H100-class GPU at a fifth of its bf16 peak; one core of a processor with AVX2, of which
-``benchmarks/step_time.py`` saw 60e9. An order of magnitude, no promise.
+``benchmarks/step_time.py`` saw 60e9. This gives an order of magnitude.
 """
 
 MEMORY = (
@@ -58,7 +58,7 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     catalog = workspace.catalog(config.model)
     trials, seeds = (config.search.trials, config.search.seeds) if config.search else (1, 1)
     cluster = config.cluster
-    source = config.model.name if config.model.shape else workspace.source(config.model)
+    source = config.model.name if config.model.architecture else workspace.source(config.model)
     model = workspace.pinned(config.model)
     shape = partial(load_shape, model, source)
     corners = list(_corners(config, catalog, shape))
@@ -86,25 +86,10 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
     }
 
 
-def corner_fractions(
-    config: Config, catalog: Catalog, shape: Callable[[], nn.Module]
-) -> list[dict[str, Any]]:
-    """Return the realised fractions of every granularity in the space at its corner ratios.
-
-    Of each arm in turn, where the sweep has arms.
-
-    Args:
-        config: FILE.
-        catalog: The model's units.
-        shape: Makes the model without weights.
-    """
-    return [_row(one, drawn) for one, drawn in _corners(config, catalog, shape)]
-
-
 def _corners(
     config: Config, catalog: Catalog, shape: Callable[[], nn.Module]
 ) -> Iterator[tuple[Config, Draw]]:
-    """Yield FILE at each corner of the space, and what is trained there."""
+    """Yield FILE at each corner of the space, of each arm in turn, and what is trained there."""
     for arm in by_arm(config).values():
         kinds = searched_values(arm, "adapter.kind")
         if "lora" in kinds:

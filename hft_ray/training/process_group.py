@@ -60,5 +60,5 @@ def process_group() -> Iterator[Ranks]:
         finally:
             dist.destroy_process_group()
             if ours:
-                # Whoever finds it later in this process would look for a launcher's process group.
+                # Code that finds it later would look for a launcher's process group.
                 del os.environ["LOCAL_RANK"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hft_ray.ranks import Ranks
-from hft_ray.training.gauges import PeakMemory, Throughput
 from hft_ray.training.outcome import TrainingError
+from hft_ray.training.resource_metrics import PeakMemory, Throughput
 
 PEAK_OF_RANK = "system/peak_memory_bytes/rank_"
 """Beginning of the metrics that tell the peak memory of each of several ranks."""
@@ -59,7 +59,7 @@ class Progress:
         """Return the metrics of the steps since the last call (a collective).
 
         Raises:
-            TrainingError: The loss is no number any more.
+            TrainingError: The loss is not finite.
         """
         names = self._losses[-1]
         means = {x: float(torch.stack([each[x] for each in self._losses]).mean()) for x in names}

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from hft_ray.artifacts import new_file
 from hft_ray.ranks import Ranks
 
 CODE_VERSION = 1
@@ -79,13 +78,8 @@ class ReferenceStore:
         return found
 
     def _keep(self, path: Path, values: Logprobs, seconds: float) -> None:
-        handle, partial = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, values)
-            Path(partial).replace(path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with new_file(path) as written, written.open("wb") as file:
+            np.save(file, values)
         line = {"key": path.stem, "pairs": len(values), "seconds": round(seconds, 3)}
         with (self._folder / "computed.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")

@@ -1,4 +1,4 @@
-"""What a run trains from round to round: drawn, handed to the engine, the rest proved still."""
+"""What a run trains from round to round: drawn, given to the engine; the rest is audited."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, History, Touched, draw, needs, pool
-from hft_ray.training.adapter import Lora
 from hft_ray.training.audit import Audit
+from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
-from hft_ray.training.origin import Origin
+from hft_ray.training.gradient_norms import gradient_norms
+from hft_ray.training.lora import Lora
 from hft_ray.training.outcome import Round
-from hft_ray.training.probe import gradient_norms
 from hft_ray.training.stages import Rounds
 from hft_ray.training.utilisation import flops_per_token
 
@@ -37,7 +37,7 @@ class Selector:
         rounds: The draws so far, as in ``result.json``.
         history: What the draw depended on.
         touched: What any draw so far has trained.
-        origin: The base's values of that.
+        snapshot: The base's values of that.
         flops_per_token: Floating point operations per token of a step that trains ``draw``.
     """
 
@@ -54,7 +54,7 @@ class Selector:
         self.rounds: list[Round] = []
         self.history = History()
         self.touched = Touched(catalog)
-        self.origin = Origin(model, catalog, ranks)
+        self.snapshot = BaseSnapshot(model, catalog, ranks)
         # Last: what is above knows the model's parameters by their names without adapters.
         self._adapter: Lora | None = None
         if config.adapter.kind == "lora":
@@ -79,7 +79,7 @@ class Selector:
         return self._adapter.merged() if self._adapter else nullcontext()
 
     def finish(self) -> Draw:
-        """Make it so for good, when training is over; return what training has changed last."""
+        """Make the model plain for good, after training; return what was trained last."""
         assert self.draw is not None
         if self._adapter:
             self._engine.close()
@@ -100,9 +100,9 @@ class Selector:
         past = self.history.after(before.units) if before else History()
         self.history = replace(past, measures=self._measures(step, feed))
         drawn = self.drawn(rounds.number(step))
-        if before and self._selection.leaving == "reset":
+        if before and self._selection.on_deselect == "reset":
             left = sorted(set(before.parameters) - set(drawn.parameters))
-            self.origin.put_back(left)
+            self.snapshot.put_back(left)
             self._engine.forget(left)
         self.touched.add(drawn)
         fractions = asdict(drawn.fractions)
@@ -110,8 +110,20 @@ class Selector:
         self.rounds.append(
             Round(drawn.round, step, drawn.hash, fractions, touched_fraction=touched)
         )
-        self.origin.remember(name for unit in drawn.units for name in unit.parameters)
+        self.snapshot.remember(name for unit in drawn.units for name in unit.parameters)
         self.train_only(drawn)
+
+    def restore(self, drawn: Draw, touched: Collection[str], rounds: list[Round]) -> None:
+        """Train ``drawn`` as in the middle of a round.
+
+        Args:
+            drawn: What the round trains.
+            touched: Parameters that any draw so far has trained.
+            rounds: The draws so far.
+        """
+        self.touched.restore(touched)
+        self.train_only(drawn)
+        self.rounds = rounds
 
     def train_only(self, drawn: Draw) -> None:
         """Train ``drawn`` from now on, and watch the rest."""
@@ -120,7 +132,7 @@ class Selector:
         if self._audit:
             self._audit.start(drawn.parameters)
         if self._l2:
-            self._engine.draw_to(self.origin.on_device(drawn.parameters))
+            self._engine.set_penalty_target(self.snapshot.on_device(drawn.parameters))
         self._engine.select(drawn)
 
     def _measures(self, step: int, feed: Feed) -> dict[str, float]:
@@ -131,16 +143,16 @@ class Selector:
                 coming = feed.coming(step, self._selection.probe)
                 return gradient_norms(self._model, units, coming, self._ranks)
             case "drift":
-                return self.origin.drifts()
+                return self.snapshot.drifts()
             case "nothing":
                 return {}
 
     def end(self) -> dict[str, float]:
-        """Prove that what was frozen has not changed; return how far the rest has moved."""
+        """Prove that frozen parameters have not changed; return how far the others have moved."""
         if self._audit is None:
             return {}
         self._audit.prove()
         with self.plain():
-            distances = self.origin.distances()
+            distances = self.snapshot.distances()
         self.rounds[-1] = replace(self.rounds[-1], distances=distances)
         return {f"distance/{category}": x for category, x in distances.items()}

@@ -51,7 +51,7 @@ class Stage:
 
     @property
     def sequences(self) -> int:
-        """Number of sequences that it trains on, once for each time."""
+        """Number of sequences that it trains on, counting repeats."""
         return self.steps * self.training.batch_size * self.objective.width
 
     def indices(self, step: int) -> list[int]:

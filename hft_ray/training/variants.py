@@ -17,13 +17,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from hft_ray.artifacts import DiskBudget
 from hft_ray.config import Selection, Variants
 from hft_ray.pareto.dominance import is_dominated
 from hft_ray.selection import Catalog, Draw, draw
+from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.engine import Engine
-from hft_ray.training.kept import Budget
-from hft_ray.training.origin import Origin
 from hft_ray.training.outcome import Candidate, Outcome
+from hft_ray.weight_space import Shares, average_shares, reset_shares
 
 _COSTS = ("train/", "selection/", "cost/", "system/")
 Values = dict[str, float]
@@ -34,20 +35,20 @@ HALF_RESET = "reset-0.5"
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What a run makes beside its last model.
+class RunArtifacts:
+    """What a trial keeps and makes beside its last model.
 
     Attributes:
         folder: Where weights are kept, for export: ``final`` and ``step-N``; None keeps none.
         objectives: Metric -> max or min: what is better.
         variants: Which variants to score after training.
-        budget: What the weights of all trials may take; None for any.
+        budget: What the weights of all trials may take; None for any number of bytes.
     """
 
     folder: Path | None
     objectives: Mapping[str, Literal["max", "min"]]
     variants: Variants = field(default_factory=Variants)
-    budget: Budget | None = None
+    budget: DiskBudget | None = None
 
 
 def average_name(alpha: float) -> str:
@@ -150,7 +151,7 @@ def least_needed(found: Sequence[Values], objectives: Mapping[str, str]) -> int:
     return distances.index(min(distances))
 
 
-class Maker:
+class VariantBuilder:
     """Makes the variants of a trained model in its place, and takes them back.
 
     All methods are collectives. Training is over: there are no gradients and no optimizer's state
@@ -158,7 +159,7 @@ class Maker:
 
     Args:
         engine: The engine of the run.
-        origin: The base's values.
+        snapshot: The base's values.
         catalog: The model's units.
         trained: The last draw.
         touched: Parameters that may differ from the base.
@@ -167,35 +168,35 @@ class Maker:
     def __init__(
         self,
         engine: Engine,
-        origin: Origin,
+        snapshot: BaseSnapshot,
         catalog: Catalog,
         trained: Draw,
         touched: Collection[str],
     ) -> None:
-        self._engine, self._origin, self._catalog, self._trained = engine, origin, catalog, trained
+        self._engine, self._snapshot, self._catalog = engine, snapshot, catalog
+        self._trained = trained
         self._touched = sorted(touched)
         engine.finish()
-        self._tuned = origin.tuned()
+        self._tuned = snapshot.tuned()
 
     def average(self, alpha: float) -> None:
-        """Set the model to the average of alpha."""
-        self._engine.close()
-        self._origin.blend(self._tuned, alpha, self._touched)
-        self._engine.attach(self._trained)
+        """Set the model to the average of ``alpha``."""
+        self._blend(average_shares(alpha))
 
     def half_reset(self, selection: Selection) -> None:
         """Set the model to the trained one with half of the block put back."""
-        self._engine.close()
-        self._origin.blend(self._tuned, 1.0, self._touched)
         half = reset_selection(selection, self._catalog, self._touched)
-        back = set(draw(self._catalog, half, 0).parameters)
-        self._origin.put_back([name for name in self._touched if name in back])
+        self._blend(reset_shares(draw(self._catalog, half, 0).parameters))
+
+    def _blend(self, shares: Shares) -> None:
+        self._engine.close()
+        self._snapshot.blend(self._tuned, shares, self._touched)
         self._engine.attach(self._trained)
 
 
 def score_variants(
-    maker: Maker,
-    extras: Extras,
+    builder: VariantBuilder,
+    wanted: RunArtifacts,
     selection: Selection,
     base: Values,
     trained: Outcome,
@@ -205,12 +206,12 @@ def score_variants(
     """Make and score the variants of a trained model, which the model is again at the end.
 
     Args:
-        maker: Makes them.
-        extras: Which.
+        builder: Makes them.
+        wanted: Which variants.
         selection: How the model was trained.
         base: Values of the base.
-        trained: What the run came to; what is no score is taken over from there, but for what
-            making and scoring cost on top.
+        trained: What the run came to; values that are not scores are taken over from there; the
+            cost of making and scoring is added.
         score: Scores the model as it is, under the name of the variant that it is.
         ranks: Number of processes.
     """
@@ -224,12 +225,12 @@ def score_variants(
         return values
 
     def average(alpha: float) -> Values:
-        return scored(average_name(alpha), lambda: maker.average(alpha))
+        return scored(average_name(alpha), lambda: builder.average(alpha))
 
-    between = averages(extras.variants, (base, trained.values), extras.objectives, average)
+    between = averages(wanted.variants, (base, trained.values), wanted.objectives, average)
     named = [(average_name(alpha), values) for alpha, values in between]
-    if extras.variants.half_reset:
-        values = scored(HALF_RESET, lambda: maker.half_reset(selection))
+    if wanted.variants.half_reset:
+        values = scored(HALF_RESET, lambda: builder.half_reset(selection))
         named.append((HALF_RESET, values))
-    maker.average(1.0)
+    builder.average(1.0)
     return [Candidate(name, trained.steps, values) for name, values in named]

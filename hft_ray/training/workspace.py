@@ -62,7 +62,7 @@ class Workspace:
         """Return the model without weights; those of a directory are checked to be all of it."""
 
         def build() -> nn.Module:
-            if model.shape is not None:
+            if model.architecture is not None:
                 return load_shape(model, model.name)
             source = self.source(model)
             shape = load_shape(self.pinned(model), source)

@@ -1,9 +1,10 @@
 """A delta: of a tuned model only the tensors that differ from its base, and the way back.
 
-A delta directory holds ``delta.json`` (see :class:`Manifest`), below ``delta/`` for each file of
-the tuned model one of the same name with the tensors that differ, and the configuration and
-tokenizer as they are. A tensor is left out where the base's, in the tuned model's element type, has
-the same bits: hence the frozen matrices of a model tuned in bf16 from an fp32 base, too.
+A delta directory holds ``delta.json`` (see :class:`DeltaManifest`) and the configuration and
+tokenizer as they are. For each file of the tuned model, ``delta/`` has one of the same name with
+the tensors that differ. A tensor is left out where the base's, in the tuned model's element type,
+has the same bits: so frozen matrices of a model that was tuned in bf16 from an fp32 base are left
+out too.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import Tensor
 
+from hft_ray.artifacts import ArtifactError, FileName, Manifest
 from hft_ray.config import ConfigError, Problem
 from hft_ray.training.directory import INDEX
-from hft_ray.weights.checkpoint import (
-    Checkpoint,
+from hft_ray.weight_space import as_bytes, same_bits
+from hft_ray.weights.model_files import (
     Entry,
-    Reader,
-    as_bytes,
+    ModelFiles,
+    TensorReader,
     in_dtype,
     names_in_short,
     read_header,
-    same_bits,
 )
 from hft_ray.weights.pairing import Pairs, pair
-from hft_ray.weights.writing import TensorWriter, copy_others, new_folder
+from hft_ray.weights.writing import TensorWriter, copy_others, new_model
 
 MANIFEST = "delta.json"
 TENSORS = "delta"
@@ -57,11 +58,11 @@ class FileRecord(BaseModel):
     tensors: dict[str, TensorRecord]
 
 
-class Manifest(BaseModel):
+class DeltaManifest(Manifest):
     """Content of delta.json."""
 
+    files: dict[FileName, FileRecord]
     format: Literal[1] = 1
-    files: dict[str, FileRecord]
     base: dict[str, str]
     """SHA-256 of every tensor of the base."""
 
@@ -89,17 +90,17 @@ def write_delta(tuned: Path, base: Path, out: Path) -> Delta:
     Raises:
         ConfigError: The two are models of different types, or ``out`` exists.
     """
-    models = Checkpoint(tuned, "TUNED"), Checkpoint(base, "BASE")
+    models = ModelFiles(tuned, "TUNED"), ModelFiles(base, "BASE")
     pairs = pair(*models)
     hashes = _Hashes(models[1])
     files: dict[str, FileRecord] = {}
-    with new_folder(out) as partial:
-        copy_others(tuned, partial)
-        (partial / TENSORS).mkdir()
+    with new_model(out) as written:
+        copy_others(tuned, written)
+        (written / TENSORS).mkdir()
         if (tuned / INDEX).is_file():
-            shutil.copyfile(tuned / INDEX, partial / TENSORS / INDEX)
+            shutil.copyfile(tuned / INDEX, written / TENSORS / INDEX)
         for file in models[0].files:
-            path = partial / TENSORS / file.path.name
+            path = written / TENSORS / file.path.name
             record = FileRecord(header_bytes=file.header_bytes, metadata=file.metadata, tensors={})
             with TensorWriter(path, file.header_bytes, file.metadata) as writer:
                 for entry in file.entries:
@@ -107,13 +108,13 @@ def write_delta(tuned: Path, base: Path, out: Path) -> Delta:
             if all(each.base is not None for each in record.tensors.values()):
                 path.unlink()
             files[file.path.name] = record
-        manifest = Manifest(files=files, base=hashes.all())
-        (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        manifest = DeltaManifest(files=files, base=hashes.all())
+        manifest.write(written / MANIFEST)
     return _summary(manifest)
 
 
 def _store(
-    entry: Entry, tuned: Checkpoint, base: _Hashes, pairs: Pairs, writer: TensorWriter
+    entry: Entry, tuned: ModelFiles, base: _Hashes, pairs: Pairs, writer: TensorWriter
 ) -> TensorRecord:
     """Record a tensor, and store it if it is not the base's."""
     theta = tuned.read(entry.name)
@@ -140,17 +141,17 @@ def apply_delta(delta: Path, base: Path, out: Path) -> Delta:
     """
     manifest = _read_manifest(delta)
     _check_stored(delta, manifest)
-    model = Checkpoint(base, "BASE")
+    model = ModelFiles(base, "BASE")
     if model.entries.keys() != manifest.base.keys():
         others = model.entries.keys() ^ manifest.base.keys()
         raise _wrong_base(model, f"only one of them has {names_in_short(others)}")
     hashes = _Hashes(model, manifest.base)
-    with new_folder(out) as partial:
-        copy_others(delta, partial, but=MANIFEST)
+    with new_model(out) as written:
+        copy_others(delta, written, but=MANIFEST)
         if (delta / TENSORS / INDEX).is_file():
-            shutil.copyfile(delta / TENSORS / INDEX, partial / INDEX)
+            shutil.copyfile(delta / TENSORS / INDEX, written / INDEX)
         for name, file in manifest.files.items():
-            with TensorWriter(partial / name, file.header_bytes, file.metadata) as writer:
+            with TensorWriter(written / name, file.header_bytes, file.metadata) as writer:
                 _restore(file, delta / TENSORS / name, hashes, writer)
         # What the delta overrides must be the right base's, too: the whole base is checked.
         hashes.all()
@@ -159,7 +160,7 @@ def apply_delta(delta: Path, base: Path, out: Path) -> Delta:
 
 def _restore(file: FileRecord, stored: Path, base: _Hashes, writer: TensorWriter) -> None:
     """Write one file of the tuned model from the delta's file ``stored`` and the base."""
-    reader = Reader()
+    reader = TensorReader()
     for name, record in file.tensors.items():
         if record.base is None:
             tensor = reader.read(stored, name)
@@ -173,7 +174,7 @@ def _restore(file: FileRecord, stored: Path, base: _Hashes, writer: TensorWriter
 class _Hashes:
     """Reads the tensors of a base, keeps their SHA-256 and compares them with known ones."""
 
-    def __init__(self, base: Checkpoint, known: dict[str, str] | None = None) -> None:
+    def __init__(self, base: ModelFiles, known: dict[str, str] | None = None) -> None:
         self._base = base
         self._known = known
         self._found: dict[str, str] = {}
@@ -192,29 +193,24 @@ class _Hashes:
         return tensor
 
     def all(self) -> dict[str, str]:
-        """Return the SHA-256 of every tensor, those that nobody has read included."""
+        """Return the SHA-256 of every tensor, those that have not been read included."""
         for name in self._base.entries:
             if name not in self._found:
                 self.read(name)
         return self._found
 
 
-def _read_manifest(delta: Path) -> Manifest:
-    path = delta / MANIFEST
+def _read_manifest(delta: Path) -> DeltaManifest:
+    if not (delta / MANIFEST).is_file():
+        problem = f"is not a delta: it has no {MANIFEST}; hft-ray export --delta writes one"
+        raise ConfigError(Problem("DELTA", problem, str(delta)))
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        problem = f"is no delta: {MANIFEST} cannot be read ({error.strerror or error})"
-        raise ConfigError(Problem("DELTA", problem, str(delta))) from error
-    except ValidationError as error:
-        raise _damaged(delta, f"{MANIFEST}: {error.errors()[0]['msg']}") from error
-    for name in manifest.files:
-        if Path(name).name != name:
-            raise _damaged(delta, f"{MANIFEST} names a file outside its folder: {name}")
-    return manifest
+        return DeltaManifest.read(delta / MANIFEST)
+    except ArtifactError as error:
+        raise ConfigError(Problem("DELTA", str(error))) from error
 
 
-def _check_stored(delta: Path, manifest: Manifest) -> None:
+def _check_stored(delta: Path, manifest: DeltaManifest) -> None:
     """Refuse a delta whose files are truncated or lack tensors, before anything is written."""
     for name, file in manifest.files.items():
         stored = {key: each for key, each in file.tensors.items() if each.base is None}
@@ -227,7 +223,7 @@ def _check_stored(delta: Path, manifest: Manifest) -> None:
                 raise _damaged(delta, f"{name} does not hold {key} as {MANIFEST} says")
 
 
-def _summary(manifest: Manifest) -> Delta:
+def _summary(manifest: DeltaManifest) -> Delta:
     records = [each for file in manifest.files.values() for each in file.tensors.values()]
     stored = [each.bytes for each in records if each.base is None]
     return Delta(len(records), len(stored), sum(each.bytes for each in records), sum(stored))
@@ -241,6 +237,6 @@ def _damaged(delta: Path, what: str) -> ConfigError:
     return ConfigError(Problem("DELTA", f"is damaged; {what}", str(delta)))
 
 
-def _wrong_base(base: Checkpoint, what: str) -> ConfigError:
+def _wrong_base(base: ModelFiles, what: str) -> ConfigError:
     problem = f"is not the model that the delta was made from: {what}"
     return ConfigError(Problem(base.what, problem, str(base.folder)))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from hft_ray.artifacts import ArtifactError
+from hft_ray.artifacts.whole import PARTIAL
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.out_folder import check_new
 from hft_ray.ranks import Ranks
-from hft_ray.training.checkpoint import CheckpointError
-from hft_ray.training.export import save_model
-from hft_ray.training.kept import Kept, kept_names, put_kept, read_kept
+from hft_ray.training.kept import KeptManifest, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
+from hft_ray.training.save_model import save_model
 from hft_ray.training.variants import reset_selection
 from hft_ray.training.workspace import Workspace
 from hft_ray.weights.average import average
@@ -59,22 +59,20 @@ def export(
     if delta:
         steps.append(lambda source, target: write_delta(source, base, target))
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
+    # Beside ``out``: models are large, and its disk is to have one anyway.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=PARTIAL) as folder:
         made = base
         for number, step in enumerate(steps):
-            target = folder / str(number)
+            target = Path(folder, str(number))
             step(made, target)
             made = target
         made.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _verified(config: Config, workspace: Workspace, kept: Path) -> Kept:
+def _verified(config: Config, workspace: Workspace, kept: Path) -> KeptManifest:
     try:
         found = read_kept(kept)
-    except CheckpointError as error:
+    except ArtifactError as error:
         raise ConfigError(Problem("--select", f"its weights cannot be read: {error}")) from error
     if found.base != workspace.weights_hash(config.model):
         problem = "is another base model than the one that was trained"
@@ -82,7 +80,9 @@ def _verified(config: Config, workspace: Workspace, kept: Path) -> Kept:
     return found
 
 
-def _whole(config: Config, workspace: Workspace, kept: Path, found: Kept, target: Path) -> None:
+def _whole(
+    config: Config, workspace: Workspace, kept: Path, found: KeptManifest, target: Path
+) -> None:
     """Write the base with the kept weights in it."""
     source = workspace.source(config.model)
     model = load_model(workspace.pinned(config.model), source, getattr(torch, found.dtype))

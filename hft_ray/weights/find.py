@@ -24,7 +24,7 @@ def find_directory(name: str, what: str, cache: Path, revision: str | None = Non
         revision: Commit, branch or tag of a hub name; the newest by default.
 
     Raises:
-        ConfigError: There is no such model, or it is not within reach.
+        ConfigError: There is no such model, or it cannot be reached.
     """
     try:
         source = find_model(Model(name=name), cache)
@@ -37,5 +37,5 @@ def find_directory(name: str, what: str, cache: Path, revision: str | None = Non
         return Path(snapshot_download(source, revision=revision, allow_patterns=_FILES))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        problem = f"is no directory here, and cannot be had from the hub: {reason}"
+        problem = f"is not a directory here, and cannot be fetched from the hub: {reason}"
         raise ConfigError(Problem(what, problem, name)) from error

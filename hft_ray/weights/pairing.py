@@ -6,14 +6,14 @@ from torch import nn
 
 from hft_ray.config import ConfigError, Model, Problem
 from hft_ray.training.architecture import load_shape
-from hft_ray.weights.checkpoint import Checkpoint, names_in_short
-from hft_ray.weights.naming import Naming
+from hft_ray.weights.model_files import ModelFiles, names_in_short
+from hft_ray.weights.placement import Placement
 
 Pairs = dict[str, str | None]
 """Name in the tuned model's files -> name in the base's files, or None where the base has none."""
 
 
-def shape_of(checkpoint: Checkpoint) -> nn.Module:
+def shape_of(checkpoint: ModelFiles) -> nn.Module:
     """Return the model of a checkpoint without weights.
 
     Raises:
@@ -27,7 +27,7 @@ def shape_of(checkpoint: Checkpoint) -> nn.Module:
         raise ConfigError(problems) from error
 
 
-def pair(tuned: Checkpoint, base: Checkpoint) -> Pairs:
+def pair(tuned: ModelFiles, base: ModelFiles) -> Pairs:
     """Find the base's tensor for each of the tuned model's, by name or by the loading rules.
 
     Raises:
@@ -39,7 +39,7 @@ def pair(tuned: Checkpoint, base: Checkpoint) -> Pairs:
         raise ConfigError(Problem(base.what, problem, str(base.folder)))
     if tuned.entries.keys() == base.entries.keys():
         return {name: name for name in tuned.entries}
-    naming = Naming(shape_of(tuned))
+    naming = Placement(shape_of(tuned))
     by_target: dict[tuple[str, str], str] = {}
     by_parameter: dict[tuple[str | None, str], str] = {}
     for key, place in naming.places(base.entries).items():
@@ -58,10 +58,10 @@ def pair(tuned: Checkpoint, base: Checkpoint) -> Pairs:
     return pairs
 
 
-def pair_all(tuned: Checkpoint, base: Checkpoint) -> Pairs:
+def pair_all(tuned: ModelFiles, base: ModelFiles) -> Pairs:
     """Pair two models that must be alike: the same parameters, in the same shapes.
 
-    A tensor that is no parameter (a buffer of a former version) may lack its partner.
+    A tensor that is not a parameter (a buffer of a former version) may lack its partner.
 
     Raises:
         ConfigError: They are not alike, or their weights are quantised; it names the tensors.
@@ -85,12 +85,12 @@ def pair_all(tuned: Checkpoint, base: Checkpoint) -> Pairs:
     return pairs
 
 
-def _missing(tuned: Checkpoint, base: Checkpoint) -> list[Problem]:
+def _missing(tuned: ModelFiles, base: ModelFiles) -> list[Problem]:
     """Return which tensors of a parameter each model has that the other one lacks."""
     if tuned.entries.keys() == base.entries.keys():
         return []
     models = (tuned, base)
-    naming = Naming(shape_of(tuned))
+    naming = Placement(shape_of(tuned))
     problems: list[Problem] = []
     owned: list[dict[tuple[str, str], str]] = []
     for each in models:

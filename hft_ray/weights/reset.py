@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from hft_ray.config import ConfigError, Problem, Selection
 from hft_ray.selection import Fractions, build_catalog, draw
-from hft_ray.weights.checkpoint import Checkpoint, in_dtype, names_in_short, same_bits
-from hft_ray.weights.naming import Naming
+from hft_ray.weight_space import reset_shares
+from hft_ray.weights.blend import blend
+from hft_ray.weights.model_files import ModelFiles, names_in_short
 from hft_ray.weights.pairing import pair_all, shape_of
-from hft_ray.weights.writing import rewrite
+from hft_ray.weights.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -55,37 +56,25 @@ def half_reset(tuned: Path, base: Path, selection: Selection, out: Path) -> Rese
         ConfigError: The two do not match, the model's structure or the names in its files are not
             understood, or ``out`` exists.
     """
-    models = Checkpoint(tuned, "TUNED"), Checkpoint(base, "BASE")
+    models = ModelFiles(tuned, "TUNED"), ModelFiles(base, "BASE")
     pairs = pair_all(*models)
     model = shape_of(models[0])
     parameter_of = _parameters(models[0], model)
     drawn = draw(build_catalog(model), selection, 0)
     # A parameter may be made of several tensors: they go together.
-    partners = {name: pairs[name] for name, of in parameter_of.items() if of in drawn.parameters}
-    changed = 0
-
-    def value(name: str) -> Tensor:
-        nonlocal changed
-        theta = models[0].read(name)
-        partner = partners.get(name)
-        if partner is None:
-            return theta
-        theta0 = in_dtype(models[1].read(partner), models[0].entries[name].dtype)
-        changed += not same_bits(theta, theta0)
-        return theta0
-
-    rewrite(models[0], out, value)
+    reset = {name: pairs[name] for name, of in parameter_of.items() if of in drawn.parameters}
+    done = blend(*models, reset, reset_shares(reset), out)
     units = tuple(unit.name for unit in drawn.units)
-    return Reset(units, drawn.hash, drawn.fractions, len(pairs), len(partners), changed)
+    return Reset(units, drawn.hash, drawn.fractions, len(pairs), len(reset), done.changed)
 
 
-def _parameters(tuned: Checkpoint, model: nn.Module) -> dict[str, str | None]:
+def _parameters(tuned: ModelFiles, model: nn.Module) -> dict[str, str | None]:
     """Return the parameter that each tensor belongs to, None for a buffer.
 
     Raises:
         ConfigError: Some tensors are not understood, or some parameters have no tensor.
     """
-    places = Naming(model).places(tuned.entries)
+    places = Placement(model).places(tuned.entries)
     unknown = [name for name, place in places.items() if place is None or place.splits]
     if unknown:
         problem = f"has tensors that are not one parameter's: {names_in_short(unknown)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from hft_ray.artifacts import new_folder
 from hft_ray.out_folder import check_new
 from hft_ray.training.directory import INDEX, SINGLE
-from hft_ray.weights.checkpoint import Checkpoint, Entry, as_bytes
+from hft_ray.weight_space import as_bytes
+from hft_ray.weights.model_files import Entry, ModelFiles
 
 _WEIGHTS = (
     ".safetensors",
@@ -79,22 +80,15 @@ class TensorWriter:
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that takes its name when the block ends without an error.
+def new_model(out: Path) -> Iterator[Path]:
+    """Yield a folder that becomes ``out`` when the block ends without an error.
 
     Raises:
         ConfigError: There is something at ``out`` already, or it cannot be made.
     """
     check_new(out, {})
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}-{uuid.uuid4().hex[:12]}")
-    partial.mkdir()
-    try:
-        yield partial
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(out.resolve()) as written:
+        yield written
 
 
 def copy_others(source: Path, target: Path, but: str = "") -> None:
@@ -110,7 +104,7 @@ def copy_others(source: Path, target: Path, but: str = "") -> None:
         shutil.copytree(source / _TEMPLATES, target / _TEMPLATES)
 
 
-def rewrite(source: Checkpoint, out: Path, tensor: Callable[[str], Tensor]) -> None:
+def rewrite(source: ModelFiles, out: Path, tensor: Callable[[str], Tensor]) -> None:
     """Write a model directory like ``source``, in the same files, with other values.
 
     Args:
@@ -122,12 +116,12 @@ def rewrite(source: Checkpoint, out: Path, tensor: Callable[[str], Tensor]) -> N
     Raises:
         ConfigError: There is something at ``out`` already.
     """
-    with new_folder(out) as partial:
-        copy_others(source.folder, partial)
+    with new_model(out) as written:
+        copy_others(source.folder, written)
         if source.files[0].path.name != SINGLE:
-            shutil.copyfile(source.folder / INDEX, partial / INDEX)
+            shutil.copyfile(source.folder / INDEX, written / INDEX)
         for file in source.files:
-            target = partial / file.path.name
+            target = written / file.path.name
             with TensorWriter(target, file.header_bytes, file.metadata) as writer:
                 for entry in file.entries:
                     writer.add(entry, tensor(entry.name))

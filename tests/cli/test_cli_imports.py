@@ -48,7 +48,7 @@ def home(tmp_path_factory):
     tracker.open_trial("t0000", {"selection.ratio": 1.0}, {})
     tracker.log("t0000", 10, {"task/score": 0.6})
     tracker.finish_trial("t0000", "complete")
-    assert tracker.close(60)
+    assert tracker.close(300)
     return root
 
 

@@ -16,19 +16,21 @@ CHANGES = {
     "selection": {"reselect": 4},
     "cluster": {"cpus_per_worker": 1},
 }
-SETTINGS = {"steps": 20, "checkpoint_every": 3, "zero_stage": 2, "moments": "carry"}
+SETTINGS = {"steps": 20, "checkpoint_every": 3, "zero_stage": 2, "moments": "keep_selected"}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def command(folder, file, ranks, *options):
+def arguments(folder, file, *options):
+    """Return those of ``hft-ray``."""
     path = folder / "run.yaml"
     training = file["training"] | SETTINGS
     path.write_text(yaml.safe_dump(file | CHANGES | {"training": training}))
+    return ["train", str(path), "--out", str(folder / "out"), *options]
+
+
+def command(folder, file, ranks, *options):
     launcher = TORCHRUN if ranks > 1 else ()
-    return [
-        *(sys.executable, *launcher, "-m", "hft_ray", "train", str(path)),
-        *("--out", str(folder / "out"), *options),
-    ]
+    return [sys.executable, *launcher, "-m", "hft_ray", *arguments(folder, file, *options)]
 
 
 def start(folder, command):
@@ -82,9 +84,12 @@ def test_a_command_that_is_killed_goes_on_to_the_same_model(tiny_file, tmp_path,
     assert names[0].read_bytes() == names[1].read_bytes()
 
 
-def test_without_a_checkpoint_the_run_starts_afresh_and_says_so(tiny_file, tmp_path):
+def test_without_a_checkpoint_the_run_starts_afresh_and_says_so(jobs, tiny_file, tmp_path):
     options = ("--resume", "--set", "training.steps=2", "--set", "evaluation={}")
-    text = finished(tmp_path, command(tmp_path, tiny_file, 1, *options))
+    home = str(tmp_path / "home")
+    done = jobs.command(tmp_path, *arguments(tmp_path, tiny_file, *options), HFT_RAY_HOME=home)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
     assert text.startswith("no checkpoint in ")
     assert "starting afresh" in text
     assert "step 1 " in text

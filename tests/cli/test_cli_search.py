@@ -146,8 +146,8 @@ def test_a_searched_seed_is_no_noise(files, tune):
     seeds = ("--set", "search.seeds=2", "--set", "search.space.selection.seed=[0, 4]")
     code, _, err = simulate(tune, files, *seeds)
     assert code == 2
-    assert "selection.seed is searched, so it is no noise" in err
-    code, front, _ = simulate(tune, files, *seeds, "--set", "search.replicate=[training.seed]")
+    assert "selection.seed is searched, so it is not a repetition" in err
+    code, front, _ = simulate(tune, files, *seeds, "--set", "search.seed_keys=[training.seed]")
     assert code == 0
     further = [p for p in front["points"] if p["trial"] != p["configuration"]]
     first = {p["trial"]: p["params"]["selection.seed"] for p in front["points"]}

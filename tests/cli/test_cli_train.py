@@ -19,19 +19,35 @@ CHANGES = {
 }
 
 
-def start(folder, file, launcher, *options):
-    """Run ``hft-ray train`` on ``file`` with 10 steps of ZeRO-3; return the finished process."""
+def arguments(folder, file, *options):
+    """Return those of ``hft-ray`` for 10 steps of ZeRO-3 on ``file``."""
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(file | CHANGES))
-    command = [*launcher, "-m", "hft_ray", "train", str(path), "--out", str(folder / "out")]
+    settings = ["--set", "training.steps=10", "--set", "training.zero_stage=3", *options]
+    return ["train", str(path), "--out", str(folder / "out"), *settings]
+
+
+def start(folder, file, launcher, *options):
+    """Run ``hft-ray train``; return the finished process."""
     return subprocess.run(
-        [*command, "--set", "training.steps=10", "--set", "training.zero_stage=3", *options],
+        [*launcher, "-m", "hft_ray", *arguments(folder, file, *options)],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "HFT_RAY_HOME": str(folder / "home")},
         timeout=300,
         check=False,
     )
+
+
+@pytest.fixture
+def train(jobs, tiny_file, tmp_path):
+    """Run ``hft-ray train`` without the time that its imports take."""
+
+    def run(*options):
+        home = str(tmp_path / "home")
+        return jobs.command(tmp_path, *arguments(tmp_path, tiny_file, *options), HFT_RAY_HOME=home)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +125,7 @@ def test_the_model_loads(under_torchrun):
     assert model(ids).logits.shape == (1, ids.shape[1], 320)
 
 
-def test_a_diverged_run_fails_with_its_reason(tiny_file, tmp_path):
+def test_a_diverged_run_fails_with_its_reason(train, tmp_path):
     # Weights that large overflow in the next forward pass.
     wrong = ["training.learning_rate=1e30", "training.zero_stage=0", "selection.reselect=never"]
     options = [part for setting in wrong for part in ("--set", setting)]
@@ -117,7 +133,7 @@ def test_a_diverged_run_fails_with_its_reason(tiny_file, tmp_path):
     (tmp_path / "out" / "model").mkdir(parents=True)
     (tmp_path / "out" / "result.json").write_text("{}")
     (tmp_path / "out" / MARKER).write_text('{"train": ["result.json"]}')
-    done = start(tmp_path, tiny_file, [sys.executable], *options)
+    done = train(*options)
     assert done.returncode == 1
     assert "failed: the loss became nan" in done.stdout
     assert "try a lower learning rate" in done.stdout
@@ -126,17 +142,17 @@ def test_a_diverged_run_fails_with_its_reason(tiny_file, tmp_path):
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_a_score_of_one_item_is_json_too(tiny_file, tmp_path):
+def test_a_score_of_one_item_is_json_too(train, tmp_path):
     """Its standard error is not known, which JSON has no number for."""
     options = ["--json", "--set", "training.zero_stage=0", "--set", "evaluation.general=[]"]
     options += ["--set", "evaluation.task.0.limit=1", "--set", "selection.reselect=never"]
-    done = start(tmp_path, tiny_file, [sys.executable], *options)
+    done = train(*options)
     assert done.returncode == 0, done.stderr[-4000:]
     for text in (done.stdout, (tmp_path / "out" / "result.json").read_text()):
         assert "stderr/task/answers" in json.loads(text, parse_constant=pytest.fail)["values"]
     # The same command writes there again.
     before = (tmp_path / "out" / "result.json").stat().st_mtime_ns
-    assert start(tmp_path, tiny_file, [sys.executable], *options).returncode == 0
+    assert train(*options).returncode == 0
     assert (tmp_path / "out" / "result.json").stat().st_mtime_ns > before
 
 

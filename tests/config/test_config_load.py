@@ -195,7 +195,7 @@ def test_all_problems_are_told_together_with_the_file():
         (
             "search: {space: {selection.ratio: [1]}, objectives: {accuracy: max}}",
             "search.objectives",
-            "'accuracy' is no metric name",
+            "'accuracy' is not a metric name",
         ),
     ],
 )
@@ -221,9 +221,9 @@ def test_settings_that_do_not_fit_together_are_refused(text, path, message):
             {"training.learning_rate": {"low": 0.0, "high": 1.0, "log": True}},
             ["a logarithmic interval needs low above 0, not 0.0"],
         ),
-        ({"evaluation.batch_size": [1, 2]}, ["is no setting that can be searched"]),
-        ({"search.trials": [1, 2]}, ["is no setting that can be searched"]),
-        ({"selection": [1]}, ["is no setting that can be searched"]),
+        ({"evaluation.batch_size": [1, 2]}, ["is not a setting that can be searched"]),
+        ({"search.trials": [1, 2]}, ["is not a setting that can be searched"]),
+        ({"selection": [1]}, ["is not a setting that can be searched"]),
         ({"training.micro_batch_size": [3]}, ["batch_size 8 is not a multiple of"]),
     ],
 )

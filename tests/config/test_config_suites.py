@@ -48,6 +48,15 @@ def test_a_suite_stands_for_its_evaluations():
     ]
 
 
+LIMITS = [(None, [100, 67]), (500, [100, 67]), (80, [80, 67]), (7, [7, 7])]
+
+
+@pytest.mark.parametrize(("limit", "expected"), LIMITS)
+def test_a_limit_never_adds_to_a_suite(limit, expected):
+    made = config([{"suite": "smollm2-general", "limit": limit}]).evaluation
+    assert [entry.limit for entry in made.general] == expected
+
+
 def test_what_is_expanded_reads_back_as_it_is():
     made = config(["common-knowledge", OWN], task=["demo-facts"])
     assert Config.model_validate(made.model_dump(mode="json")) == made
@@ -110,7 +119,7 @@ def test_what_names_no_suite_is_refused():
 
 
 BAD_SETTINGS = [
-    ({"kind": "generation", "extract": "("}, "extract: is no regular expression"),
+    ({"kind": "generation", "extract": "("}, "extract: is not a regular expression"),
     ({"kind": "generation", "stop": [""]}, "stop.0: "),
     ({"kind": "generation", "metric": "bleu"}, "metric: "),
     ({"kind": "generation", "shots_data": "s.jsonl"}, "shots_data needs shots"),

@@ -72,12 +72,12 @@ def test_what_does_not_belong_together_is_refused(text, expected):
 
 
 def test_a_task_has_what_the_tasks_share_but_for_its_own():
-    few = TASK.replace("a.jsonl", "{train: c.jsonl, limit: 4, draw: 1}").replace("a,", "c,")
+    few = TASK.replace("a.jsonl", "{train: c.jsonl, limit: 4, subset_seed: 1}").replace("a,", "c,")
     replay = "{kind: continual, replay: {general: 0.5, data: g.jsonl}}"
     config = parse(f"{HEAD}method: {replay}\ntasks: [{TASK}, {few}]\n", "my.yaml")
     found = config.training_data
     assert list(found) == ["tasks.0.data.train", "tasks.1.data.train", "method.replay.data"]
-    told = [(each.train, each.format, each.limit, each.draw) for each in found.values()]
+    told = [(each.train, each.format, each.limit, each.subset_seed) for each in found.values()]
     # Of the general data there is no limit: its share is method.replay.general.
     assert told == [
         ("a.jsonl", "text", 9, None),

@@ -71,12 +71,12 @@ LORA_ARM = {"full": {}, "mine": {"set": {"adapter.kind": "lora"}}}
         ),
         (
             staged({}, {}) | searching({"stages.1.learning_rate": [1e-7, 1e-6]}),
-            "search.space.stages.1.learning_rate: is no setting that can be searched; stages are "
-            "the same in all trials: leave it out there and search training.learning_rate",
+            "search.space.stages.1.learning_rate: is not a setting that can be searched; stages "
+            "are the same in all trials: leave it out there and search training.learning_rate",
         ),
         (
             tasks({}) | searching({"tasks.0.data.limit": [1, 2]}),
-            "search.space.tasks.0.data.limit: is no setting that can be searched; tasks are the "
+            "search.space.tasks.0.data.limit: is not a setting that can be searched; tasks are the "
             "same in all trials",
         ),
     ],

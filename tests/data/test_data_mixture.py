@@ -109,18 +109,20 @@ def test_a_draw_is_a_random_subset_of_the_records(llama3, write_jsonl, tmp_path)
         found = prepare(Data(train=path, limit=4, **given), llama3, tmp_path / "cache")
         return found.answer_tokens.tolist()
 
-    first, drawn = lengths(), lengths(draw=0)
+    first, drawn = lengths(), lengths(subset_seed=0)
     assert len(drawn) == 4
     assert drawn != first
-    assert drawn == lengths(draw=0)
-    assert drawn != lengths(draw=1)
+    assert drawn == lengths(subset_seed=0)
+    assert drawn != lengths(subset_seed=1)
 
 
 def test_a_bad_record_of_a_draw_is_told_with_its_line(llama3, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": "a"}) for _ in range(9)) + "\n")
     with pytest.raises(ConfigError) as caught:
-        prepare(Data(train=str(path), limit=1, draw=3, format="prompt_answer"), llama3, tmp_path)
+        prepare(
+            Data(train=str(path), limit=1, subset_seed=3, format="prompt_answer"), llama3, tmp_path
+        )
     (problem,) = caught.value.problems
     (line,) = [int(part) for part in problem.path.split(":")[-1:]]
     order = np.random.Generator(np.random.PCG64(3)).permutation(9)

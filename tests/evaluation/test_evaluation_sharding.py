@@ -1,13 +1,9 @@
 """Scores depend neither on the batch size, nor on the number of ranks, nor on ZeRO-3."""
 
-import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from evaluation_models import make_pair, make_section, moved, with_batch_size, with_tasks
 
 from hft_ray.evaluation import Scores, Suite
@@ -72,44 +68,23 @@ def test_results_are_in_order():
 
 
 @pytest.mark.cluster
-def test_two_ranks_and_zero_3_give_the_scores_of_one_process(tmp_path):
+def test_two_ranks_and_zero_3_give_the_scores_of_one_process(jobs, tmp_path):
     model, tokenizer = make_pair("llama")
     section = with_tasks(tmp_path, make_section(tmp_path, model, tokenizer))
     section = with_batch_size(section, 4)
     suite = Suite(section, tokenizer)
     alone = suite.score(moved(model), base=suite.score(model))
-    mp.spawn(_score_on, args=(str(tmp_path), section.model_dump_json()), nprocs=2)
+    job = {
+        "name": "scores",
+        "ranks": 2,
+        "path": str(Path(__file__).parent),
+        "do": "sharding_jobs.scores",
+        "with": {"section": section.model_dump_json()},
+    }
+    done = jobs.run(tmp_path, [job])
+    assert done.codes("scores") == [0, 0], done.log("scores")
     for rank in (0, 1):
-        told = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        told = done.result("scores", rank)
         assert Scores.from_json(told["plain"]) == alone, "equal batches give equal bits"
         assert_same(Scores.from_json(told["zero3"]), alone)
         assert told["partitioned"]
-
-
-def _score_on(rank: int, folder: str, section_json: str) -> None:
-    """Body of one of two ranks: score sharded, then under ZeRO-3 in lockstep; write both."""
-    os.environ["LOCAL_RANK"] = str(rank)
-    import deepspeed
-
-    from hft_ray.config import EvaluationSection
-
-    # Compiled at first use for nothing here, and a killed build leaves a stale lock behind.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False)
-    model, tokenizer = make_pair("llama")
-    suite = Suite(EvaluationSection.model_validate_json(section_json), tokenizer)
-    base, tuned = suite.score(model, Ranks(rank, 2)), moved(model)
-    told = {"plain": suite.score(tuned, Ranks(rank, 2), base).to_json()}
-    settings = {
-        "train_micro_batch_size_per_gpu": 1,
-        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
-    }
-    engine, *_ = deepspeed.initialize(model=tuned, config=settings)
-    told["partitioned"] = all(parameter.numel() == 0 for parameter in tuned.parameters())
-    told["zero3"] = suite.score(engine.module, Ranks(rank, 2, lockstep=True), base).to_json()
-    Path(folder, f"rank{rank}.json").write_text(json.dumps(told))
-    engine.destroy()
-    dist.destroy_process_group()

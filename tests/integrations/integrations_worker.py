@@ -41,7 +41,7 @@ def main() -> None:
         job["model"],
         job["items"],
         job["out"],
-        half("carry"),
+        half("keep_selected"),
         recorder,
         per_device_train_batch_size=BATCH // 2,
     )

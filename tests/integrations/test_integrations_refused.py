@@ -21,8 +21,8 @@ DISTRIBUTED = Path(__file__).with_name("integrations_worker.py")
     ("selection", "path"),
     [
         ({"strategy": "gradient"}, "selection.strategy"),
-        ({"strategy": "drift"}, "selection.strategy"),
-        ({"leaving": "reset"}, "selection.leaving"),
+        ({"strategy": "least_drifted"}, "selection.strategy"),
+        ({"on_deselect": "reset"}, "selection.on_deselect"),
     ],
 )
 def test_a_selection_that_needs_more_than_a_callback_has(selection, path):
@@ -102,7 +102,7 @@ def test_two_processes_train_as_one_and_sharded_ones_are_refused(
     )
     assert done.returncode == 0, done.stderr[-6000:]
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
-    one = trainer(half("carry"), per_device_train_batch_size=8)
+    one = trainer(half("keep_selected"), per_device_train_batch_size=8)
     one.train()
     alone = {name: each.detach() for name, each in one.model.named_parameters()}
     for result in results:

@@ -38,8 +38,8 @@ def whole(tiny_models, items, tmp_path_factory):
     [
         ("reset", "random", 2),
         ("reset", "cyclic", 5),
-        ("carry", "random", 3),
-        ("store", "cyclic", 5),
+        ("keep_selected", "random", 3),
+        ("keep_all", "cyclic", 5),
     ],
 )
 def test_a_resumed_training_ends_like_one_that_never_stopped(
@@ -58,13 +58,13 @@ def test_a_resumed_training_ends_like_one_that_never_stopped(
 
 
 def test_callbacks_that_the_trainer_restores_itself_go_on_too(trainer, whole):
-    trainer(half("store"), StopAfter(3), **SAVING).train()
-    resumed = trainer(half("store"), **SAVING, restore_callback_states_from_checkpoint=True)
+    trainer(half("keep_all"), StopAfter(3), **SAVING).train()
+    resumed = trainer(half("keep_all"), **SAVING, restore_callback_states_from_checkpoint=True)
     resumed.train(resume_from_checkpoint=True)
-    assert losses(resumed) == whole("store", "random")[0]
+    assert losses(resumed) == whole("keep_all", "random")[0]
 
 
-@pytest.mark.parametrize("moments", ["reset", "store"])
+@pytest.mark.parametrize("moments", ["reset", "keep_all"])
 def test_the_same_trainer_goes_on_after_it_broke_off(trainer, whole, moments):
     one = trainer(half(moments), StopAfter(5, error=True), **SAVING)
     with pytest.raises(KeyboardInterrupt):
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_selection_is_refused(trainer):
     trainer(half(), StopAfter(3), **SAVING).train()
     others = {
         "selection": half(seed=4),
-        "moments": half("carry"),
+        "moments": half("keep_selected"),
         "round": half(round=1),
     }
     for path, other in others.items():
@@ -104,6 +104,6 @@ def test_a_checkpoint_without_the_callback_is_refused(trainer):
 
 
 def test_the_settings_survive_json():
-    one = HalfFineTuningCallback(SELECTION | {"ratio": 0.25}, moments="carry", round=2)
+    one = HalfFineTuningCallback(SELECTION | {"ratio": 0.25}, moments="keep_selected", round=2)
     again = HalfFineTuningCallback.from_state(one.state())
     assert again.state() == one.state()

@@ -15,11 +15,12 @@ from transformers import TrainerCallback
 
 from hft_ray.integrations.transformers import FrozenChangedError
 
-MOMENTS = ("reset", "carry", "store")
+MOMENTS = ("reset", "keep_selected", "keep_all")
 
 
 @pytest.mark.parametrize(
-    ("moments", "accumulated"), [("reset", 1), ("carry", 2), ("store", 1), ("store", 2)]
+    ("moments", "accumulated"),
+    [("reset", 1), ("keep_selected", 2), ("keep_all", 1), ("keep_all", 2)],
 )
 def test_exactly_what_is_drawn_moves_in_every_step(trainer, moments, accumulated):
     recorder = Recorder()

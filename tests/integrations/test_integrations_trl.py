@@ -70,7 +70,7 @@ def records(tiny_file, tmp_path):
 def test_exactly_what_is_drawn_moves_and_a_resume_is_exact(make, tiny_models, records, tmp_path):
     model = tiny_models["untied"]
     recorder = Recorder()
-    whole = make(model, records[make], tmp_path / "whole", half("carry"), recorder)
+    whole = make(model, records[make], tmp_path / "whole", half("keep_selected"), recorder)
     whole.train()
     expected = [set(each.parameters) for each in draws(whole.model, 2, **SELECTION)]
     for step in range(STEPS):
@@ -79,15 +79,15 @@ def test_exactly_what_is_drawn_moves_and_a_resume_is_exact(make, tiny_models, re
     assert "selection/touched_fraction" in whole.state.log_history[0]
 
     parts = tmp_path / "parts"
-    make(model, records[make], parts, half("carry"), StopAfter(3)).train()
-    resumed = make(model, records[make], parts, half("carry"))
+    make(model, records[make], parts, half("keep_selected"), StopAfter(3)).train()
+    resumed = make(model, records[make], parts, half("keep_selected"))
     resumed.train(resume_from_checkpoint=True)
     assert losses(resumed) == losses(whole)
     weights = weights_of(whole.model)
     assert all(torch.equal(each, weights[name]) for name, each in weights_of(resumed.model).items())
 
 
-@pytest.mark.parametrize(("make", "case"), [(sft, "carry"), (dpo, "dpo")])
+@pytest.mark.parametrize(("make", "case"), [(sft, "keep_selected"), (dpo, "dpo")])
 def test_losses_are_those_of_our_own_loop(make, case, own_runs, tiny_models, records, tmp_path):
     """TRL makes its own tokens of the same records, in the order of ``hft-ray train``."""
     own, count = own_runs[case]["losses"], len(records[make])
@@ -96,7 +96,7 @@ def test_losses_are_those_of_our_own_loop(make, case, own_runs, tiny_models, rec
         AutoModelForCausalLM.from_pretrained(tiny_models["untied"], dtype=torch.float32),
         [records[make][index] for index in order],
         tmp_path,
-        half("carry"),
+        half("keep_selected"),
         max_steps=len(own),
         per_device_train_batch_size=BATCH,
         lr_scheduler_type="linear",

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,9 +33,17 @@ class SweepDriver:
         self.log = root / "sweeps" / yaml.safe_load(file.read_text())["name"] / "logs/driver.log"
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self.lines: list[str] = []
-        environment = {**os.environ, "HFT_RAY_HOME": str(root), "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "HFT_RAY_HOME": str(root),
+            "OMP_NUM_THREADS": "1",
+            # By default 15, with which a worker gets next to nothing of a machine that is busy.
+            "RAY_worker_niceness": "0",
+        }
         environment.pop("RAY_ADDRESS", None)
-        self.errors = (root.parent / f"{root.name}.stderr").open("w+")
+        self.errors = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by close()
+            "w+", dir=root.parent, suffix=".stderr", delete=False
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hft_ray", "tune", str(file), *arguments],
             cwd=root.parent,

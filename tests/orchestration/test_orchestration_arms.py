@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.image
@@ -42,11 +43,12 @@ def make_content():
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep(mlflow_store, tmp_path_factory):
     """The finished sweep: its driver, its storage root and its runs by their names."""
     folder = tmp_path_factory.mktemp("arms")
     root = folder / "home"
     root.mkdir()
+    shutil.copy(mlflow_store, root)
     driver = SweepDriver(write_file(folder, make_content()), root)
     try:
         assert driver.wait(800) == 0, driver.said()

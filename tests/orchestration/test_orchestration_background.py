@@ -10,14 +10,14 @@ import time
 
 import pytest
 
+from hft_ray.artifacts.mirror import Mirror
 from hft_ray.background import BackgroundErrors
 from hft_ray.config.load import validate
-from hft_ray.mirror import Mirror
 from hft_ray.orchestration.board import Board
 from hft_ray.orchestration.dispatcher import DispatcherActor, Nodes
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.stop_requests import StopListener
+from hft_ray.orchestration.sweep_mirror import SweepMirror, sweep_in
 
 WHEN = ["start", "middle", "closing"]
 QUICK = (0.01, 0.02)

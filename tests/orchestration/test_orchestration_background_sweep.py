@@ -10,7 +10,7 @@ from fault_sweeps import injected
 from sweep_driver import SweepDriver, read_front, write_file
 from sweep_runs import Runs
 
-from hft_ray.mirror import Mirror
+from hft_ray.artifacts.mirror import Mirror
 
 pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(2400)]
 

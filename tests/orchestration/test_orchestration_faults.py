@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 import torch
 
+from hft_ray.artifacts.mirror import MirrorError
 from hft_ray.config import ConfigError, Problem
-from hft_ray.mirror import MirrorError
 from hft_ray.orchestration.board import Board
 from hft_ray.orchestration.board_entries import Group
 from hft_ray.orchestration.diagnosis import classify

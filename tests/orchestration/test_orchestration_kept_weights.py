@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hft_ray.artifacts import DiskBudget, size_of
 from hft_ray.orchestration.kept_weights import KeptWeights
 from hft_ray.pareto import Point, build_front
-from hft_ray.training.kept import size_of
 
 TWO = {"task/score": "max", "forgetting/mean": "min"}
 SIZE = 1000
@@ -61,7 +61,7 @@ ALL = ("t0/final", "t0/step-4", "t1/final", "t1/step-2", "t2/final", "t3/step-4"
 
 
 def test_what_no_point_of_the_front_is_made_from_is_deleted(folder):
-    kept = KeptWeights(folder(*ALL), None, 1)
+    kept = KeptWeights(folder(*ALL))
     kept.prune(FRONT, ["t0", "t1", "t2", "t3"])
     # t0's last model is dominated, its average is not.
     assert there(folder()) == ["t0/final", "t1/final", "t1/step-2", "t3/step-4"]
@@ -79,7 +79,7 @@ def test_what_no_point_of_the_front_is_made_from_is_deleted(folder):
 
 
 def test_trials_under_way_are_left_alone(folder):
-    kept = KeptWeights(folder(*ALL), 1, 1)
+    kept = KeptWeights(folder(*ALL), DiskBudget(folder(), 1, 1))
     kept.prune(FRONT, ["t1"])
     # Of t1 one remains, however small the budget.
     assert [name for name in there(folder()) if not name.startswith("t1")] == sorted(
@@ -92,7 +92,7 @@ def test_trials_under_way_are_left_alone(folder):
 def test_over_the_budget_goes_what_adds_least_to_the_hypervolume(folder):
     ended = ["t0", "t1", "t2", "t3"]
     # Room for one trial that writes: 3 x 1,000 bytes of the 4 stay.
-    kept = KeptWeights(folder(*ALL), 4 * SIZE, 1)
+    kept = KeptWeights(folder(*ALL), DiskBudget(folder(), 4 * SIZE, 1))
     kept.prune(FRONT, ended)
     # t1 step-2 adds 0.2 x 0.5, t1 final 0.3 x 0.1, t3 0.2 x 0.05, t0's average 0.2 x 0.3.
     assert there(folder()) == ["t0/final", "t1/final", "t1/step-2"]
@@ -108,6 +108,7 @@ def test_over_the_budget_goes_what_adds_least_to_the_hypervolume(folder):
 
 
 def test_nothing_kept_is_nothing_to_prune(tmp_path):
-    kept = KeptWeights(tmp_path / "weights", 10, 1)
+    folder = tmp_path / "weights"
+    kept = KeptWeights(folder, DiskBudget(folder, 10, 1))
     kept.prune(FRONT, ["t0", "t1"])
     assert kept.told(FRONT, ["t1"])["t1", None] == "deleted: disk budget"

@@ -12,8 +12,7 @@ import pytest
 from servers import ObjectStore
 from sweep_driver import SweepDriver, read_front, write_file
 
-from hft_ray import mirror
-from hft_ray.mirror import Mirror
+from hft_ray.artifacts.mirror import Mirror
 
 pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -23,9 +22,7 @@ def s3(monkeypatch):
     server = ObjectStore()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    mirror._store.cache_clear()
     yield server
-    mirror._store.cache_clear()
     server.close()
 
 

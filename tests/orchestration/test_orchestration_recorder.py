@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -28,6 +29,12 @@ def make_config(**search):
     return validate(
         {"name": "s", "model": "m", "data": {"train": "t.jsonl"}, "search": search}, "test.yaml"
     )
+
+
+@pytest.fixture
+def root(mlflow_store, tmp_path):
+    shutil.copy(mlflow_store, tmp_path)
+    return tmp_path
 
 
 class Sweep:
@@ -81,8 +88,8 @@ def states(record):
     return {trial.trial: trial.state for trial in record.trials}
 
 
-def test_the_front_from_tracking_is_the_front_of_the_sweep(tmp_path):
-    sweep = Sweep(tmp_path)
+def test_the_front_from_tracking_is_the_front_of_the_sweep(root):
+    sweep = Sweep(root)
     trials = [sweep.start() for _ in range(5)]
     # They end in another order than they started, and not all of them well.
     sweep.end(trials[1], score=0.9, lost=0.9)
@@ -95,9 +102,9 @@ def test_the_front_from_tracking_is_the_front_of_the_sweep(tmp_path):
     front = sweep.recorder.write_report(sweep.study.trials())
     sweep.recorder.close("complete")
 
-    uri = tracking_uri(None, tmp_path)
+    uri = tracking_uri(None, root)
     again = front_from_tracking(uri, "hft-ray", "s")
-    kept = json.loads((tmp_path / "sweeps/s/front/front.json").read_text())
+    kept = json.loads((root / "sweeps/s/front/front.json").read_text())
     assert json.loads(front_json(again)) == kept == json.loads(front_json(front))
     assert [point["state"] for point in kept["points"]] == [
         "complete",
@@ -112,8 +119,8 @@ def test_the_front_from_tracking_is_the_front_of_the_sweep(tmp_path):
     assert "stderr/task/score" not in kept["base"]
 
 
-def test_what_is_under_way_when_a_sweep_stops_is_not_left_running(tmp_path):
-    sweep = Sweep(tmp_path)
+def test_what_is_under_way_when_a_sweep_stops_is_not_left_running(root):
+    sweep = Sweep(root)
     done, open_one = sweep.start(), sweep.start()
     sweep.end(done)
     sweep.recorder.close("stopped")
@@ -122,7 +129,7 @@ def test_what_is_under_way_when_a_sweep_stops_is_not_left_running(tmp_path):
     assert record.state == "stopped"
 
     # It goes on in the same run.
-    again = Sweep(tmp_path)
+    again = Sweep(root)
     assert again.start() == open_one
     again.end(open_one)
     again.recorder.close("complete")
@@ -131,8 +138,8 @@ def test_what_is_under_way_when_a_sweep_stops_is_not_left_running(tmp_path):
     assert record.state == "complete"
 
 
-def test_what_a_killed_driver_had_not_written_is_written_by_the_next(tmp_path):
-    sweep = Sweep(tmp_path)
+def test_what_a_killed_driver_had_not_written_is_written_by_the_next(root):
+    sweep = Sweep(root)
     written, half, unwritten = sweep.start(), sweep.start(), sweep.start()
     sweep.end(written)
     wait_for(lambda: sweep.states().get(written) == "complete")
@@ -145,7 +152,7 @@ def test_what_a_killed_driver_had_not_written_is_written_by_the_next(tmp_path):
     lost = sweep.study.next_trial().trial
     sweep.study.tell(lost, {"state": "failed", "step": 0, "values": {}, "reason": "it broke"})
 
-    again = Sweep(tmp_path)
+    again = Sweep(root)
     front = again.recorder.write_report(again.study.trials())
     again.recorder.close("complete")
     record = again.record()
@@ -161,14 +168,14 @@ def test_what_a_killed_driver_had_not_written_is_written_by_the_next(tmp_path):
     assert after[half].metrics["task/score"] == 0.7
     assert after[half].history("task/score") == [(8, 0.7)]
     assert after[lost].tags["hft_ray.reason"] == "it broke"
-    uri = tracking_uri(None, tmp_path)
+    uri = tracking_uri(None, root)
     assert front_json(front_from_tracking(uri, "hft-ray", "s")) == front_json(front)
 
 
-def test_the_arm_is_in_mlflow_and_comes_back_from_there(tmp_path):
+def test_the_arm_is_in_mlflow_and_comes_back_from_there(root):
     rate = {"training.learning_rate": {"low": 1e-5, "high": 1e-3}}
     arms = {"full": {}, "lisa": {"set": {"selection.ratio": 0.25}}, "averaging": {}}
-    sweep = Sweep(tmp_path, space=rate, arms=arms, trials=4)
+    sweep = Sweep(root, space=rate, arms=arms, trials=4)
     made = [
         {"variant": "alpha-0.5", "step": 8, "values": {"task/score": 0.4, "forgetting/mean": 0.1}}
     ]
@@ -183,8 +190,8 @@ def test_the_arm_is_in_mlflow_and_comes_back_from_there(tmp_path):
     assert tags == ["full", "lisa", "full", "lisa", "averaging"]
     assert [each.params["arm"] for each in record.trials] == ["full", "lisa", "full", "lisa"]
     assert record.trials[1].params["selection.ratio"] == 0.25
-    again = front_from_tracking(tracking_uri(None, tmp_path), "hft-ray", "s")
-    kept = json.loads((tmp_path / "sweeps/s/front/front.json").read_text())
+    again = front_from_tracking(tracking_uri(None, root), "hft-ray", "s")
+    kept = json.loads((root / "sweeps/s/front/front.json").read_text())
     assert json.loads(front_json(again)) == kept == json.loads(front_json(front))
     arms = [each["arm"] for each in kept["points"]]
     assert arms == ["full", "averaging", "lisa", "full", "lisa"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2000)]
 
 
 @pytest.fixture(scope="module")
-def file(tiny_file, tmp_path_factory):
+def file(tiny_file, mlflow_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopping")
     content = copy.deepcopy(tiny_file) | {"name": "stopped"}
     content["training"] |= {"steps": 40, "log_every": 1}
@@ -37,6 +38,7 @@ def file(tiny_file, tmp_path_factory):
         "weights": "none",
     }
     (folder / "home").mkdir()
+    shutil.copy(mlflow_store, folder / "home")
     return write_file(folder, content)
 
 

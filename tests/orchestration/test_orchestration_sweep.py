@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
+from pathlib import Path
 
 import optuna
 import pytest
@@ -22,8 +24,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
 NONE = {"averages": 0, "half_reset": False}
 """Variants have tests of their own."""
+PAIRS = "package:hft_ray/demo/data/preference_test.jsonl"
 EVALUATED = {
     "task/answers",
+    "task/pairs",
     "task/score",
     "general/texts",
     "general/questions",
@@ -56,12 +60,33 @@ def study_states(root, sweep):
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_file, tmp_path_factory):
-    """A sweep over ZeRO-2 and ZeRO-3 on two workers: a worker is killed, then comes Ctrl-C."""
-    folder = tmp_path_factory.mktemp("stages")
-    root = folder / "home"
+def root(mlflow_store, tmp_path_factory):
+    """The storage root of all sweeps, so that the second finds what the first has left."""
+    root = tmp_path_factory.mktemp("sweeps") / "home"
     root.mkdir()
-    content = copy.deepcopy(tiny_file) | {"name": "stages", "cluster": {"workers": 2}}
+    shutil.copy(mlflow_store, root)
+    return root
+
+
+def make_content(tiny_file, name, **cluster):
+    """Return FILE with one more evaluation, of preferences."""
+    content = copy.deepcopy(tiny_file) | {"name": name, "cluster": cluster}
+    content["evaluation"]["task"].append(
+        {"name": "pairs", "kind": "preference", "data": PAIRS, "limit": 10}
+    )
+    return content
+
+
+def base_scores(root):
+    """Return (name, inode, time) of the stored scores; scoring the base writes them anew."""
+    found = [(path.name, path.stat()) for path in sorted((root / "cache/base_scores").iterdir())]
+    return [(name, stat.st_ino, stat.st_mtime_ns) for name, stat in found]
+
+
+@pytest.fixture(scope="module")
+def stages(tiny_file, root):
+    """A sweep over ZeRO-2 and ZeRO-3 on two workers: a worker is killed, then comes Ctrl-C."""
+    content = make_content(tiny_file, "stages", workers=2)
     content["training"]["log_every"] = 5
     content["search"] = {
         "trials": 4,
@@ -69,18 +94,20 @@ def stages(tiny_file, tmp_path_factory):
         "space": {
             "selection.ratio": {"low": 0.25, "high": 0.75},
             "training.zero_stage": [2, 3],
-            "training.steps": [10, 80, 200],
+            "training.steps": [10, 40, 100],
         },
         "first": [
             {"selection.ratio": 1.0, "training.zero_stage": 2, "training.steps": 10},
-            {"selection.ratio": 0.5, "training.zero_stage": 3, "training.steps": 80},
-            {"selection.ratio": 0.5, "training.zero_stage": 2, "training.steps": 200},
+            {"selection.ratio": 0.5, "training.zero_stage": 3, "training.steps": 40},
+            {"selection.ratio": 0.5, "training.zero_stage": 2, "training.steps": 100},
             {"selection.ratio": 0.25, "training.zero_stage": 3, "training.steps": 10},
         ],
     }
-    file = write_file(folder, content)
+    file = write_file(root.parent, content)
     driver = SweepDriver(file, root)
     try:
+        driver.wait_for_event("started", "t0000")
+        base = base_scores(root)
         driver.wait_for_event("report", "t0001")
         workers = driver.workers()
         assert len(workers) == 2, driver.said()
@@ -89,13 +116,13 @@ def stages(tiny_file, tmp_path_factory):
         driver.wait_for_event("report", "t0002")
         driver.interrupt()
         code = driver.wait(60)
-        yield file, root, driver, code
+        yield file, base, driver, code
     finally:
         driver.close()
 
 
-def test_ctrl_c_ends_a_sweep_so_that_it_can_go_on(stages):
-    _, root, driver, code = stages
+def test_ctrl_c_ends_a_sweep_so_that_it_can_go_on(stages, root):
+    *_, driver, code = stages
     assert code == 130, driver.said()
     assert "the same command goes on" in driver.error_output
     assert driver.left_behind() == []
@@ -107,8 +134,8 @@ def test_ctrl_c_ends_a_sweep_so_that_it_can_go_on(stages):
     assert study_states(root, "stages") == ["COMPLETE", "COMPLETE", "RUNNING", "WAITING"]
 
 
-def test_a_killed_worker_costs_its_trial_one_attempt_and_no_result(stages):
-    _, root, driver, _ = stages
+def test_a_killed_worker_costs_its_trial_one_attempt_and_no_result(stages, root):
+    *_, driver, _ = stages
     assert "t0001 will be started again: a worker process died" in driver.output
     assert "t0001 started on group 0, attempt 2" in driver.output
     # The workers stay warm otherwise: two trials and the base in the first life of the group.
@@ -116,11 +143,10 @@ def test_a_killed_worker_costs_its_trial_one_attempt_and_no_result(stages):
     assert len(joined) == 2
     runs = Runs(root, "stages")
     steps = runs.steps(runs.trials["t0001"], "train/loss")
-    assert sorted(steps) == list(range(5, 81, 5)), "no step twice"
+    assert sorted(steps) == list(range(5, 41, 5)), "no step twice"
 
 
-def test_the_sweep_s_folder_has_a_line_for_each_event(stages):
-    _, root, _, _ = stages
+def test_the_sweep_s_folder_has_a_line_for_each_event(stages, root):
     lines = (root / "sweeps/stages/events.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     kinds = [event["event"] for event in events]
@@ -135,8 +161,7 @@ def test_the_sweep_s_folder_has_a_line_for_each_event(stages):
     assert events[len(kinds) - 1]["state"] == "stopped"
 
 
-def test_a_trial_tells_how_long_it_waited_and_what_it_used(stages):
-    _, root, _, _ = stages
+def test_a_trial_tells_how_long_it_waited_and_what_it_used(stages, root):
     metrics = Runs(root, "stages").trials["t0001"].data.metrics
     assert metrics["system/queue_seconds"] >= 0
     assert metrics["system/host_memory_bytes"] > 1e8
@@ -144,19 +169,19 @@ def test_a_trial_tells_how_long_it_waited_and_what_it_used(stages):
 
 
 @pytest.fixture(scope="module")
-def continued(stages):
+def continued(stages, root):
     """The same FILE again, extended by a trial, with the result as JSON."""
-    file, root, *_ = stages
+    file, *_ = stages
     driver = SweepDriver(file, root, "--set", "search.trials=5", "--json")
     try:
         code = driver.wait()
-        yield file, root, driver, code
+        yield file, driver, code
     finally:
         driver.close()
 
 
-def test_the_same_command_goes_on_and_more_trials_extend_it(continued):
-    _, root, driver, code = continued
+def test_the_same_command_goes_on_and_more_trials_extend_it(continued, root):
+    _, driver, code = continued
     assert code == 0, driver.said()
     assert driver.left_behind() == []
     started = [line for line in driver.events() if "'started', 'trial': 't" in line]
@@ -168,14 +193,14 @@ def test_the_same_command_goes_on_and_more_trials_extend_it(continued):
     assert study_states(root, "stages") == ["COMPLETE"] * 5
 
 
-def test_json_is_all_that_is_printed(continued):
-    _, root, driver, _ = continued
+def test_json_is_all_that_is_printed(continued, root):
+    _, driver, _ = continued
     assert json.loads(driver.output) == read_front(root, "stages")
     assert driver.error_output == ""
 
 
-def test_mlflow_holds_what_users_rely_on(continued):
-    file, root, *_ = continued
+def test_mlflow_holds_what_users_rely_on(continued, root):
+    file, *_ = continued
     runs = Runs(root, "stages")
     parent = runs.parent
     assert parent.info.run_name == "stages"
@@ -219,8 +244,7 @@ def test_mlflow_holds_what_users_rely_on(continued):
     assert trained["t0003"] < trained["t0001"] < 1.0
 
 
-def test_front_json_is_as_promised(continued):
-    _, root, *_ = continued
+def test_front_json_is_as_promised(continued, root):
     front = read_front(root, "stages")
     runs = Runs(root, "stages")
     assert front["sweep"] == "stages"
@@ -246,8 +270,7 @@ def test_front_json_is_as_promised(continued):
     assert runs.parent.data.metrics["front/size"] == len(members)
 
 
-def test_the_report_from_tracking_alone_is_the_same(continued, monkeypatch, capsys):
-    _, root, *_ = continued
+def test_the_report_from_tracking_alone_is_the_same(continued, root, monkeypatch, capsys):
     before = read_front(root, "stages")
     code, out, err = command(monkeypatch, capsys, root, "report", "stages", "--json")
     assert (code, err) == (0, "")
@@ -267,8 +290,8 @@ def refused(monkeypatch, capsys, root, *arguments):
     return err
 
 
-def test_a_changed_file_is_refused_with_the_difference(continued, monkeypatch, capsys):
-    file, root, *_ = continued
+def test_a_changed_file_is_refused_with_the_difference(continued, root, monkeypatch, capsys):
+    file, *_ = continued
     changes = ["--set", "search.trials=6", "--set", "training.learning_rate=0.5"]
     message = refused(monkeypatch, capsys, root, file, *changes)
     assert "training.learning_rate: was 0.003 when the sweep began" in message
@@ -276,13 +299,13 @@ def test_a_changed_file_is_refused_with_the_difference(continued, monkeypatch, c
     assert "search.trials" not in message
 
 
-def test_fewer_trials_than_before_are_refused(continued, monkeypatch, capsys):
-    file, root, *_ = continued
+def test_fewer_trials_than_before_are_refused(continued, root, monkeypatch, capsys):
+    file, *_ = continued
     assert "search.trials: was 5" in refused(monkeypatch, capsys, root, file)
 
 
-def test_fresh_refuses_a_name_that_is_taken(continued, monkeypatch, capsys):
-    file, root, *_ = continued
+def test_fresh_refuses_a_name_that_is_taken(continued, root, monkeypatch, capsys):
+    file, *_ = continued
     message = refused(monkeypatch, capsys, root, file, "--set", "search.trials=5", "--fresh")
     assert "name: a sweep of this name lies in" in message
 
@@ -298,21 +321,22 @@ def test_more_workers_than_there_are_cores_are_refused(tiny_file, tmp_path, monk
 
 
 @pytest.fixture(scope="module")
-def faults(tiny_file, tmp_path_factory):
-    """A sweep on two groups: one trial's loss becomes NaN, another trial raises."""
-    folder = tmp_path_factory.mktemp("faults")
-    root = folder / "home"
-    root.mkdir()
-    content = copy.deepcopy(tiny_file) | {"name": "faults", "cluster": {"groups": 2}}
+def faults(tiny_file, root):
+    """Preference optimisation on two groups: a trial's loss becomes NaN, another trial raises."""
+    content = make_content(tiny_file, "faults", groups=2)
+    content |= {"method": "dpo", "data": {"train": PAIRS, "limit": 20, "max_length": 48}}
     content["training"] |= {"steps": 12, "log_every": 4}
     content["search"] = {
         "trials": 7,
+        "objectives": {"task/pairs": "max", "train/rewards_margin": "max"},
+        "reference_point": {"train/rewards_margin": -1.0},
         "variants": NONE,
         "sampler": "random",
         "space": {
             "selection.ratio": {"low": 0.25, "high": 0.75},
             "selection.reselect": ["never", 4],
             "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+            "method.loss": ["sigmoid", "ipo"],
         },
         "first": [
             {"selection.ratio": 1.0, "selection.reselect": "never"},
@@ -321,10 +345,10 @@ def faults(tiny_file, tmp_path_factory):
             {"model.attention": "flash_attention_2"},
         ],
     }
-    driver = SweepDriver(write_file(folder, content), root)
+    driver = SweepDriver(write_file(root.parent, content), root)
     try:
         code = driver.wait()
-        yield root, driver, code
+        yield driver, code
     finally:
         driver.close()
 
@@ -332,8 +356,8 @@ def faults(tiny_file, tmp_path_factory):
 FAILED = ["t0001", "t0002"]
 
 
-def test_each_fault_ends_its_own_trial_and_the_sweep_goes_on(faults):
-    root, driver, code = faults
+def test_each_fault_ends_its_own_trial_and_the_sweep_goes_on(faults, root):
+    driver, code = faults
     assert code == 0, driver.said()
     runs = Runs(root, "faults")
     expected = {f"t{n:04d}": "complete" for n in range(7)} | dict.fromkeys(FAILED, "failed")
@@ -344,8 +368,8 @@ def test_each_fault_ends_its_own_trial_and_the_sweep_goes_on(faults):
     assert study_states(root, "faults") == ["COMPLETE", "FAIL", "FAIL", *["COMPLETE"] * 4]
 
 
-def test_the_reason_of_a_failure_is_told_everywhere(faults):
-    root, driver, _ = faults
+def test_the_reason_of_a_failure_is_told_everywhere(faults, root):
+    driver, _ = faults
     runs = Runs(root, "faults")
     for trial, word, fault in (("t0001", "nan", "not_finite"), ("t0002", "flash", "data")):
         assert f"{trial} failed: " in driver.output
@@ -357,14 +381,32 @@ def test_the_reason_of_a_failure_is_told_everywhere(faults):
 
 
 def test_only_the_group_whose_trial_raised_is_started_afresh(faults):
-    _, driver, _ = faults
+    driver, _ = faults
     joined = [line for line in driver.events() if "'joined'" in line]
     assert len(joined) in (2, 3), "a NaN is no reason for new processes"
     assert not any("'retried'" in line for line in driver.events())
 
 
-def test_the_front_holds_the_others(faults, monkeypatch, capsys):
-    root, *_ = faults
+def test_the_base_is_scored_once_for_all_trials_and_for_the_next_sweep(
+    stages, continued, faults, root
+):
+    _, first, *_ = stages
+    # And a file of what preferences are compared with.
+    assert [Path(name).suffix for name, *_ in first] == [".json", ".safetensors"]
+    assert base_scores(root) == first
+    assert read_front(root, "stages")["base"] == read_front(root, "faults")["base"]
+
+
+def test_the_reference_is_asked_once_in_a_sweep(faults, root):
+    lines = (root / "cache/reference/computed.jsonl").read_text().splitlines()
+    assert [json.loads(line)["pairs"] for line in lines] == [20]
+    trials = Runs(root, "faults").trials
+    for name in trials.keys() - set(FAILED):
+        measured = trials[name].data.metrics
+        assert {"train/rewards_margin", "train/rewards_accuracy", "task/pairs"} <= set(measured)
+
+
+def test_the_front_holds_the_others(faults, root, monkeypatch, capsys):
     front = read_front(root, "faults")
     members = {point["trial"] for point in front["points"] if point["on_front"]}
     assert members
@@ -375,8 +417,8 @@ def test_the_front_holds_the_others(faults, monkeypatch, capsys):
     assert json.loads(out) == front
 
 
-def test_the_last_words_name_front_report_and_comparison(faults):
-    root, driver, _ = faults
+def test_the_last_words_name_front_report_and_comparison(faults, root):
+    driver, _ = faults
     text = driver.output
     for part in (
         "Front of faults",

@@ -27,11 +27,11 @@ from variants_sweep import (
     Watched,
 )
 
+from hft_ray.artifacts import size_of
 from hft_ray.config.load import load
 from hft_ray.evaluation import Suite, metric_values
 from hft_ray.item_scores import read_all
 from hft_ray.ranks import Ranks
-from hft_ray.training.kept import size_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -39,8 +39,8 @@ TRIALS = [f"t{number:04d}" for number in range(4)]
 
 
 @pytest.fixture(scope="module")
-def sweep(tiny_file, tmp_path_factory):
-    watched = Watched(tiny_file, tmp_path_factory.mktemp("variants"))
+def sweep(tiny_file, mlflow_store, tmp_path_factory):
+    watched = Watched(tiny_file, mlflow_store, tmp_path_factory.mktemp("variants"))
     try:
         watched.code = watched.run()
         assert watched.code == 0, watched.driver.said()

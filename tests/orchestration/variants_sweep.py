@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 from sweep_driver import SweepDriver, write_file
 
-from hft_ray.training.kept import size_of
+from hft_ray.artifacts import size_of
 
 NAME = "variants"
 BUDGET = 900_000
@@ -73,9 +74,10 @@ def settings(ratio: float, seed: int, rate: float) -> dict[str, Any]:
 class Watched:
     """A finished sweep, and what was seen while it ran."""
 
-    def __init__(self, tiny_file: dict[str, Any], folder: Path) -> None:
+    def __init__(self, tiny_file: dict[str, Any], store: Path, folder: Path) -> None:
         self.root = folder / "home"
         self.root.mkdir()
+        shutil.copy(store, self.root)
         self.file = write_file(folder, make_content(tiny_file, folder))
         self.weights = self.root / "sweeps" / NAME / "weights"
         self.sizes: list[int] = []

@@ -186,7 +186,7 @@ def test_variants_are_made_of_full_alone_and_as_the_arms_say():
 @pytest.mark.parametrize(
     ("arms", "told"),
     [
-        (["full", "lissa"], "'lissa' is no known arm; did you mean 'lisa'"),
+        (["full", "lissa"], "'lissa' is not a known arm; did you mean 'lisa'"),
         ({"mine": {}}, "another arm needs set or space"),
         (["full", "hft", "full"], "full is there several times"),
         (["hft", "averaging"], "of the arm full, which is missing"),
@@ -200,7 +200,10 @@ def test_variants_are_made_of_full_alone_and_as_the_arms_say():
             {"x": {"set": {"selection.seed": 1}, "space": {"selection.seed": [1]}}},
             "both sets and searches selection.seed",
         ),
-        ({"x": {"set": {"arm": "y", "selection.ratio": 1.0}}}, "no setting that a trial can have"),
+        (
+            {"x": {"set": {"arm": "y", "selection.ratio": 1.0}}},
+            "not a setting that a trial can have",
+        ),
         ([], "at least 1 item"),
     ],
 )
@@ -215,7 +218,7 @@ def test_wrong_arms_are_refused(arms, told):
 @pytest.mark.parametrize(
     ("search", "told"),
     [
-        ({"trials": 10}, "trials 10 is no multiple of 4"),
+        ({"trials": 10}, "trials 10 is not a multiple of 4"),
         ({"first": [{"selection.ratio": 1.0}]}, "with arms the trials are dealt"),
         ({"variants": {"averages": 0}}, "averaging needs averages"),
     ],

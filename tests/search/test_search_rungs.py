@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hft_ray.config.rules.scheduling import compared_objectives
-from hft_ray.search.rank_stability import LEAST, SURE, RankStability
+from hft_ray.search.rank_stability import LEAST, STABLE, RankStability
 from hft_ray.search.rungs import Halving, Rungs
 
 RULES = Halving(min_steps=10, eta=3, every=10, epsilon=0.05, seed=1)
@@ -253,7 +253,7 @@ def test_the_margin_is_the_gap_beyond_which_the_order_holds():
     assert margins[:2] == [0.0, math.inf]
     gaps = [(b - a, a // 10 != b // 10) for a in places for b in places if a < b]
     share = {gap: np.mean([fine for far, fine in gaps if far >= gap]) for gap in range(1, 11)}
-    assert margins[2] == min(gap for gap in share if share[gap] >= SURE)
+    assert margins[2] == min(gap for gap in share if share[gap] >= STABLE)
     assert margins[3:] == [math.inf, 0.0]
 
 

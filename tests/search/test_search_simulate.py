@@ -131,7 +131,7 @@ def test_the_nearest_configuration_answers():
     ("text", "message"),
     [
         ("", "no rows after step 0"),
-        ("{", r"t.jsonl:1.*no JSON object"),
+        ("{", r"t.jsonl:1.*not a JSON object"),
         ('{"params": {}, "step": 1, "metrics": {}}', "needs params, step, metrics and seconds"),
         ('{"params": [], "step": 1, "metrics": {}, "seconds": 1}', "needs params, step"),
         (json.dumps({**row(), "metrics": {"task/score": 1}}), "no values of forgetting/mean"),
@@ -148,7 +148,7 @@ def test_a_table_that_is_not_there_or_not_parquet_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_table(tmp_path / "none.jsonl", make_config())
     (tmp_path / "t.parquet").write_text("no", encoding="utf-8")
-    with pytest.raises(ConfigError, match="no Parquet"):
+    with pytest.raises(ConfigError, match="not in the Parquet format"):
         read_table(tmp_path / "t.parquet", make_config())
     whole = gzip.compress(json.dumps(row()).encode())
     for content in (b"no", whole[:-9], whole[:14] + b"\xff" * 9 + whole[23:]):

@@ -63,8 +63,9 @@ def selections(**fixed: Any) -> st.SearchStrategy[Selection]:
         "granularity": st.sampled_from(["model", "layer", "category"]),
         "budget": st.sampled_from(["matrices", "parameters"]),
         "embeddings": st.sampled_from(["trained", "frozen", "selected"]),
-        "strategy": st.sampled_from(["random", "cyclic", "gradient", "drift", "weighted"]),
-        "drift": st.sampled_from(["away", "toward"]),
+        "strategy": st.sampled_from(
+            ["random", "cyclic", "gradient", "least_drifted", "most_drifted", "weighted"]
+        ),
         "weights": weights,
         "seed": st.integers(0, 2**40),
     }

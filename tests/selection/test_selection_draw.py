@@ -233,7 +233,10 @@ def strategy_hash(catalog: Catalog, strategy: str, granularity: str = "category"
 GOLDEN_STRATEGIES = {
     ("cyclic", "category"): "4c43956a56a4b70c79ac31f5d7d01b40e61837a600eec7043725260f79d57483",
     ("gradient", "category"): "799b5ec604a3dd7371572e46b1feccc7b0f566eb8b543cc9d1f6246a77885dee",
-    ("drift", "category"): "94066d72335acf29e282edd196d49d06dd8fece85ab3132f1e2bd0234a79d53c",
+    (
+        "least_drifted",
+        "category",
+    ): "94066d72335acf29e282edd196d49d06dd8fece85ab3132f1e2bd0234a79d53c",
     ("weighted", "category"): "29e2b450077de3b4162a378e726f38f8d2a7554a8c968044d9bffae72a059fcb",
     ("weighted", "model"): "f796d2c8d150af18ed8c5189ed38d02a243fd414e55434d19aae34e8ca748f15",
 }

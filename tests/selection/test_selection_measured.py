@@ -73,19 +73,22 @@ def test_gradient_gives_what_is_left_over_to_the_larger_category():
 
 
 @pytest.mark.parametrize(
-    ("direction", "order"),
-    [("away", ["0.up", "1.up", "1.q", "0.q"]), ("toward", ["0.q", "1.q", "1.up", "0.up"])],
+    ("strategy", "order"),
+    [
+        ("least_drifted", ["0.up", "1.up", "1.q", "0.q"]),
+        ("most_drifted", ["0.q", "1.q", "1.up", "0.up"]),
+    ],
 )
-def test_drift_keeps_away_from_what_moved_or_goes_there(direction: str, order: list[str]):
+def test_drift_keeps_away_from_what_moved_or_goes_there(strategy: str, order: list[str]):
     for k in range(1, 5):
-        chosen = choose("drift", "model", k / 4, drift=direction)
+        chosen = choose(strategy, "model", k / 4)
         assert drawn_names(chosen, DRIFTS) == set(order[:k])
 
 
 def test_drift_of_a_layer_is_weighted_by_size():
     # Layer 0: 4 * 0.81 + 100 * 0.01 = 4.24; layer 1: 4 * 0.09 + 100 * 0.04 = 4.36.
-    assert drawn_names(choose("drift", "layer", 0.5), DRIFTS) == {"0.q", "0.up"}
-    assert drawn_names(choose("drift", "layer", 0.5, drift="toward"), DRIFTS) == {"1.q", "1.up"}
+    assert drawn_names(choose("least_drifted", "layer", 0.5), DRIFTS) == {"0.q", "0.up"}
+    assert drawn_names(choose("most_drifted", "layer", 0.5), DRIFTS) == {"1.q", "1.up"}
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +97,7 @@ def test_before_anything_is_known_ties_are_broken_as_random(
     model: Catalog, selection: Selection, round: int
 ):
     plain = selection.model_copy(update={"strategy": "random"})
-    for strategy in ("cyclic", "gradient", "drift"):
+    for strategy in ("cyclic", "gradient", "least_drifted"):
         chosen = selection.model_copy(update={"strategy": strategy})
         assert draw(model, chosen, 0) == draw(model, plain, 0)
         still = History({}, {unit.name: 0.0 for unit in model.units})
@@ -118,13 +121,13 @@ def test_what_strategies_need():
     for strategy in ("random", "cyclic", "weighted"):
         assert needs(Selection(strategy=strategy)) == "nothing"
     assert needs(Selection(strategy="gradient")) == "gradient"
-    assert needs(Selection(strategy="drift")) == "drift"
+    assert needs(Selection(strategy="least_drifted")) == "drift"
     # Everything is drawn whatever is measured.
     assert needs(Selection(strategy="gradient", ratio=1)) == "nothing"
     assert len(draw(catalog(), Selection(strategy="gradient", ratio=1), 5).units) == 5
 
 
-@pytest.mark.parametrize("strategy", ["gradient", "drift"])
+@pytest.mark.parametrize("strategy", ["gradient", "least_drifted", "most_drifted"])
 def test_missing_and_meaningless_measures_are_refused(strategy: str):
     chosen = choose(strategy, "model", 0.5)
     with pytest.raises(ValueError, match=f"round 1 of the strategy {strategy} lacks measures of 4"):
@@ -132,7 +135,7 @@ def test_missing_and_meaningless_measures_are_refused(strategy: str):
     with pytest.raises(ValueError, match=r"round 0 .* lacks measures of 1 units: 1\.up"):
         drawn_names(chosen, {name: 1.0 for name in SIZES if name != "1.up"}, round=0)
     for bad in (math.nan, math.inf, -1.0):
-        with pytest.raises(ValueError, match=rf"the {strategy} of 1\.q must be a finite number"):
+        with pytest.raises(ValueError, match=r"the \w+ of 1\.q must be a finite number"):
             drawn_names(chosen, {**DRIFTS, "1.q": bad})
     with pytest.raises(ValueError, match=f"strategy {strategy} depend on measures"):
         history_of(catalog(), chosen, 1)
@@ -141,7 +144,7 @@ def test_missing_and_meaningless_measures_are_refused(strategy: str):
 
 def test_only_what_is_drawn_from_has_to_be_measured():
     assert {unit.name for unit in pool(catalog(), Selection())} == SIZES.keys()
-    selected = Selection(strategy="drift", embeddings="selected")
+    selected = Selection(strategy="least_drifted", embeddings="selected")
     assert pool(catalog(), selected) == catalog().units
     with pytest.raises(ValueError, match="lacks measures of 1 units: embed"):
         draw(catalog(), selected, 1, History({}, DRIFTS))

@@ -13,7 +13,7 @@ from hft_ray.selection import draw, history_of, pool
 
 
 def related(selection, tasks, **changes):
-    raw = selection.model_dump() | {"reselect": "task", "tasks": tasks} | changes
+    raw = selection.model_dump() | {"reselect": "task", "across_tasks": tasks} | changes
     return Selection.model_validate(raw)
 
 
@@ -56,4 +56,4 @@ def test_a_draw_follows_from_seed_and_round_alone(catalog, selection, tasks):
 
 def test_relations_need_a_draw_for_each_task():
     with pytest.raises(ValidationError, match="tasks nested needs reselect task"):
-        Selection(tasks="nested")
+        Selection(across_tasks="nested")

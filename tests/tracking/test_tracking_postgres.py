@@ -78,7 +78,7 @@ def active_runs(server, sweep):
 
 
 def test_a_frozen_and_a_killed_server_get_every_point_once(postgres, server, opened, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
     tracker = opened(server.uri, "frozen")
     tracker.open_trial("t0", {"lr": 0.1}, {})
     tracker.log("t0", 0, {"train/loss": 0.0})

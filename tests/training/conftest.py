@@ -1,4 +1,4 @@
-"""The runs that the tests of training look at: one process of one rank, one start of two ranks.
+"""The runs that the tests of training look at: those on one rank, then those on two.
 
 ``lives`` are jobs that each have processes of their own: what is killed, and what is looked into.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,21 @@ from footprint_cases import (
     state_job,
     variants_job,
 )
+from jobs import Jobs, Lives
 from lives_cases import (
     DEATHS,
     REFUSED,
     RESUMED_DAMAGED,
     SETTING,
-    Lives,
     killed_file,
     killing_jobs,
     resume_job,
-    start_lives,
 )
 from safetensors.torch import load_file
 from torch import Tensor
 from training_cases import (
     RESUMED,
     STAGES,
-    WORKER,
     Runs,
     common_cases,
     merged,
@@ -62,21 +59,13 @@ def make_cases(tiny_file, tiny_models):
 
 
 @pytest.fixture(scope="session")
-def one_rank(make_cases, tmp_path_factory) -> Runs:
-    cases = make_cases(common_cases() | single_cases())
-    return start(
-        tmp_path_factory.mktemp("one"), cases, lambda job: [sys.executable, str(WORKER), str(job)]
-    )
+def one_rank(jobs: Jobs, make_cases, tmp_path_factory) -> Runs:
+    return start(jobs, tmp_path_factory.mktemp("one"), make_cases(common_cases() | single_cases()))
 
 
 @pytest.fixture(scope="session")
-def two_ranks(make_cases, tmp_path_factory) -> Runs:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return start(
-        tmp_path_factory.mktemp("two"),
-        make_cases(common_cases()),
-        lambda job: [*torchrun, "--nproc-per-node", "2", str(WORKER), str(job)],
-    )
+def two_ranks(jobs: Jobs, make_cases, tmp_path_factory) -> Runs:
+    return start(jobs, tmp_path_factory.mktemp("two"), make_cases(common_cases()), ranks=2)
 
 
 @pytest.fixture(scope="session", params=["one_rank", "two_ranks"])
@@ -113,40 +102,41 @@ def deep_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def lives(tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_factory) -> Lives:
+def lives(
+    jobs: Jobs, tiny_file, tiny_models, dropout_model, one_rank, two_ranks, tmp_path_factory
+) -> Lives:
     folder = tmp_path_factory.mktemp("lives")
-    jobs = []
+    wanted = []
     for (setting, ranks), death in DEATHS.items():
         file = killed_file(tiny_file, dropout_model, setting)
-        jobs += killing_jobs(folder, file, ranks, setting, [death])
+        wanted += killing_jobs(folder, file, ranks, setting, [death])
     for ranks, runs in ((1, two_ranks), (2, one_rank)):
         cases = {f"zero{stage}-carry": runs for stage in STAGES}
-        jobs.append(_elsewhere(folder, ranks, cases))
+        wanted.append(_elsewhere(folder, ranks, cases))
     file = killed_file(tiny_file, dropout_model, SETTING)
     evaluation = {"changes": {"evaluation": tiny_file["evaluation"]}}
     refused = REFUSED | {"model": {"changes": {"model": tiny_models["tied"]}}}
     cases = RESUMED_DAMAGED | refused | {"evaluation": evaluation}
-    jobs.append(resume_job(folder, file, "damaged", SETTING, cases))
+    wanted.append(resume_job(folder, file, "damaged", SETTING, cases))
     cases = {"rate": REFUSED["rate"], "truncated": RESUMED_DAMAGED["truncated"]}
-    jobs.append(resume_job(folder, file, "damaged-2", SETTING, cases, ranks=2))
-    return start_lives(folder, jobs)
+    wanted.append(resume_job(folder, file, "damaged-2", SETTING, cases, ranks=2))
+    return jobs.run(folder, wanted)
 
 
 @pytest.fixture(scope="session")
-def peaks(deep_file, tmp_path_factory) -> Lives:
-    return start_lives(
-        tmp_path_factory.mktemp("peaks"), [peaks_job(ranks, deep_file) for ranks in (1, 2)]
-    )
+def peaks(jobs: Jobs, deep_file, tmp_path_factory) -> Lives:
+    folder = tmp_path_factory.mktemp("peaks")
+    return jobs.run(folder, [peaks_job(ranks, deep_file) for ranks in (1, 2)])
 
 
 @pytest.fixture(scope="session")
-def engines(tiny_file, deep_file, tmp_path_factory) -> Lives:
+def engines(jobs: Jobs, tiny_file, deep_file, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("engines")
-    jobs = [variants_job(tiny_file)]
+    wanted = [variants_job(tiny_file)]
     for ranks in (1, 2):
-        jobs += [state_job(ranks, tiny_file), memory_job(ranks, deep_file)]
-        jobs.append(reselections_job(ranks, tiny_file, SHORT[ranks]))
-    return start_lives(folder, jobs)
+        wanted += [state_job(ranks, tiny_file), memory_job(ranks, deep_file)]
+        wanted.append(reselections_job(ranks, tiny_file, SHORT[ranks]))
+    return jobs.run(folder, wanted)
 
 
 def _elsewhere(folder: Path, ranks: int, cases: dict[str, Runs]) -> dict[str, Any]:

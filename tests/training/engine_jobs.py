@@ -16,8 +16,8 @@ from hft_ray.data import batch_indices, collate
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
-from hft_ray.training.adapter import Lora
 from hft_ray.training.engine import Engine, gathered
+from hft_ray.training.lora import Lora
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
@@ -109,10 +109,10 @@ def different(one: State, other: State) -> list[str]:
 
 
 def same_set(ranks: Ranks, root: Path, file: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Train a set on under ``carry``, with and without selecting it again in between."""
+    """Train a set on under ``keep_selected``, with and without selecting it again in between."""
     found: list[list[Any]] = []
     for again in (False, True):
-        with bench(ranks, root, file, **changes, **{"training.moments": "carry"}) as one:
+        with bench(ranks, root, file, **changes, **{"training.moments": "keep_selected"}) as one:
             one.engine.select(one.draw(0))
             losses = one.steps(2)
             if again:
@@ -130,8 +130,8 @@ def same_set(ranks: Ranks, root: Path, file: dict[str, Any], **changes: Any) -> 
 
 
 def stored(ranks: Ranks, root: Path, file: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Let parameters leave and return under ``store``."""
-    with bench(ranks, root, file, **changes, **{"training.moments": "store"}) as one:
+    """Let parameters leave and return under ``keep_all``."""
+    with bench(ranks, root, file, **changes, **{"training.moments": "keep_all"}) as one:
         first, second = (set(one.draw(round).parameters) for round in (0, 1))
         one.engine.select(one.draw(0))
         one.steps(2)
@@ -179,7 +179,7 @@ def reference(
                 one.engine.select(drawn)
                 for name, parameter in plain.named_parameters():
                     parameter.requires_grad_(name in chosen)
-                    gone = policy == "reset" or (policy == "carry" and name not in chosen)
+                    gone = policy == "reset" or (policy == "keep_selected" and name not in chosen)
                     if gone or name not in optimizers:
                         decay = training.weight_decay if parameter.dim() > 1 else 0.0
                         optimizers[name] = torch.optim.AdamW(

@@ -20,8 +20,14 @@ PRECISIONS = {
     },
 }
 """How numbers are held -> changes of FILE."""
-POLICIES = ("carry", "store", "reset")
-SHORT = {1: 16, 2: 6}
+HELD = {
+    1: [(stage, precision) for stage in STAGES for precision in PRECISIONS],
+    # Each precision where two ranks hold it otherwise than one, and each stage.
+    2: [(0, "fp32"), (1, "bf16"), (1, "lean"), (2, "fp32"), (3, "bf16"), (3, "lean")],
+}
+"""Ranks -> stages and precisions whose state is looked at."""
+POLICIES = ("keep_selected", "keep_all", "reset")
+SHORT = {1: 8, 2: 6}
 """Ranks -> re-selections in the tests that always run."""
 RATIOS = (1.0, 0.5, 0.25)
 # The deep model by hand: heads of 8, so 32 wide, 16 of keys and values; see `deep_model`.
@@ -54,11 +60,11 @@ def deep_model(folder: Path) -> None:
 def state_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
     """Return the job on what becomes of the optimizer's state."""
     cases: dict[str, Any] = {}
+    for stage, precision in HELD[ranks]:
+        changes = {"training.zero_stage": stage, **PRECISIONS[precision]}
+        for do in ("same_set", "stored"):
+            cases[f"{do}-{stage}-{precision}"] = {"do": do, "with": {"file": file, **changes}}
     for stage in STAGES:
-        for precision in PRECISIONS:
-            changes = {"training.zero_stage": stage, **PRECISIONS[precision]}
-            for do in ("same_set", "stored"):
-                cases[f"{do}-{stage}-{precision}"] = {"do": do, "with": {"file": file, **changes}}
         # The two policies that are not named show that the comparison tells policies apart.
         for policy in POLICIES if (stage, ranks) == (2, 1) else POLICIES[:2]:
             changes = {"training.zero_stage": stage, "training.moments": policy}
@@ -66,8 +72,8 @@ def state_job(ranks: int, file: dict[str, Any]) -> dict[str, Any]:
                 "do": "reference",
                 "with": {"file": file, "policy": policy, **changes},
             }
-    for policy in ("reset", "store"):
-        changes = {"training.zero_stage": 2, "training.moments": "carry"}
+    for policy in ("reset", "keep_all"):
+        changes = {"training.zero_stage": 2, "training.moments": "keep_selected"}
         cases[f"other-{policy}"] = {
             "do": "reference",
             "with": {"file": file, "policy": policy, **changes},
@@ -144,9 +150,9 @@ def reselections_job(ranks: int, file: dict[str, Any], rounds: int) -> dict[str,
     """Return the job that re-selects at every step."""
     general = {"general": file["evaluation"]["general"][:1]}
     changes = {
-        "training.moments": "store",
+        "training.moments": "keep_all",
         "training.steps": rounds,
-        "selection.leaving": "reset",
+        "selection.on_deselect": "reset",
         "selection.reselect": 1,
     }
     cases = {

@@ -25,8 +25,9 @@ from hft_ray.selection import Draw
 from hft_ray.training import Workspace
 from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
-from hft_ray.training.run import _Run, run
-from hft_ray.training.variants import Extras
+from hft_ray.training.run import run
+from hft_ray.training.scoring import Scoring
+from hft_ray.training.variants import RunArtifacts
 
 HOOKS = (
     "_forward_hooks",
@@ -102,21 +103,25 @@ def _watched(workspace: _Seen) -> Iterator[dict[str, list[Any]]]:
 def variants(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
     """Make variants of the models of cases: what is alive when each is scored."""
     objectives = {"general/texts": "min", "forgetting/questions": "min"}
-    extras = Extras(None, objectives, Variants(averages=[0.5]))
+    wanted = RunArtifacts(None, objectives, Variants(averages=[0.5]))
     results: dict[str, Any] = {}
+    score = Scoring.score
     for name, file in cases.items():
         found = results[name] = []
-        score = _Run._score_variant
 
-        def watched(one: _Run, variant: str, found: Any = found, score: Any = score) -> Any:
+        def watched(scoring: Scoring, model: nn.Module, found: Any = found) -> Any:
             gc.collect()
-            gradients = sum(each.grad is not None for each in one.model.parameters())
-            found.append({"name": variant, "alive": engines(), "gradients": gradients})
-            return score(one, variant)
+            gradients = sum(each.grad is not None for each in model.parameters())
+            found.append({"alive": engines(), "gradients": gradients})
+            return score(scoring, model)
 
         workspace = Workspace(root, ranks, torch.device("cpu"))
-        with mock.patch.object(_Run, "_score_variant", watched):
-            run(Config.model_validate(file), workspace, lambda *_: False, extras=extras)
+        with mock.patch.object(Scoring, "score", watched):
+            outcome = run(
+                Config.model_validate(file), workspace, lambda *_: False, wanted=wanted
+            ).to_json()
+        made = [each["variant"] for each in outcome["variants"]]
+        results[name] = {"made": made, "scored": found}
     return results
 
 

@@ -1,50 +1,44 @@
-"""Runs that are killed and go on: their settings, where they die, and how they are started."""
+"""Runs that are killed and go on: their settings and where they die."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from jobs import Lives
 from training_cases import TIMED, merged
 
-WORKER = Path(__file__).with_name("lives_worker.py")
 STEPS, RESELECT, SAVE = 10, 4, 3
 """Rounds start at 0, 4 and 8, checkpoints are written at 3, 6 and 9."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "gradient-carry": {
         "training.zero_stage": 0,
         "selection.strategy": "gradient",
-        "training.moments": "carry",
-        "selection.leaving": "reset",
+        "training.moments": "keep_selected",
+        "selection.on_deselect": "reset",
         "training.micro_batch_size": 2,
     },
     "cyclic-store": {
         "training.zero_stage": 3,
         "selection.strategy": "cyclic",
-        "training.moments": "store",
+        "training.moments": "keep_all",
     },
     "drift-reset": {
         "training.zero_stage": 2,
-        "selection.strategy": "drift",
+        "selection.strategy": "least_drifted",
         "training.moments": "reset",
         "training.log_every": 4,
     },
     "random-carry": {
         "training.zero_stage": 1,
-        "training.moments": "carry",
+        "training.moments": "keep_selected",
         "training.schedule": "cosine",
     },
     "random-store-back": {
         "training.zero_stage": 1,
-        "training.moments": "store",
-        "selection.leaving": "reset",
+        "training.moments": "keep_all",
+        "selection.on_deselect": "reset",
         "selection.granularity": "layer",
     },
     "cyclic-reset": {
@@ -55,27 +49,27 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "drift-carry-back": {
         "training.zero_stage": 3,
-        "selection.strategy": "drift",
-        "training.moments": "carry",
-        "selection.leaving": "reset",
+        "selection.strategy": "least_drifted",
+        "training.moments": "keep_selected",
+        "selection.on_deselect": "reset",
         "selection.granularity": "model",
     },
     "gradient-store": {
         "training.zero_stage": 2,
         "selection.strategy": "gradient",
-        "training.moments": "store",
+        "training.moments": "keep_all",
         "training.rewarmup": 2,
         "selection.embeddings": "selected",
     },
     "random-reset": {"training.zero_stage": 3, "training.moments": "reset"},
     "random-store-bf16": {
         "training.zero_stage": 2,
-        "training.moments": "store",
+        "training.moments": "keep_all",
         "training.precision": "bf16",
     },
     "random-carry-lean": {
         "training.zero_stage": 2,
-        "training.moments": "carry",
+        "training.moments": "keep_selected",
         "training.precision": "bf16",
         "training.optimizer_states": "bf16",
         "training.adam_betas": [0.9, 0.99],
@@ -99,7 +93,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "strategy": {
         "changes": {"selection.strategy": "random"},
-        "says": ["another selection.strategy (drift, this run has random)"],
+        "says": ["another selection.strategy (least_drifted, this run has random)"],
     },
     "rate": {
         "changes": {"training.learning_rate": 0.5, "training.steps": 11},
@@ -201,49 +195,6 @@ def resume_job(
     }
     arguments = {"source": str(out / f"{setting}-1-whole"), "cases": runs}
     return {"name": name, "ranks": ranks, "do": "lives_jobs.resume_damaged", "with": arguments}
-
-
-@dataclass(frozen=True)
-class Lives:
-    """What the jobs of one worker came to."""
-
-    folder: Path
-    exits: dict[str, Any]
-
-    def codes(self, job: str) -> list[int]:
-        """How the ranks ended: 0, or minus the signal that killed them."""
-        return self.exits[job]["codes"]
-
-    def result(self, job: str, rank: int = 0) -> Any:
-        path = self.folder / f"{job}-{rank}.json"
-        assert path.exists(), self.log(job)
-        return json.loads(path.read_text())["result"]
-
-    def log(self, job: str) -> str:
-        return "".join(path.read_text()[-3000:] for path in self.folder.glob(f"{job}-?.log"))
-
-    def weights(self, folder: str) -> str:
-        """SHA-256 of the trained model's file."""
-        return sha256(
-            (self.folder / folder / "model" / "model.safetensors").read_bytes()
-        ).hexdigest()
-
-
-def start_lives(folder: Path, jobs: list[dict[str, Any]], timeout: int = 1100) -> Lives:
-    """Run jobs in a worker of their own."""
-    path = folder / "job.json"
-    content = {"root": str(folder / "root"), "out": str(folder), "jobs": jobs}
-    path.write_text(json.dumps(content), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(WORKER), str(path)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    return Lives(folder, json.loads((folder / "exits.json").read_text()))
 
 
 def started_at(result: dict[str, Any]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,11 @@ import torch
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.training import CheckpointError, Workspace
-from hft_ray.training.checkpoint import checkpoints, read, tensors_of, write
+from hft_ray.training.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    write_checkpoint,
+)
 from hft_ray.training.run import run
 
 
@@ -119,11 +122,10 @@ def _digit(folder: Path) -> None:
 
 def _other_draw(folder: Path) -> None:
     """Have the newest checkpoint say, rightly signed, that it trains something else."""
-    path = _newest(folder)
-    manifest, files = read(path)
-    tensors = [pair for random in (False, True) for pair in tensors_of(files, random)]
-    other = replace(manifest, selection="0" * 64, parameters=["model.norm.weight"])
-    write(folder, other, tensors, 2)
+    found = Checkpoint.read(_newest(folder))
+    tensors = [pair for beside in (False, True) for pair in found.tensors(beside)]
+    other = {"selection": "0" * 64, "parameters": ["model.norm.weight"]}
+    write_checkpoint(folder, found.manifest.model_copy(update=other), tensors, 2)
 
 
 DAMAGES: dict[str, Callable[[Path], None]] = {

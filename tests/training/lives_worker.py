@@ -1,12 +1,16 @@
 """Runs jobs in forked processes, some of which kill themselves with SIGKILL at a chosen event.
 
-Started as ``python lives_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root) and
-``jobs`` (a list, run in turn). Forking spares each of them the imports. A job has a ``name``, the
-number of ``ranks``, what to ``do`` (``MODULE.FUNCTION``), its arguments ``with``, and may have
+Reads lines, each the path of a JSON file: ``root`` (storage root), ``out`` (folder of the results)
+and ``jobs`` (a list, run in turn). Answers each line with ``done``; see ``jobs.Jobs``. Forking
+spares the jobs the imports; this process itself starts no thread. A job has a ``name``, the number
+of ``ranks``, what to ``do`` (``MODULE.FUNCTION``) and its arguments ``with``, or a ``command`` of
+``hft-ray``, and may have
 
-    record   count the lines run in each phase
-    kill     ``rank``, ``phase``, ``at`` and ``of``: this rank dies at this share of the lines that
-             this rank ran in the phase in the job ``of``
+    path          folder of the module, if it is not this file's
+    environment   variables of its processes
+    record        count the lines run in each phase
+    kill          ``rank``, ``phase``, ``at`` and ``of``: this rank dies at this share of the lines
+                  that it ran in the phase in the job ``of``
 
 Ranks write what they return to ``OUT/NAME-RANK.json``; ``OUT/exits.json`` has how all ended.
 """
@@ -22,7 +26,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch._dynamo
@@ -32,13 +36,14 @@ from transformers.models.llama import modeling_llama  # noqa: F401
 import hft_ray
 from hft_ray.ranks import Ranks
 from hft_ray.training.process_group import start_deepspeed
-from hft_ray.training.run import _Run
+from hft_ray.training.run_state import RunState
+from hft_ray.training.selector import Selector
 
 PHASES = {
-    _Run._save.__code__: "checkpoint",
-    _Run._select.__code__: "select",
-    _Run._step.__code__: "step",
-    _Run.resume.__code__: "resume",
+    RunState.save.__code__: "checkpoint",
+    Selector.begin.__code__: "select",
+    RunState.step.__code__: "step",
+    RunState.resume.__code__: "resume",
 }
 PACKAGE = str(Path(hft_ray.__file__).parent)
 
@@ -76,8 +81,15 @@ class Events:
 
 def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: str) -> None:
     """What one forked process does."""
+    if "command" in job:
+        os.environ |= job.get("environment", {})
+        run_command(job["command"], out / f"{job['name']}.stderr")
     ranks, kill = Ranks(rank, job["ranks"]), job.get("kill")
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    if "path" in job:
+        sys.path.insert(0, job["path"])
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(ranks.size)}
+    os.environ |= job.get("environment", {})
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks.size)
     start_deepspeed()
     events = Events(kill if kill and kill["rank"] == rank else None)
@@ -91,6 +103,15 @@ def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: st
     dist.destroy_process_group()
 
 
+def run_command(arguments: list[str], errors: Path) -> NoReturn:
+    """Run ``hft-ray``, which ends the process."""
+    with errors.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["hft-ray", *arguments]
+    import_module("hft_ray.cli.main").main()
+    raise AssertionError("the command has not ended the process")
+
+
 def fork(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: str) -> int:
     """Start a rank; return its process id."""
     if process := os.fork():
@@ -102,6 +123,10 @@ def fork(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: str) ->
             os.dup2(log.fileno(), 2)
             rank_main(job, rank, root, out, meeting)
         code = 0
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+        sys.stdout.flush()
+        sys.stderr.flush()
     except BaseException:  # noqa: BLE001 - a fork may not run what its parent has left to do
         sys.excepthook(*sys.exc_info())
     finally:
@@ -130,13 +155,15 @@ def live(job: dict[str, Any], root: Path, out: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
     # What is imported so far is garbage in no fork.
     gc.freeze()
-    root, out = Path(job["root"]), Path(job["out"])
-    exits = {each["name"]: live(each, root, out) for each in job["jobs"]}
-    (out / "exits.json").write_text(json.dumps(exits), encoding="utf-8")
+    for line in sys.stdin:
+        job = json.loads(Path(line.strip()).read_text())
+        root, out = Path(job["root"]), Path(job["out"])
+        exits = {each["name"]: live(each, root, out) for each in job["jobs"]}
+        (out / "exits.json").write_text(json.dumps(exits), encoding="utf-8")
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

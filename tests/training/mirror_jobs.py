@@ -1,29 +1,24 @@
-"""Runs whose storage is lost, damaged, full, closed or away; writes what came of them as JSON.
-
-Started as ``python mirror_jobs.py JOB``: ``file`` (FILE), ``root`` (storage root), ``out``.
-"""
+"""Runs whose storage is lost, damaged, full, closed or away (jobs of ``lives_worker``)."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import resource
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from hft_ray import mirror as mirrors
+from hft_ray.artifacts.mirror import Mirror
 from hft_ray.config import Config
-from hft_ray.mirror import Mirror
 from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.faults import explained
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
-from hft_ray.training.checkpoint import newest_whole
-from hft_ray.training.process_group import process_group, start_deepspeed
+from hft_ray.training.checkpoint import newest_checkpoint
 from hft_ray.training.run import run
 
 NOBODY = 65534
@@ -53,8 +48,9 @@ class Case:
         except Exception as error:  # noqa: BLE001 - which one it is, is the question
             fault = classify(error)
             reason = explained(f"{type(error).__name__}: {error}", fault)
-            whole, _ = newest_whole(self.folder)
-            return {"steps": self.steps, "fault": fault, "reason": reason, "whole": str(whole)}
+            found, _ = newest_checkpoint(self.folder)
+            whole = str(found.path if found else None)
+            return {"steps": self.steps, "fault": fault, "reason": reason, "whole": whole}
         finally:
             told.close()
         return {"steps": self.steps, "losses": losses, "told": told.lines}
@@ -82,7 +78,7 @@ def lost(job, ranks):
     shutil.rmtree(case.folder)
     results["resumed"] = case.run()
     shutil.rmtree(case.folder)
-    store, path = place._at("step-00000004/state-00000.safetensors")
+    store, path = place.located("step-00000004/state-00000.safetensors")
     with store.open_input_stream(path) as source:
         content = bytearray(source.read())
     content[-1] ^= 1
@@ -98,7 +94,6 @@ def away(job, ranks):
 
     def cut():
         os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
-        mirrors._store.cache_clear()
         return False
 
     return {"midway": case.run(at=3, do=cut), "fresh": Case(job, ranks, "fresh", case.place).run()}
@@ -116,8 +111,8 @@ def full(job, ranks):
 
 def closed(job, ranks):
     case = Case(job, ranks, "closed", None)
-    module = sys.modules["hft_ray.training.run"]
-    write = module.write
+    module = sys.modules["hft_ray.training.run_state"]
+    write = module.write_checkpoint
 
     def as_somebody_else(*arguments):
         # Root may write everywhere.
@@ -130,27 +125,16 @@ def closed(job, ranks):
 
     def close():
         case.folder.chmod(0o555)
-        module.write = as_somebody_else
+        module.write_checkpoint = as_somebody_else
 
     case.folder.mkdir(parents=True)
     failed = case.run(at=3, do=close)
-    module.write = write
+    module.write_checkpoint = write
     case.folder.chmod(0o755)
     return {"failed": failed, "afterwards": case.run()}
 
 
-def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(1)
-    with process_group() as ranks:
-        start_deepspeed()
-        found = {each.__name__: each(job, ranks) for each in (lost, full, closed, away)}
-    (Path(job["out"]) / "results.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
-    # A thread of gloo's may outlive its process group and abort the interpreter's end.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+def storage(ranks: Ranks, root: Path, file: dict[str, Any], out: str) -> dict[str, Any]:
+    """Do all of the above with one FILE."""
+    job = {"file": file, "root": str(root), "out": out}
+    return {each.__name__: each(job, ranks) for each in (lost, full, closed, away)}

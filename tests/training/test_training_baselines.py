@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_cases import WORKER, start
+from training_cases import start
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from hft_ray.config import Adapter, Config, ConfigError
@@ -19,9 +18,9 @@ from hft_ray.evaluation import metric_values
 from hft_ray.ranks import Ranks
 from hft_ray.selection import build_catalog, draw
 from hft_ray.training import Workspace
-from hft_ray.training.adapter import Lora
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.kept import put_kept, read_kept
+from hft_ray.training.lora import Lora
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import load_model
 from hft_ray.training.penalty import half_square
@@ -65,13 +64,11 @@ def cases():
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def runs(request, make_cases, tmp_path_factory):
+def runs(request, jobs, make_cases, tmp_path_factory):
     # As in the runs: sums of floats hang on the number of threads.
     torch.set_num_threads(1)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch = [*torchrun, "--nproc-per-node", "2"] if request.param == 2 else [sys.executable]
     folder = tmp_path_factory.mktemp(f"baselines-{request.param}")
-    return start(folder, make_cases(cases()), lambda job: [*launch, str(WORKER), str(job)])
+    return start(jobs, folder, make_cases(cases()), ranks=request.param)
 
 
 @pytest.fixture(scope="module")

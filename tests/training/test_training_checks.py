@@ -258,5 +258,5 @@ def test_an_unbounded_objective_needs_a_reference_point(tiny_file):
     assert settings_problems(tiny_file, search=search) == []
     search["reference_point"]["task/scor"] = 0
     assert settings_problems(tiny_file, search=search) == [
-        "search.reference_point.task/scor: is no objective"
+        "search.reference_point.task/scor: is not an objective"
     ]

@@ -76,7 +76,7 @@ def begins_again(batches, n):
 LENGTHS = st.integers(1, 50)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(epochs=st.integers(1, 10), n=LENGTHS, size=st.integers(1, 8), ranks=st.sampled_from([1, 2]))
 def test_rounds_begin_where_the_data_begin_again(epochs, n, size, ranks):
     size *= ranks  # each rank has as many

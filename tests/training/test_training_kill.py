@@ -11,7 +11,6 @@ from lives_cases import (
     killing_jobs,
     preparing_job,
     same_to_the_bit,
-    start_lives,
 )
 
 PHASES = ("start", "select", "step", "checkpoint", "between")
@@ -45,10 +44,10 @@ def stories(setting, ranks):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_deaths_at_any_moment(tiny_file, dropout_model, tmp_path, setting, ranks):
+def test_deaths_at_any_moment(jobs, tiny_file, dropout_model, tmp_path, setting, ranks):
     file, deaths = killed_file(tiny_file, dropout_model, setting), stories(setting, ranks)
-    jobs = killing_jobs(tmp_path, file, ranks, setting, deaths)
-    lives = start_lives(tmp_path, [preparing_job(tmp_path, file), *jobs], 1100)
+    wanted = killing_jobs(tmp_path, file, ranks, setting, deaths)
+    lives = jobs.run(tmp_path, [preparing_job(tmp_path, file), *wanted])
     for number, story in enumerate(deaths):
         for life, death in enumerate(story):
             codes = lives.codes(f"{setting}-{ranks}-{number}-killed-{life}")

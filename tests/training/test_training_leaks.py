@@ -2,7 +2,6 @@
 
 import pytest
 from footprint_cases import SHORT, reselections_job
-from lives_cases import start_lives
 from training_cases import STAGES
 
 LONG, SETTLED = 200, 50
@@ -33,8 +32,8 @@ def test_re_selections_leave_nothing_behind(engines, stage, ranks):
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_two_hundred_re_selections_take_no_more_memory(tiny_file, tmp_path, ranks):
-    lives = start_lives(tmp_path, [reselections_job(ranks, tiny_file, LONG)], 1100)
+def test_two_hundred_re_selections_take_no_more_memory(jobs, tiny_file, tmp_path, ranks):
+    lives = jobs.run(tmp_path, [reselections_job(ranks, tiny_file, LONG)])
     for rank in range(ranks):
         for case, found in lives.result(f"reselections-{ranks}", rank).items():
             nothing_left(found, LONG)

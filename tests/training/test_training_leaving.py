@@ -96,7 +96,7 @@ def test_the_gradient_strategy_trains_what_has_the_largest_gradient(one_rank, ca
 
     from hft_ray.config import Config
     from hft_ray.data import batch_indices, collate
-    from hft_ray.training.probe import gradient_norms
+    from hft_ray.training.gradient_norms import gradient_norms
 
     config = Config.model_validate(tiny_file)
     workspace = Workspace(one_rank.folder, Ranks(), torch.device("cpu"))

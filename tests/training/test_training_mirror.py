@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from servers import ObjectStore
 
@@ -15,28 +9,26 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def found(tiny_file, tmp_path_factory):
+def found(jobs, tiny_file, tmp_path_factory):
     """What every case of ``mirror_jobs.py`` came to."""
     folder = tmp_path_factory.mktemp("mirror")
     training = tiny_file["training"] | {"steps": 6, "checkpoint_every": 2, "checkpoints_kept": 2}
     file = tiny_file | {"training": training}
     evaluation = tiny_file["evaluation"]
     file["evaluation"] = evaluation | {"task": [], "general": evaluation["general"][:1]}
-    job = {"file": file, "root": str(folder / "home"), "out": str(folder)}
-    (folder / "job.json").write_text(json.dumps(job))
     server = ObjectStore()
+    job = {
+        "name": "storage",
+        "ranks": 1,
+        "do": "mirror_jobs.storage",
+        "with": {"file": file, "out": str(folder)},
+        "environment": server.environment,
+    }
     try:
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("mirror_jobs.py")), folder / "job.json"],
-            env={**os.environ, **server.environment, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=800,
-        )
+        done = jobs.run(folder, [job])
     finally:
         server.close()
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads((folder / "results.json").read_text())
+    return done.result("storage")
 
 
 def test_a_run_whose_folder_is_lost_goes_on_from_s3(found):

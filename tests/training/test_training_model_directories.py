@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,17 +232,12 @@ def test_preferences_balance_experts_too(folder):
 
 
 @pytest.mark.parametrize("kind", ["names of torch.compile", "too few positions"])
-def test_plan_refuses_on_the_command_line(kind, folder):
+def test_plan_refuses_on_the_command_line(kind, jobs, folder):
     REFUSED[kind][0](folder)
     file = folder.parent / "run.yaml"
     file.write_text(yaml.safe_dump(file_of(folder)))
-    done = subprocess.run(
-        [sys.executable, "-m", "hft_ray", "plan", str(file), "--storage", str(folder.parent / "s")],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    storage = str(folder.parent / "s")
+    done = jobs.command(folder.parent, "plan", str(file), "--storage", storage)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     for part in REFUSED[kind][1]:

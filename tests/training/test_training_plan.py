@@ -7,10 +7,9 @@ from hft_ray.config import Config, Model, Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
-from hft_ray.training.architecture import load_shape
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.methods import known_sequences, make_stages
-from hft_ray.training.plan import corner_fractions, plan
+from hft_ray.training.plan import plan
 
 PASSES = 10_000
 """Most bytes of activations and gradients in the passes of a step."""
@@ -98,9 +97,7 @@ def searching(tiny_file, **more):
 def test_fractions_at_every_corner_of_the_space(tiny_file, workspace):
     config = searching(tiny_file)
     catalog = workspace.catalog(config.model)
-    rows = corner_fractions(
-        config, catalog, lambda: load_shape(config.model, workspace.source(config.model))
-    )
+    rows = plan(config, workspace, sequences=None)["selection"]
     assert [(row["granularity"], row["ratio"]) for row in rows] == [
         ("layer", 0.25),
         ("layer", 1.0),
@@ -197,7 +194,9 @@ def test_a_shape_is_enough_for_a_plan(tiny_file, workspace):
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
     }
-    config = Config.model_validate(tiny_file | {"model": {"name": "not/here", "shape": shape}})
+    config = Config.model_validate(
+        tiny_file | {"model": {"name": "not/here", "architecture": shape}}
+    )
     planned = plan(config, workspace, sequences=3 * 8)
     layer = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16
     assert planned["model"] == {"parameters": 2 * layer + 2 * 64 * 16 + 16, "matrices": 18}

@@ -1,13 +1,13 @@
 """Tasks in turn and in a mixture: stages, replay, the matrix of scores, and what tracking has."""
 
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from training_cases import WORKER, merged, start
+from training_cases import merged, start
 
 from hft_ray.config import Config, Model
 from hft_ray.config.sections.trace import TASKS, Trace
@@ -33,7 +33,7 @@ def task_file(tiny_file):
         {"name": "b", "data": train, "steps": 4, "evaluation": [questions]},
         {
             "name": "c",
-            "data": {"train": train, "limit": 8, "draw": 1},
+            "data": {"train": train, "limit": 8, "subset_seed": 1},
             "epochs": 2,
             "evaluation": [texts | {"name": "u"}, questions | {"name": "v"}],
         },
@@ -43,7 +43,7 @@ def task_file(tiny_file):
 
 
 @pytest.fixture(scope="module")
-def runs(task_file, tiny_file, tmp_path_factory):
+def runs(jobs, task_file, tiny_file, tmp_path_factory):
     """Every run that is looked at here, in one process."""
     folder = tmp_path_factory.mktemp("tasks")
     redrawn = merged(task_file, {"selection.reselect": "task"})
@@ -64,7 +64,7 @@ def runs(task_file, tiny_file, tmp_path_factory):
         "mixture": merged(task_file, {"method": "multitask", "tasks": mixture}),
         "trace": task_file | {"tasks": miniature(), "data": {"max_length": 512}},
     }
-    return start(folder, cases, lambda job: [sys.executable, str(WORKER), str(job)])
+    return start(jobs, folder, cases)
 
 
 def miniature():
@@ -140,10 +140,11 @@ def test_the_measures_are_those_of_the_matrix(runs):
     assert base["continual/bwt"] == base["continual/general"] == 0
 
 
-def test_the_matrix_can_be_read_from_tracking(runs, task_file, tmp_path):
+def test_the_matrix_can_be_read_from_tracking(runs, task_file, mlflow_store, tmp_path):
     """R, G, OP and BWT, recomputed from the metrics of a trial's run."""
     objectives = {"continual/op": "max", "continual/bwt": "max"}
     search = {"space": {"selection.seed": [0, 1]}, "objectives": objectives}
+    shutil.copy(mlflow_store, tmp_path)
     config = Config.model_validate(runs.files["turn"] | {"search": search})
     told, outcome = runs.results["turn"]["told"], runs.outcome("turn")
     folder = SweepFolder(tmp_path, "tiny")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from hft_ray.training.gauges import Throughput
+from hft_ray.training.resource_metrics import Throughput
 from hft_ray.training.utilisation import flops_per_token, peak_flops
 
 LAYER = 4 * 8 * 8 + 3 * 8 * 12

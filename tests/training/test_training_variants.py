@@ -13,23 +13,17 @@ import torch
 from safetensors.torch import load_file
 from training_cases import TIMED
 
+from hft_ray.artifacts import ArtifactError, DiskBudget, size_of
 from hft_ray.config import Model, Selection, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
-from hft_ray.training import CheckpointError, Workspace
+from hft_ray.training import Workspace
+from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.candidates import Candidates
-from hft_ray.training.kept import (
-    Budget,
-    bytes_to_keep,
-    keep,
-    kept_names,
-    put_kept,
-    read_kept,
-    size_of,
-)
+from hft_ray.training.kept import bytes_to_keep, keep, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
-from hft_ray.training.origin import Origin
-from hft_ray.training.variants import Extras, averages, least_needed, reset_selection, widest
+from hft_ray.training.variants import RunArtifacts, averages, least_needed, reset_selection, widest
+from hft_ray.weight_space import average_shares
 from hft_ray.weights import average
 
 TWO = {"gain": "max", "lost": "min"}
@@ -146,8 +140,8 @@ def test_a_blend_is_the_average_of_the_two_models_to_the_bit(
     base = Model(name=tiny_models["untied"])
     model = load_model(base, workspace.source(base), dtype)
     names = draw(catalog, Selection(), 0).parameters
-    origin = Origin(model, catalog, Ranks())
-    origin.remember(names)
+    snapshot = BaseSnapshot(model, catalog, Ranks())
+    snapshot.remember(names)
     generator = torch.Generator().manual_seed(1)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -155,14 +149,14 @@ def test_a_blend_is_the_average_of_the_two_models_to_the_bit(
             noise = torch.randn(parameters[name].shape, generator=generator)
             parameters[name].add_((0.05 * noise).to(dtype))
     model.save_pretrained(tmp_path / "tuned")
-    tuned = origin.tuned()
+    tuned = snapshot.tuned()
     for alpha in (0.3, 0.59375, 1.0):
-        origin.blend(tuned, alpha, names)
+        snapshot.blend(tuned, average_shares(alpha), names)
         average(tmp_path / "tuned", Path(base.name), alpha, tmp_path / f"{alpha}")
         for name, value in load_file(tmp_path / f"{alpha}" / "model.safetensors").items():
             assert value.dtype == dtype
             assert torch.equal(value, parameters[name]), name
-    origin.put_back(names)
+    snapshot.put_back(names)
     fresh = load_model(base, workspace.source(base), dtype)
     assert all(torch.equal(x, parameters[name]) for name, x in fresh.named_parameters())
 
@@ -198,8 +192,8 @@ def test_the_bytes_that_are_asked_for_are_enough_and_not_many_more(small, tmp_pa
 
 def test_what_a_killed_process_left_is_replaced(small, tmp_path):
     folder = tmp_path / "t" / "final"
-    (tmp_path / "t" / ".final-abc").mkdir(parents=True)
-    (tmp_path / "t" / ".final-abc" / "state-00000.safetensors").write_bytes(b"half")
+    (tmp_path / "t" / ".partial-abc").mkdir(parents=True)
+    (tmp_path / "t" / ".partial-abc" / "state-00000.safetensors").write_bytes(b"half")
     for names in (["0.weight"], ["1.weight"]):
         keep(folder, small, names, "hash", Ranks())
     assert kept_names(folder, read_kept(folder)) == ["1.weight"]
@@ -222,20 +216,20 @@ def test_damaged_kept_weights_are_refused(small, tmp_path, damage):
             manifest.write_text(json.dumps({"format": 2, "base": "hash", "files": {}}))
         case "no manifest":
             manifest.unlink()
-    with pytest.raises(CheckpointError, match="final"):
+    with pytest.raises(ArtifactError, match="final"):
         read_kept(tmp_path / "final")
 
 
 class Trial:
     """The candidates of one trial, of which a folder takes about ``size`` bytes."""
 
-    def __init__(self, root, name, model, budget, spare=1, steps=9):
+    def __init__(self, root, name, model, budget, steps=9):
         self.names = [name for name, _ in model.named_parameters()]
         self.size = bytes_to_keep(model, self.names)
         self.root, self.folder = root, root / name
-        limit = Budget(root, int(budget * self.size), spare)
-        extras = Extras(self.folder, TWO, Variants(steps=steps), limit)
-        self.candidates = Candidates(extras, model, "hash", Ranks())
+        self.budget = DiskBudget(root, int(budget * self.size), 1)
+        wanted = RunArtifacts(self.folder, TWO, Variants(steps=steps), self.budget)
+        self.candidates = Candidates(wanted, model, "hash", Ranks())
 
     def take(self, step, gain, lost):
         self.candidates.take(step, {"gain": gain, "lost": lost}, self.names)
@@ -246,7 +240,7 @@ class Trial:
         return self.there()
 
     def there(self):
-        assert size_of(self.root) <= self.candidates._extras.budget.bytes
+        assert size_of(self.root) <= self.budget.bytes
         return sorted(path.name for path in self.folder.glob("*"))
 
 
@@ -308,8 +302,8 @@ def test_after_the_variants_the_model_is_the_trained_one_to_the_bit(runs, case):
 def test_variants_are_scored_without_an_engine(engines, case):
     assert engines.codes("variants") == [0], engines.log("variants")
     found = engines.result("variants")[case]
-    assert [each["name"] for each in found] == ["alpha-0.5", "reset-0.5"]
-    for each in found:
+    assert found["made"][-2:] == ["alpha-0.5", "reset-0.5"]
+    for each in found["scored"][-2:]:
         # Of what trains nothing is left; the model is older than what is counted here.
         assert (each["alive"], each["gradients"]) == (0, 0)
 

@@ -1,25 +1,22 @@
-"""What the tests of training run, on one rank and on two, and how a worker is started."""
+"""What the tests of training run, on one rank and on two, and how they are started."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import Jobs
 from safetensors.torch import load_file
 from torch import Tensor
 
 from hft_ray.config.keys import nested
 
-WORKER = Path(__file__).with_name("training_worker.py")
 STAGES = (0, 1, 2, 3)
-HALF, FULL = 15, 30
+HALF, FULL = 6, 12
 """Steps of one round and of a run of two rounds."""
-RESUMED = 20
+RESUMED = 8
 """The step that such runs write a checkpoint at, to go on with from another number of ranks."""
 TIMED = ("cost/", "system/", "train/tokens", "train/trained_tokens")
 """Beginnings of the metrics that tell time or memory, of which no two runs have the same."""
@@ -54,29 +51,32 @@ def common_cases() -> dict[str, dict[str, Any]]:
     for stage in STAGES:
         two_rounds = {"training.zero_stage": stage, "selection.reselect": HALF}
         cases[f"zero{stage}"] = two_rounds | {"training.steps": FULL}
-        cases[f"zero{stage}-half"] = two_rounds | {"training.steps": HALF}
+        half = cases[f"zero{stage}-half"] = two_rounds | {"training.steps": HALF}
+        cases[f"zero{stage}-passes"] = half | {"training.micro_batch_size": 1}
+        if stage in (0, 3):
+            cases[f"zero{stage}-padded"] = half | {"data.packing": False}
         cases[f"zero{stage}-carry"] = two_rounds | {
             "training.steps": FULL,
-            "training.moments": "carry",
+            "training.moments": "keep_selected",
             "training.checkpoint_every": RESUMED,
         }
         short = {"training.zero_stage": stage, "training.steps": 12, "selection.reselect": 4}
         cases[f"zero{stage}-leaving"] = short | {
-            "selection.leaving": "reset",
-            "training.moments": "store",
+            "selection.on_deselect": "reset",
+            "training.moments": "keep_all",
         }
         if stage:
             cases[f"zero{stage}-offload"] = cases[f"zero{stage}-leaving"] | {
                 "training.offload": "optimizer"
             }
-        cases[f"zero{stage}-drift"] = short | {"selection.strategy": "drift"}
+        cases[f"zero{stage}-drift"] = short | {"selection.strategy": "least_drifted"}
         if stage < 3:
             cases[f"zero{stage}-gradient"] = short | {"selection.strategy": "gradient"}
     cases["bf16-leaving"] = short | {
         "training.zero_stage": 1,
         "training.precision": "bf16",
-        "training.moments": "store",
-        "selection.leaving": "reset",
+        "training.moments": "keep_all",
+        "selection.on_deselect": "reset",
     }
     for stage in (1, 3):
         cases[f"bf16-{stage}"] = {
@@ -111,9 +111,6 @@ def common_cases() -> dict[str, dict[str, Any]]:
     cases["variants-again"] = variants | {"training.zero_stage": 0, "stop_at": 9, "again": True}
     for stage in STAGES:
         cases[f"dpo-{stage}"] = PAIRS | {"training.zero_stage": stage}
-    for stage in STAGES:
-        cases[f"zero{stage}-padded"] = cases[f"zero{stage}-half"] | {"data.packing": False}
-        cases[f"zero{stage}-passes"] = cases[f"zero{stage}-half"] | {"training.micro_batch_size": 1}
     cases["dpo-padded"] = cases["dpo-2"] | {"data.packing": False}
     cases["offload-passes"] = cases["zero2-passes"] | {"training.offload": "optimizer"}
     for stage in (0, 3):
@@ -176,21 +173,11 @@ class Runs:
         return load_file(self.folder / case / "model.safetensors")
 
 
-def start(
-    folder: Path, cases: dict[str, dict[str, Any]], command: Callable[[Path], list[str]]
-) -> Runs:
-    job = folder / "job.json"
-    job.write_text(
-        json.dumps({"root": str(folder / "root"), "out": str(folder), "cases": cases}),
-        encoding="utf-8",
-    )
-    done = subprocess.run(
-        command(job),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=1100,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
-    return Runs(folder, cases, json.loads((folder / "results.json").read_text()))
+def start(jobs: Jobs, folder: Path, cases: dict[str, dict[str, Any]], ranks: int = 1) -> Runs:
+    """Run cases in forked processes, as many as there are ranks."""
+    arguments = {"cases": cases, "out": str(folder)}
+    name = f"runs-{ranks}"
+    job = {"name": name, "ranks": ranks, "do": "training_worker.run_cases", "with": arguments}
+    done = jobs.run(folder, [job])
+    assert done.codes(name) == [0] * ranks, done.log(name)
+    return Runs(folder, cases, done.result(name))

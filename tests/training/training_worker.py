@@ -1,8 +1,7 @@
-"""Runs many cases in one process (or in each of several ranks) and writes what came of them.
+"""Runs many cases on each of the ranks, and returns what came of them (of ``lives_worker``).
 
-Started as ``python training_worker.py JOB``, where JOB is a JSON file: ``root`` (storage root),
-``out`` (folder of the results) and ``cases`` (name -> FILE). Rank 0 writes ``out/results.json``:
-name -> losses by step, outcome, and the error of every rank; the models are ``out/NAME``.
+A case is a FILE; of each, name -> losses by step, outcome, and the error of every rank. The models
+are ``out/NAME``.
 
 Beside FILE a case may have ``stop_at`` (a step), ``extras`` (search.variants, by whose objectives;
 what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NAME-after``), and
@@ -11,36 +10,38 @@ what is kept lies in ``out/NAME-kept``, the model after the variants in ``out/NA
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
-from hft_ray.training import Outcome, TrainingError, Workspace
-from hft_ray.training.export import save_model
-from hft_ray.training.process_group import process_group, start_deepspeed
-from hft_ray.training.run import _Run, run
-from hft_ray.training.variants import Extras
+from hft_ray.training import TrainingError, Workspace
+from hft_ray.training.numerics import Numerics
+from hft_ray.training.run import run
+from hft_ray.training.save_model import save_model
+from hft_ray.training.variants import RunArtifacts
 
 BESIDE = ("stop_at", "extras", "again")
 OBJECTIVES = {"general/texts": "min", "forgetting/questions": "min"}
 
 
-class AndAfter(_Run):
-    """A run that also writes what its model is after the variants."""
+class AndAfter(Workspace):
+    """A workspace that also writes what a run leaves of its model."""
 
-    out: Path
+    after: Path | None = None
 
-    def add_variants(self, outcome: Outcome, extras: Extras) -> None:
-        """Make the variants, then write the model."""
-        super().add_variants(outcome, extras)
-        tokenizer = self.workspace.tokenizer(self.config.model)
-        save_model(self.model, tokenizer, self.out, self.ranks)
+    @contextmanager
+    def model(self, config: Config, numerics: Numerics) -> Iterator[nn.Module]:
+        """Yield the base model; write it when the run is over."""
+        with super().model(config, numerics) as model:
+            yield model
+            if self.after is not None:
+                save_model(model, self.tokenizer(config.model), self.after, self.ranks)
 
 
 def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[str, Any]:
@@ -59,19 +60,19 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
         return bool(file.get("stop_at") == step)
 
     config = Config.model_validate({key: file[key] for key in file if key not in BESIDE})
-    workspace = Workspace(root, ranks, torch.device("cpu"))
-    extras = None
+    workspace = AndAfter(root, ranks, torch.device("cpu"))
+    wanted = None
     if "extras" in file:
-        AndAfter.out = out.with_name(f"{out.name}-after")
+        workspace.after = out.with_name(f"{out.name}-after")
         folder = out.with_name(f"{out.name}-kept")
-        extras = Extras(folder, OBJECTIVES, Variants(**file["extras"]))
+        wanted = RunArtifacts(folder, OBJECTIVES, Variants(**file["extras"]))
     error, outcome = None, None
     try:
         checkpoints = out.with_name(f"{out.name}-checkpoints")
         if file.get("again"):
-            run(config, workspace, report, None, checkpoints, extras)
+            run(config, workspace, report, None, checkpoints, wanted)
             del file["stop_at"]
-        outcome = run(config, workspace, report, out, checkpoints, extras).to_json()
+        outcome = run(config, workspace, report, out, checkpoints, wanted).to_json()
     except TrainingError as caught:
         error = str(caught)
     return {
@@ -84,23 +85,8 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
     }
 
 
-def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(1)
-    sys.modules["hft_ray.training.run"]._Run = AndAfter  # type: ignore[attr-defined]
-    out = Path(job["out"])
-    results = {}
-    with process_group() as ranks:
-        start_deepspeed()
-        for name, file in job["cases"].items():
-            results[name] = run_case(file, Path(job["root"]), out / name, ranks)
-        if ranks.main:
-            (out / "results.json").write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main()
-    # A thread of gloo's may outlive its process group and abort the interpreter's end.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+def run_cases(
+    ranks: Ranks, root: Path, cases: dict[str, dict[str, Any]], out: str
+) -> dict[str, Any]:
+    """Run cases (name -> FILE and what a case may have beside it)."""
+    return {name: run_case(file, root, Path(out) / name, ranks) for name, file in cases.items()}

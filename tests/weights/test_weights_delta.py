@@ -176,7 +176,7 @@ def test_damaged_deltas_are_refused(half, command, tmp_path):
     (short / "delta.json").write_text(json.dumps(manifest))
     assert "outside its folder" in refusal(short)
     (short / "delta.json").unlink()
-    assert "no delta" in refusal(short)
+    assert "not a delta" in refusal(short)
 
 
 def test_a_delta_is_no_model(half, command, tmp_path):

@@ -14,17 +14,17 @@ import json, sys
 from pathlib import Path
 from hft_ray.config import Selection
 from hft_ray.weights import apply_delta, average, half_reset, write_delta
-from hft_ray.weights import checkpoint
+from hft_ray.weights import model_files
 from hft_ray.weights.pairing import shape_of
 
 def status(key):
     return int(Path("/proc/self/status").read_text().split(key + ":")[1].split()[0]) * 1024
 
 # The base is one file; for its size to show, as that of 70 billion parameters would.
-checkpoint.MOST_MAPPED = 1 << 21
+model_files.MOST_MAPPED = 1 << 21
 root = Path(sys.argv[1])
 tuned, base = root / "tuned", root / "base"
-shape_of(checkpoint.Checkpoint(tuned, "TUNED"))
+shape_of(model_files.ModelFiles(tuned, "TUNED"))
 before = status("VmRSS")
 average(tuned, base, 0.5, root / "average")
 half_reset(tuned, base, Selection(), root / "reset")

@@ -1,4 +1,4 @@
-"""Whether the searched values also fit together, not only each one by itself."""
+"""The combinations of searched values that a trial may have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hft_ray.config.schema import Config
 from hft_ray.config.sections.space import Choices, Interval
 
 _MOST = 2000
-"""Combinations that are looked at; each takes a fraction of a millisecond."""
+"""Most combinations to check; each takes a fraction of a millisecond."""
 
 
 def combinations(config: Config) -> Iterator[dict[str, Any]]:

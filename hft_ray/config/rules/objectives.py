@@ -31,7 +31,7 @@ def objective_problems(
             message = _unknown(name, of_trials) + "; known are " + ", ".join(sorted(known))
             problems.append(Problem(path, message + nearest(name, known)))
         elif not name.startswith(BOUNDED) and name not in (search.reference_point or {}):
-            message = "has no worst value of its own: give one in search.reference_point"
+            message = "has no known worst value: give one in search.reference_point"
             problems.append(Problem(path, message))
     for index, constraint in enumerate(search.bounds):
         path, message = f"search.constraints.{index}", mixed(constraint.metric)
@@ -42,7 +42,7 @@ def objective_problems(
             problems.append(Problem(path, message, str(constraint)))
     for name in search.reference_point or {}:
         if name not in search.objectives:
-            problems.append(Problem(f"search.reference_point.{name}", "is no objective"))
+            problems.append(Problem(f"search.reference_point.{name}", "is not an objective"))
     return problems
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hft_ray.config.errors import Problem, nearest
 from hft_ray.config.keys import searchable_keys, with_settings
+from hft_ray.config.renamed import renamed_key
 from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.config.rules.combinations import combinations
 from hft_ray.config.schema import Config
@@ -40,10 +41,11 @@ def _given_problems(
     unknown = [key for key in assignments if key not in known]
     if not unknown:
         return _assignment_problems(config, assignments, path)
-    return [
-        Problem(f"{path}.{key}", f"is no setting that a trial can have{_instead(key, known)}")
-        for key in unknown
-    ]
+    return [Problem(f"{path}.{key}", _unknown(key, known, "a trial can have")) for key in unknown]
+
+
+def _unknown(key: str, known: list[str], wanted: str) -> str:
+    return renamed_key(key) or f"is not a setting that {wanted}{_instead(key, known)}"
 
 
 def _instead(key: str, known: list[str]) -> str:
@@ -65,9 +67,7 @@ def _space_problems(config: Config, space: Mapping[str, SpaceEntry], path: str) 
     for key, entry in space.items():
         at = f"{path}.{key}"
         if key not in known:
-            problems.append(
-                Problem(at, f"is no setting that can be searched{_instead(key, known)}")
-            )
+            problems.append(Problem(at, _unknown(key, known, "can be searched")))
             continue
         for other in entry.when or {}:
             if other not in searched or other == key:

@@ -1,7 +1,6 @@
-"""Settings that are given or searched and that no trial would read: to search them is for nothing.
+"""Settings that are given or searched and that no trial reads.
 
-Which trials there are is known with the whole FILE alone: an arm, or the space, may ask for what
-reads a setting.
+This depends on the whole FILE: an arm, or the space, may turn on what reads a setting.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ def unread_problems(config: Config) -> list[Problem]:
         for key, path in _places(config, arm).items():
             if key in _ADAPTER and "lora" not in kinds[name] and path.startswith("search.arms"):
                 problems.append(Problem(path, _NO_ADAPTER))
-            if (told := _overridden(arm, key)) is not None:
-                problems.append(Problem(path, told))
+            if (message := _overridden(arm, key)) is not None:
+                problems.append(Problem(path, message))
         if kinds[name] == {"lora"} and arm.search is not None:
             selected = [key for key in arm.search.space if key.startswith("selection.")]
             at = "search.space" if name is None else f"search.arms.{name}"

@@ -16,7 +16,7 @@ def _strategy_problems(config: Config) -> list[Problem]:
     """Gradients of everything are measured on whole parameters, which ZeRO-3 does not have."""
     strategies = searched_values(config, "selection.strategy")
     if "gradient" in strategies and 3 in searched_values(config, "training.zero_stage"):
-        message = "needs training.zero_stage 0, 1 or 2; or take random, cyclic, drift, weighted"
+        message = "needs training.zero_stage 0, 1 or 2; or another strategy"
         return [Problem("selection.strategy", message, "gradient")]
     return []
 

@@ -97,7 +97,7 @@ def arm_problem(
     for name, arm in arms.items():
         if name not in known and not (arm.set or arm.space):
             names = f"known are {', '.join(known)}; another arm needs set or space"
-            return f"arms: {name!r} is no known arm{nearest(name, known)}; {names}"
+            return f"arms: {name!r} is not a known arm{nearest(name, known)}; {names}"
         if name in DERIVED and (arm.set or arm.space):
             return f"arms: {name} is made of the trained models of full and has no settings"
         if both := sorted(arm.set.keys() & arm.space.keys()):
@@ -116,7 +116,7 @@ def arm_problem(
     count = len(trained_arms(arms))
     if trials % count:
         return (
-            f"trials {trials} is no multiple of {count}, the number of arms that are trained: "
+            f"trials {trials} is not a multiple of {count}, the number of arms that are trained: "
             "each has an equal share of the trials"
         )
     if first:

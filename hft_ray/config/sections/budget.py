@@ -12,12 +12,12 @@ Hours = Annotated[float, Field(gt=0)]
 
 
 class SweepBudget(Section):
-    """What a sweep may take. No trial begins after it is spent; those under way end."""
+    """Time that a sweep may take. No trial starts after it is spent; running trials end."""
 
     device_hours: Hours | None = None
     """Hours of all devices (GPUs, or processes on CPUs) in trials that have ended."""
     hours: Hours | None = None
-    """Hours that the sweep runs, over all commands that go on with it."""
+    """Hours that the sweep runs, over all commands that continue it."""
 
     @model_validator(mode="after")
     def _says_something(self) -> SweepBudget:
@@ -27,9 +27,9 @@ class SweepBudget(Section):
 
 
 class Plateau(Section):
-    """Begin no more configurations when the last ones have added next to nothing."""
+    """Start no more configurations when the last ones have added almost nothing."""
 
     trials: PositiveInt
-    """How many of the last configurations that ended are looked at."""
+    """Number of last ended configurations to consider."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """End when they have added less than this share of the front's hypervolume."""

@@ -1,4 +1,4 @@
-"""What a good trial must fulfil and what its user prefers: parts of section ``search`` of FILE."""
+"""Constraints on trials and the preferred compromise: parts of section ``search`` of FILE."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Constraint:
         return self.number * base[self.metric] if self.of_base else self.number
 
     def violation(self, values: Mapping[str, float], base: Mapping[str, float]) -> float:
-        """Return by which share of the bound the metric is beyond it; 0 or less when it holds.
+        """Return the violation as a share of the bound; 0 or less when the constraint holds.
 
-        Of a bound of 0, by how much. A metric without a finite value counts as 1.
+        With a bound of 0 the violation is absolute. A metric without a finite value counts as 1.
         """
         value, limit = values.get(self.metric, math.nan), self.limit(base)
         if not math.isfinite(value):
@@ -59,15 +59,15 @@ class Constraint:
 
 
 def parse_constraint(text: str) -> Constraint:
-    """Return the constraint that ``text`` says.
+    """Return the constraint in ``text``.
 
     Raises:
-        ValueError: It is none.
+        ValueError: ``text`` is not a constraint.
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
         raise ValueError(
-            f"{text!r} is no constraint; constraints look like 'general/score >= 0.98 * base' "
+            f"{text!r} is not a constraint; constraints look like 'general/score >= 0.98 * base' "
             "or 'cost/peak_memory_bytes <= 70e9'"
         )
     metric, of_base = found["metric"], found["base"] is not None
@@ -89,10 +89,10 @@ ConstraintText = Annotated[str, AfterValidator(_checked)]
 
 
 class Preference(Section):
-    """What the best compromise of the front, the knee, is to be: weights or a target."""
+    """How the knee of the front, its best compromise, is chosen: by weights or by a target."""
 
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """Objective -> how much its distance from the best counts; 1 where it is not named."""
+    """Objective -> weight of its distance from the best value; 1 where it is not named."""
     target: dict[str, float] | None = None
     """Objective -> value to come near, or beyond; the best of the front where it is not named."""
 

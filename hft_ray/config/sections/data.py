@@ -24,7 +24,7 @@ class GeneralReplay(Section):
     """General data that sft trains on beside its own; tasks have ``method.replay``."""
 
     train: str | None = Field(default=None, min_length=1)
-    """Where it comes from, written like data.train; the format is told by the records' keys."""
+    """Where it comes from, written like data.train; the format is detected from the keys."""
     share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the sequences trained on that are replayed, in place of as many of data.train: the
     steps and the batch size hold. Exact over the run, and at any point of it to within two."""
@@ -54,7 +54,7 @@ class Data(Section):
     ignore_fields: list[FieldName] = Field(default_factory=list)
     """Fields of records, or of their turns, to leave out. A field that the format does not use, and
     that is not known to be harmless, is refused unless it is named here."""
-    draw: Annotated[int, Field(ge=0)] | None = None
+    subset_seed: Annotated[int, Field(ge=0)] | None = None
     """Seed of which records `limit` leaves; none: the first ones. Search over several seeds to
     repeat a few-shot run."""
     max_length: Annotated[int, Field(ge=8)] = 512

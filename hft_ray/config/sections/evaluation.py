@@ -20,7 +20,7 @@ class _Evaluation(Section):
     name: Name
     """Name of the metrics: task/NAME or general/NAME."""
     suite: str | None = None
-    """The named suite that this comes from, noted when `suite: NAME` of FILE is read."""
+    """The named suite that this comes from; set when `suite: NAME` of FILE is read."""
     limit: PositiveInt | None = None
     """Score only the first so many records (of an lm-eval group: of each of its tasks)."""
 
@@ -39,9 +39,9 @@ class _Prompted(_OnRecords):
     """Solved examples before every item: the first records of shots_data, or of the data itself,
     which are then not scored."""
     shots_data: str | None = Field(default=None, min_length=1)
-    """Where the solved examples come from; written like data."""
+    """Source of the solved examples; written like data."""
     chat: bool = False
-    """Put plain-text prompts into the tokenizer's chat template; dialogues always are."""
+    """Render plain-text prompts with the tokenizer's chat template; dialogues always are."""
 
     @model_validator(mode="after")
     def _shots_for_their_data(self) -> _Prompted:
@@ -67,21 +67,23 @@ class MultipleChoice(_Prompted):
 
 
 class Generation(_Prompted):
-    """How well the greedy continuation fits, on records {prompt, answer}; answer may be a list."""
+    """Similarity of the greedy continuation and the answer, on records {prompt, answer}; answer may
+    be a list."""
 
     kind: Literal["generation"]
     metric: Literal[
         "exact_match", "token_f1", "number_match", "rouge_l", "edit_similarity", "sari"
     ] = "exact_match"
-    """How the continuation is compared with the answer, the best of several; sari needs a source,
-    the text that is simplified."""
+    """How the continuation is compared with the answer; of several answers the best one counts.
+    sari needs a source, the text that is simplified. rouge_l, edit_similarity and sari need
+    ``pip install 'hft-ray[trace]'``."""
     extract: str | None = None
-    """A regular expression that finds the answer in the continuation: its first match, of that the
-    first group if it has one. Nothing found is an empty answer."""
+    """A regular expression that finds the answer in the continuation: the first match, or its first
+    group if it has one. Without a match the answer is empty."""
     extract_answer: bool = False
-    """Find what is right in the record's answer by `extract` too."""
+    """Apply `extract` to the reference answer as well."""
     source: Literal["record", "prompt"] = "record"
-    """Of sari, the text that is simplified: the record's source, or its whole prompt."""
+    """sari: the text that is simplified, the record's source or its whole prompt."""
     max_new_tokens: PositiveInt = 32
     """Longest continuation in tokens."""
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ["\n"])
@@ -93,7 +95,7 @@ class Generation(_Prompted):
         try:
             re.compile(extract or "")
         except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+            raise ValueError(f"is not a regular expression: {error}") from error
         return extract
 
 
@@ -103,14 +105,14 @@ class Divergence(_OnRecords):
 
     kind: Literal["kl"]
     tokens: Literal["answer", "prompt", "all"] = "answer"
-    """The tokens before which the two distributions are compared; of {text} always all."""
+    """The positions at which the two distributions are compared; for {text} always all."""
     top: PositiveInt = 256
-    """Tokens of the base's distribution that are kept one by one; the rest counts as one. Exact for
-    a vocabulary up to this size, else a lower bound."""
+    """Tokens of the base's distribution that are kept individually; the others are summed into one.
+    Exact for a vocabulary of at most this size, otherwise a lower bound."""
     max_length: Annotated[int, Field(ge=8)] = 512
     """Longest record in tokens; longer ones are cut from the left."""
     chat: bool = False
-    """Put plain-text prompts into the tokenizer's chat template; dialogues always are."""
+    """Render plain-text prompts with the tokenizer's chat template; dialogues always are."""
 
 
 class PairPreference(_OnRecords):
@@ -129,7 +131,7 @@ class PairPreference(_OnRecords):
 
 
 class LmEval(_Evaluation):
-    """A task or group of lm-eval (the extra `lm-eval`), run on the model as it stands."""
+    """A task or group of lm-eval (the extra `lm-eval`), run on the model in memory."""
 
     kind: Literal["lm_eval"]
     task: str = Field(min_length=1)
@@ -138,7 +140,7 @@ class LmEval(_Evaluation):
     """Its metric, as `acc_norm`, or with a filter as `exact_match,strict-match`; by default the
     first that it lists."""
     include_path: str | None = Field(default=None, min_length=1)
-    """A folder of tasks of your own, package:MODULE/PATH included."""
+    """A folder with your own tasks; package:MODULE/PATH is allowed."""
     shots: Count | None = None
     """Solved examples before every item; by default as the task says."""
     chat: bool = False
@@ -156,17 +158,18 @@ OnRecords = Perplexity | MultipleChoice | Generation | Divergence | PairPreferen
 
 
 class EvaluationSection(Section):
-    """What is measured: the new task, and what the model knew before."""
+    """What is measured: the new task, and what the model could do before."""
 
     task: list[Evaluation] = Field(default_factory=list)
     """Evaluations of the new task, or names of suites; their mean is task/score."""
     general: list[Evaluation] = Field(default_factory=list)
-    """Evaluations of what may be forgotten, or names of suites; their mean is general/score."""
+    """Evaluations of abilities that may be forgotten, or names of suites; their mean is
+    general/score."""
     every: PositiveInt | None = None
     """Steps between two evaluations; by default only after the last step."""
     batch_size: PositiveInt = 32
-    """Sequences of the greatest length per forward pass of one worker; of shorter ones as many more
-    as have as many tokens. Does not change the scores."""
+    """Sequences of the greatest length per forward pass of one worker; of shorter sequences more,
+    up to the same number of tokens. Does not change the scores."""
     _task_places: tuple[str, ...] | None = PrivateAttr(None)
 
     @field_validator(
@@ -198,7 +201,7 @@ class EvaluationSection(Section):
         return self
 
     def with_tasks(self, task: list[Evaluation], places: list[str]) -> EvaluationSection:
-        """Return the section with evaluations that stand elsewhere in FILE, at ``places``."""
+        """Return the section with the tasks' evaluations, which FILE has at ``places``."""
         section = self.model_copy(update={"task": task})
         section._task_places = tuple(places)
         return section
@@ -211,7 +214,7 @@ class EvaluationSection(Section):
         for part, evaluations in parts.items():
             index, last = -1, None
             for evaluation in evaluations:
-                # A suite is one entry of FILE, whatever it holds.
+                # A suite is one entry of FILE, however many evaluations it has.
                 index += evaluation.suite is None or evaluation.suite != last
                 last = evaluation.suite
                 inner = "" if last is None else f" ({last}: {evaluation.name})"

@@ -21,8 +21,8 @@ class Replay(Section):
     general: Share = 0.0
     """Share of the examples of `data` that every task trains on as well."""
     data: str | None = Field(default=None, min_length=1)
-    """Where the general examples come from, for `general`; written like data.train, their format
-    is told by their keys."""
+    """Where the general examples come from, for `general`; written like data.train, the
+    format is detected from the keys."""
 
     @model_validator(mode="after")
     def _data_for_general(self) -> Replay:

@@ -23,5 +23,5 @@ class Model(Section):
     step of a 1B model takes a fifth less time. Needs a GPU and ``pip install 'hft-ray[liger]'``."""
     trust_remote_code: bool = False
     """Run Python code that a model repository ships. Only for repositories you trust."""
-    shape: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None
     """The model's config.json as a mapping, for `hft-ray plan` when the weights are not here."""

@@ -26,14 +26,15 @@ class Scheduler(Section):
 
     kind: Literal["none", "asha"] = "none"
     """none: no trial is stopped; asha: trials that fall behind others at the same step are stopped,
-    all objectives considered (MO-ASHA); compares at evaluations, so it needs evaluation.every."""
+    by all objectives (MO-ASHA). Trials are compared at evaluations: needs evaluation.every."""
     min_steps: PositiveInt | None = None
     """Steps of a trial before the first comparison; by default evaluation.every."""
     eta: Annotated[int, Field(ge=2)] = 3
-    """One in so many goes on from each comparison; the next is after so many times the steps."""
+    """Reduction factor: one trial in eta continues, and the next comparison is after eta times the
+    steps."""
     epsilon: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the compared trials that may lie between two that count as equally good. Whoever
-    nobody dominates goes on too, unless another one is equally good in every objective."""
+    """Trials whose ranks differ by at most this share of the compared trials count as equally good.
+    Non-dominated trials continue, unless another one epsilon-dominates them."""
 
 
 class Search(Section):
@@ -46,28 +47,28 @@ class Search(Section):
     )
     """Metric -> direction."""
     reference_point: dict[str, float] | None = None
-    """Objective -> worst value for the hypervolume; known by itself for scores and forgetting."""
+    """Objective -> worst value for the hypervolume; not needed for scores and forgetting."""
     constraints: list[ConstraintText] = Field(default_factory=list)
-    """What a trial must fulfil to be on the front: METRIC <= NUMBER or METRIC >= NUMBER; the number
-    may be a share of the untouched model's score, as in `general/score >= 0.98 * base`."""
+    """What a trial must satisfy to be on the front: METRIC <= NUMBER or METRIC >= NUMBER. The
+    number may be a share of the base model's score, as in `general/score >= 0.98 * base`."""
     preference: Preference | None = None
-    """What the knee of the front is to be: weights of the objectives, or a target."""
+    """How the knee of the front is chosen: weights of the objectives, or a target."""
     trials: PositiveInt = 20
     """Trials of the sweep, baselines and `first` included, further seeds not."""
     budget: SweepBudget | None = None
-    """What the sweep may take; it ends before its last trial when that is spent."""
+    """Time that the sweep may take; when it is spent, no further trial starts."""
     plateau: Plateau | None = None
-    """End when the last trials have added next to nothing; by default all trials are made."""
+    """End when the last trials have added almost nothing; by default all trials run."""
     seeds: PositiveInt = 1
-    """Most seeds of a configuration. Those near the front get them, by a race; each is a trial of
-    its own on top of `trials`."""
-    replicate: list[Literal["selection.seed", "training.seed"]] = Field(
+    """Most seeds of a configuration. Those near the front get further seeds, by a race; each is a
+    trial of its own, in addition to `trials`."""
+    seed_keys: list[Literal["selection.seed", "training.seed"]] = Field(
         default=["selection.seed", "training.seed"], min_length=1
     )
     """Seeds that count up from one seed of a configuration to the next."""
     warm_start: list[Name] = Field(default_factory=list)
-    """Earlier sweeps, read from MLflow: their trials are known to the sampler where they could be
-    this sweep's own; otherwise their fronts give points to begin with."""
+    """Earlier sweeps, read from MLflow. The sampler learns from their trials where these could be
+    trials of this sweep; otherwise their fronts give the first trials."""
     first: list[dict[str, Any]] = Field(default_factory=list)
     """Trials to run first: dotted key -> value each. Full fine-tuning is always among them."""
     arms: Arms | None = None
@@ -82,10 +83,10 @@ class Search(Section):
     variants: Variants = Field(default_factory=Variants)
     """Further models that are made of each trained one and scored."""
     weights: Literal["front", "none"] = "front"
-    """front: keep the weights of what is on the front, for hft-ray export; none: keep none."""
+    """front: keep the weights of the points on the front, for hft-ray export; none: keep none."""
     disk_bytes: PositiveInt | None = None
-    """Most bytes that kept weights may take; of a front that takes more, what adds least to its
-    hypervolume is deleted."""
+    """Most bytes of kept weights; if the front needs more, the points that contribute least to its
+    hypervolume are deleted."""
     seed: int = 0
     """Seed of the sampler."""
 
@@ -99,7 +100,7 @@ class Search(Section):
     def _metric_names(cls, objectives: dict[str, str]) -> dict[str, str]:
         for name in objectives:
             if not re.fullmatch(METRIC, name):
-                raise ValueError(f"{name!r} is no metric name; metrics look like task/score")
+                raise ValueError(f"{name!r} is not a metric name; metrics look like task/score")
         return objectives
 
     @model_validator(mode="after")
@@ -116,7 +117,7 @@ class Search(Section):
         if unknown := [name for name in named if name not in self.objectives]:
             known = ", ".join(self.objectives)
             raise ValueError(
-                f"preference: {', '.join(unknown)} is no objective; the objectives are {known}"
+                f"preference: {', '.join(unknown)} is not an objective; the objectives are {known}"
             )
         return self
 
@@ -131,11 +132,11 @@ class Search(Section):
 
     @model_validator(mode="after")
     def _seeds_are_no_settings(self) -> Search:
-        searched = [key for key in self.replicate if key in self.space]
+        searched = [key for key in self.seed_keys if key in self.space]
         if self.seeds > 1 and searched:
             raise ValueError(
-                f"replicate: {', '.join(searched)} is searched, so it is no noise; "
-                "leave it out of the space or out of replicate"
+                f"seed_keys: {', '.join(searched)} is searched, so it is not a repetition; "
+                "leave it out of the space or out of seed_keys"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What every section of FILE is built on."""
+"""The base class of all sections of FILE, and types that they share."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _truth_is_no_number(cls, content: Any) -> Any:
-        # Python takes true for the number 1, and pydantic follows.
+    def _no_bool_for_other_types(cls, content: Any) -> Any:
+        # Python, and so pydantic, takes true for the number 1.
         if not isinstance(content, dict):
             return content
         for name, field in cls.model_fields.items():
             if isinstance(content.get(name), bool) and not _takes(field.annotation, bool):
                 given = str(content[name]).lower()
                 raise ValueError(
-                    f"{name} is {given}, but it is not a switch; text such as on, off, yes or no "
-                    "needs quotes"
+                    f"{name} is {given}, but does not take true or false; text such as on, off, "
+                    "yes or no needs quotes"
                 )
         return content
 

@@ -41,25 +41,26 @@ class Selection(Section):
     """model: any matrices; layer: whole layers; category: the paper's rule within each layer."""
     budget: Literal["matrices", "parameters"] = "matrices"
     """Whether the ratio counts matrices (the paper) or parameters."""
-    strategy: Literal["random", "cyclic", "gradient", "drift", "weighted"] = "random"
-    """What is drawn first: random: anything (the paper); cyclic: what was drawn least often;
-    gradient: what has the largest gradient per parameter; drift: what has moved least from the base
-    (see drift); weighted: random, categories by their weights, not at layer granularity."""
-    drift: Literal["away", "toward"] = "away"
-    """Strategy drift: keep away from what has moved most from the base, or go toward it."""
+    strategy: Literal[
+        "random", "cyclic", "gradient", "least_drifted", "most_drifted", "weighted"
+    ] = "random"
+    """What is drawn first. random: anything (the paper); cyclic: what was drawn least often;
+    gradient: what has the largest gradient per parameter; least_drifted, most_drifted: what has
+    moved least, or most, from the base; weighted: random, with the category weights, not at layer
+    granularity."""
     weights: Weights = Field(default_factory=Weights)
     """Strategy weighted: the ratios of categories are as these numbers, at most 1, and together
     make the ratio; at model granularity a unit is drawn with a chance by its weight."""
     reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
     """When the choice is drawn again: never, at each task, at each epoch (before the first step
     that begins with data of that epoch), or every N steps."""
-    tasks: Literal["independent", "disjoint", "nested"] = "independent"
+    across_tasks: Literal["independent", "disjoint", "nested"] = "independent"
     """How the choices of successive tasks relate, with reselect task. independent: drawn as the
     strategy says; disjoint: what no task before has trained comes first; nested: each task draws
-    its ratio of what the task before trained, so less and less."""
-    leaving: Literal["keep", "reset"] = "keep"
-    """What leaves the choice at a re-selection keeps its latest value (the paper), or is reset to
-    the pre-trained one, so that only what is trained in the last round differs in the end."""
+    a share `ratio` of what the task before trained, so that fewer matrices train in each task."""
+    on_deselect: Literal["keep", "reset"] = "keep"
+    """What is deselected at a re-selection keeps its latest value (the paper), or is reset to the
+    pre-trained one, so that only what is trained in the last round differs in the end."""
     probe: PositiveInt = 8
     """Strategy gradient: sequences of the coming steps whose gradients are measured, one by one,
     before a draw."""
@@ -73,8 +74,10 @@ class Selection(Section):
 
     @model_validator(mode="after")
     def _related_where_redrawn(self) -> Selection:
-        if self.tasks != "independent" and self.reselect != "task":
-            raise ValueError(f"tasks {self.tasks} needs reselect task: a choice for each task")
+        if self.across_tasks != "independent" and self.reselect != "task":
+            raise ValueError(
+                f"across_tasks {self.across_tasks} needs reselect task: a choice for each task"
+            )
         return self
 
     @model_validator(mode="after")

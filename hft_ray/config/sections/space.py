@@ -40,13 +40,12 @@ class Choices(Section):
 
 
 def _entry_kind(entry: Any) -> str:
-    if isinstance(entry, Choices):
-        return "choices"
-    return "choices" if isinstance(entry, dict) and "choices" in entry else "interval"
+    listed = isinstance(entry, Choices) or (isinstance(entry, dict) and "choices" in entry)
+    return "a list" if listed else "an interval"
 
 
 SpaceEntry = Annotated[
-    Annotated[Interval, Tag("interval")] | Annotated[Choices, Tag("choices")],
+    Annotated[Interval, Tag("an interval")] | Annotated[Choices, Tag("a list")],
     Discriminator(_entry_kind),
 ]
 

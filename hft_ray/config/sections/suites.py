@@ -31,7 +31,7 @@ class SuiteEntry(Section):
     suite: str = Field(min_length=1)
     """A suite of the package, or a .yaml file."""
     limit: PositiveInt | None = None
-    """Score only the first so many records of each of its evaluations."""
+    """Score only the first so many records of each of its evaluations, never more than it takes."""
 
 
 class SuiteFile(Section):
@@ -56,7 +56,7 @@ def expand(entries: list[Any]) -> tuple[list[Any], list[int | str]]:
         one of a suite.
 
     Raises:
-        ValueError: There is no such suite, or its file is no suite.
+        ValueError: The suite does not exist, or its file is not a suite.
     """
     expanded: list[Any] = []
     places: list[int | str] = []
@@ -67,13 +67,18 @@ def expand(entries: list[Any]) -> tuple[list[Any], list[int | str]]:
             places.append(index)
             continue
         path = _path(named.suite)
-        more: dict[str, Any] = {"suite": named.suite}
-        if named.limit is not None:
-            more["limit"] = named.limit
         for number, own in enumerate(_read(path).evaluations):
-            expanded.append({**own, **more})
+            expanded.append({**_limited(own, named.limit), "suite": named.suite})
             places.append(f"{index} ({path}: evaluations.{number})")
     return expanded, places
+
+
+def _limited(own: dict[str, Any], limit: int | None) -> dict[str, Any]:
+    """Return an evaluation of a suite with the smaller of its own limit and FILE's."""
+    first = own.get("limit")
+    if limit is None or (isinstance(first, int) and first < limit):
+        return own
+    return {**own, "limit": limit}
 
 
 def _named(entry: Any) -> SuiteEntry | None:

@@ -25,7 +25,7 @@ class TaskData(Section):
     """Use only so many records."""
     ignore_fields: list[FieldName] | None = None
     """Fields of records, or of their turns, to leave out."""
-    draw: Annotated[int, Field(ge=0)] | None = None
+    subset_seed: Annotated[int, Field(ge=0)] | None = None
     """Seed of which records `limit` leaves; none: the first ones."""
 
     def within(self, shared: Data) -> Data:

@@ -47,9 +47,10 @@ class Training(Section):
         0.999,
     )
     """Decay rates of Adam's moments."""
-    moments: Literal["reset", "carry", "store"] = "reset"
-    """Adam's moments at a re-selection: all empty (the paper), kept where a matrix stays selected,
-    or also stored for matrices that leave and given back when they return."""
+    moments: Literal["reset", "keep_selected", "keep_all"] = "reset"
+    """Adam's moments at a re-selection. reset: all start empty (the paper); keep_selected: those of
+    matrices that stay selected are kept; keep_all: those of deselected matrices too, in the host's
+    memory, and restored when a matrix is selected again."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Clip the gradient's norm to this; 0 does not clip."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

@@ -108,7 +108,7 @@ def wrap_worker(module):
 
 
 def wrap_run(module):
-    make_step = module._Run._step
+    make_step = module.RunState.step
 
     def step(self, number):
         import torch.distributed as dist
@@ -128,20 +128,19 @@ def wrap_run(module):
         with (FOLDER / f"{Now.sweep}.steps").open("a") as file:
             file.write(f"{Now.trial} {number} {Now.rank}\n")
 
-    module._Run._step = step
+    module.RunState.step = step
 
 
-def wrap_checkpoint(module):
-    write = module._write_shard
+def wrap_tensor_files(module):
+    save_file = module.save_file
 
-    def write_shard(path, shard):
-        digest = write(path, shard)
+    def save(shard, path):
+        save_file(shard, path)
         if (fault := due("checkpoint")) is not None:
             os.truncate(path, path.stat().st_size // 2)
             happen(fault)
-        return digest
 
-    module._write_shard = write_shard
+    module.save_file = save
 
 
 def wrap_cache(module):
@@ -225,11 +224,11 @@ WRAPPED = {
     "hft_ray.orchestration.trial_pictures": wrap_pictures,
     "hft_ray.tracking.store": wrap_store,
     "hft_ray.tracking.requests": wrap_requests,
-    "hft_ray.orchestration.mirror": wrap_mirror,
+    "hft_ray.orchestration.sweep_mirror": wrap_mirror,
     "hft_ray.orchestration.dispatcher": wrap_dispatcher,
     "hft_ray.orchestration.worker": wrap_worker,
-    "hft_ray.training.run": wrap_run,
-    "hft_ray.training.checkpoint": wrap_checkpoint,
+    "hft_ray.training.run_state": wrap_run,
+    "hft_ray.training.tensor_files": wrap_tensor_files,
     "hft_ray.orchestration.recorder": wrap_record,
     "hft_ray.data.cache": wrap_cache,
 }

@@ -27,7 +27,7 @@ class Place:
     Attributes:
         target: Name in the model's state; a tied parameter has several.
         part: Which part of the target it is (a renamed key) if the target has several, else "".
-        parameter: Name of the parameter as in ``named_parameters()``; None for what is none.
+        parameter: Name of the parameter as in ``named_parameters()``; None for a buffer.
         splits: The tensor is split over several parameters, of which the target is the first.
     """
 
@@ -37,7 +37,7 @@ class Place:
     splits: bool = False
 
 
-class Naming:
+class Placement:
     """The rules for the keys of one model's files."""
 
     def __init__(self, model: nn.Module) -> None:

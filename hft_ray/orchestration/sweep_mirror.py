@@ -2,7 +2,7 @@
 
 ``MIRROR/sweeps/NAME/`` has ``state-NUMBER`` (FILE, study, warm start; the newest counts),
 ``weights/TRIAL/SOURCE``, ``scores/TRIAL`` and ``checkpoints/TRIAL/step-N``, each a copy of its own.
-Caches are made again, and MLflow is told again what it does not know.
+Caches are made again, and what MLflow lacks is logged again.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from hft_ray.artifacts import Mirror, MirrorError, newest_whole
 from hft_ray.background import BackgroundErrors, Worker
 from hft_ray.config import Config, ConfigError, Problem
-from hft_ray.mirror import Mirror, MirrorError
 from hft_ray.orchestration.folder import SweepFolder
 
 log = logging.getLogger(__name__)
@@ -63,25 +63,30 @@ def restore(config: Config, folder: SweepFolder) -> bool:
 
 
 def _fetch_state(place: Mirror, names: Collection[str], folder: SweepFolder) -> bool:
-    problem: MirrorError | None = None
-    for name in sorted((each for each in names if each.startswith(_STATE)), reverse=True):
-        try:
-            place.get(name, folder.path)
-        except MirrorError as error:
-            log.warning("%s", error)
-            problem = error
-        else:
-            return True
-    if problem is not None:
-        raise problem
-    return False
+    """Fetch the newest state that is whole; return whether there is any state at all.
+
+    Raises:
+        MirrorError: There are states, and all of them are damaged.
+    """
+
+    def fetch(name: str) -> str:
+        place.get(name, folder.path)
+        return name
+
+    states = sorted((each for each in names if each.startswith(_STATE)), reverse=True)
+    found, problems = newest_whole(states, fetch)
+    if states and found is None:
+        raise MirrorError("; ".join(problems))
+    for problem in problems:
+        log.warning("%s", problem)
+    return found is not None
 
 
 def _fetch_result(place: Mirror, name: str, folder: SweepFolder) -> None:
     try:
         place.get(name, folder.path / name)
     except MirrorError as error:
-        # The trial's result stands; only its export, or what its items tell, is lost.
+        # The trial's result stands; only its export, or its item scores, are lost.
         log.warning("%s", error)
 
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from hft_ray.config import EvaluationSection
 from hft_ray.evaluation import Suite, metric_values
 from hft_ray.ranks import Ranks
-from hft_ray.training.export import save_model
+from hft_ray.training.save_model import save_model
 
 CASES = ("zero0", "zero2", "zero3", "zero3-carry", "tied")
 

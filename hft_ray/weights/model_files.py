@@ -92,7 +92,7 @@ def read_header(path: Path, what: str) -> TensorFile:
     return TensorFile(path, length, metadata, entries)
 
 
-class Checkpoint:
+class ModelFiles:
     """A model directory as its files, their tensors and its configuration.
 
     Attributes:
@@ -107,7 +107,7 @@ class Checkpoint:
         """Read the headers of the model in ``folder``.
 
         Raises:
-            ConfigError: It is no model directory, or its files are not whole.
+            ConfigError: It is not a model directory, or its files are not whole.
         """
         self.what = what
         self.folder = folder
@@ -115,7 +115,7 @@ class Checkpoint:
         self.files = tuple(read_header(path, what) for path in self._paths())
         self._place = {entry.name: file.path for file in self.files for entry in file.entries}
         self.entries = {entry.name: entry for file in self.files for entry in file.entries}
-        self._reader = Reader()
+        self._reader = TensorReader()
 
     def _paths(self) -> list[Path]:
         # The same choice as from_pretrained: other safetensors files may lie beside.
@@ -136,7 +136,7 @@ class Checkpoint:
         self._reader.close()
 
 
-class Reader:
+class TensorReader:
     """Reads tensors from safetensors files and keeps the latest file open, and only that one.
 
     What is read of a file stays in memory (as a mapping of the file) until it is closed: files of
@@ -171,18 +171,6 @@ def in_dtype(tensor: Tensor, dtype: str) -> Tensor:
     return tensor.to(_FLOATS[dtype]) if dtype in _FLOATS and tensor.is_floating_point() else tensor
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are equal to the bit: 0 is not -0, and a NaN equals itself."""
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    return torch.equal(as_bytes(one), as_bytes(other))
-
-
-def as_bytes(tensor: Tensor) -> Tensor:
-    """Return the memory of a tensor as a flat tensor of uint8, without a copy where it can."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -192,7 +180,7 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(Problem(what, f"{path.name} is damaged: {error}", str(path))) from error
     if not isinstance(content, dict):
-        raise ConfigError(Problem(what, f"{path.name} is no mapping", str(path)))
+        raise ConfigError(Problem(what, f"{path.name} is not a mapping", str(path)))
     return content
 
 

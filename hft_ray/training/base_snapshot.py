@@ -1,4 +1,4 @@
-"""The pre-trained values of what is trained: to measure the distance from them, and to go back.
+"""The pre-trained values of trained parameters: to measure the distance from them and restore them.
 
 A copy is taken on the CPU when a parameter becomes trainable for the first time. Where every rank
 holds the whole parameter, rank 0 alone keeps the copy; under ZeRO-3 each rank keeps its own part.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
+from hft_ray.weight_space import Shares, between
 
 _BLOCK = 1 << 20
 
 
-class Origin:
+class BaseSnapshot:
     """Copies of the pre-trained values of parameters, and distances from them.
 
     Args:
@@ -46,13 +47,7 @@ class Origin:
 
     def put_back(self, names: Iterable[str]) -> None:
         """Give parameters their pre-trained values again; no engine may be on the model."""
-        for name in names:
-            parameter = self._parameters[name]
-            value = _at_rest(parameter)
-            if name in self._copies:
-                value.copy_(self._copies[name])
-            if self._ranks.size > 1 and not _partitioned(parameter):
-                dist.broadcast(value, src=0)
+        self._set(names, lambda name: self._copies[name])
 
     def on_device(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Return the pre-trained values of whole parameters, on every rank's device."""
@@ -71,19 +66,27 @@ class Origin:
         """Return copies, on the CPU, of the present values of what :meth:`remember` has copied."""
         return {name: held(self._parameters[name]).to("cpu", copy=True) for name in self._copies}
 
-    def blend(self, tuned: Mapping[str, Tensor], alpha: float, names: Iterable[str]) -> None:
-        """Set parameters to ``theta0 + alpha (theta - theta0)``, theta being their ``tuned`` value.
+    def blend(self, tuned: Mapping[str, Tensor], shares: Shares, names: Iterable[str]) -> None:
+        """Set parameters between their pre-trained and their tuned values.
 
-        In fp32, and to the bit what ``hft_ray.weights.average`` makes of the two models; no engine
-        may be on the model.
+        No engine may be on the model. To the bit what ``hft_ray.weights`` makes of the two models.
+
+        Args:
+            tuned: What :meth:`tuned` returned.
+            shares: How far from the pre-trained values each is.
+            names: The parameters; they are among those that :meth:`remember` has copied.
         """
+        self._set(names, lambda name: between(tuned[name], self._copies[name], shares(name)))
+
+    def _set(self, names: Iterable[str], value: Callable[[str], Tensor]) -> None:
+        """Set parameters; a rank computes the values of those whose copies it holds."""
         for name in names:
             parameter = self._parameters[name]
-            value = _at_rest(parameter)
-            if name in tuned:
-                value.copy_(_between(tuned[name], self._copies[name], alpha))
+            held_here = _at_rest(parameter)
+            if name in self._copies:
+                held_here.copy_(value(name))
             if self._ranks.size > 1 and not _partitioned(parameter):
-                dist.broadcast(value, src=0)
+                dist.broadcast(held_here, src=0)
 
     def drifts(self) -> dict[str, float]:
         """Return unit name -> L2 distance from the pre-trained values, relative to their norm."""
@@ -121,7 +124,7 @@ class Origin:
         return self._summed(squares)
 
     def _held(self) -> dict[str, Tensor]:
-        """What this rank answers for: all on rank 0, else its parts of what is partitioned."""
+        """Return what this rank counts: all on rank 0, else its parts of partitioned ones."""
         return {
             name: held(parameter)
             for name, parameter in self._parameters.items()
@@ -151,20 +154,12 @@ def held(parameter: Any) -> Tensor:
 def _at_rest(parameter: Any) -> Tensor:
     """Return what this rank holds of a parameter, to be written to.
 
-    ZeRO-3 leaves small parameters whole after a forward pass, also when its engine is destroyed:
-    who then gathers one is given that copy, not the parts.
+    ZeRO-3 leaves small parameters whole after a forward pass, also when its engine is destroyed.
+    Gathering one then gives that copy, not the parts.
     """
     if _partitioned(parameter):
         parameter.partition()
     return held(parameter)
-
-
-def _between(theta: Tensor, theta0: Tensor, alpha: float) -> Tensor:
-    if alpha == 1 or torch.equal(theta, theta0):
-        return theta
-    start = theta0.float()
-    mixed = theta.to(torch.float32, copy=True).sub_(start).mul_(alpha).add_(start)
-    return mixed.to(theta.dtype)
 
 
 def _partitioned(parameter: Any) -> bool:

@@ -7,11 +7,12 @@ import json
 import pytest
 from servers import ObjectStore
 
-from hft_ray import mirror
+from hft_ray.artifacts import Mirror, MirrorError
+from hft_ray.artifacts.mirror import LIST
 from hft_ray.config import ConfigError
-from hft_ray.mirror import LIST, Mirror, MirrorError
+from hft_ray.config.sections.cluster_section import checked_mirror
 from hft_ray.orchestration.model_export import export_to_store
-from hft_ray.storage_root import checked_mirror, storage_root
+from hft_ray.storage_root import storage_root
 
 FILES = {"a.safetensors": b"\x00\x01" * 3_000_000, "manifest.json": b"{}"}
 
@@ -27,9 +28,6 @@ def s3():
 def environment(s3, monkeypatch):
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    mirror._store.cache_clear()
-    yield
-    mirror._store.cache_clear()
 
 
 @pytest.fixture(params=["s3", "folder"])
@@ -53,7 +51,7 @@ def content(folder):
 
 def spoil(place, name, key, content):
     """Write a file of a copy behind its back."""
-    store, path = place._at(name)
+    store, path = place.located(name)
     if not place.uri.startswith("s3://"):
         store.create_dir(path)
     with store.open_output_stream(f"{path}/{key}") as target:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hft_ray.artifacts import delete_partial, new_folder
 from hft_ray.data import end_tokens
 from hft_ray.ranks import Ranks
 from hft_ray.training.engine import gathered
@@ -49,20 +48,11 @@ def save_model(model: Any, tokenizer: Any, folder: Path, ranks: Ranks) -> None:
     """
     state = whole_state(model, ranks)
     if ranks.main:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".hft-ray-{folder.name}-"
-        for left in folder.parent.glob(f"{prefix}*"):
-            # Of a process that was killed while it wrote.
-            shutil.rmtree(left, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
-        try:
-            model.save_pretrained(partial, state_dict=state)
-            _end_generation(model.generation_config, tokenizer, partial)
-            tokenizer.save_pretrained(partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        delete_partial(folder.parent, folder.name)
+        with new_folder(folder, replace=True) as written:
+            model.save_pretrained(written, state_dict=state)
+            _end_generation(model.generation_config, tokenizer, written)
+            tokenizer.save_pretrained(written)
     ranks.barrier()
 
 
@@ -72,6 +62,6 @@ def _end_generation(own: Any, tokenizer: Any, folder: Path) -> None:
     ends = end_tokens(tokenizer, known)
     if ends == ([known] if isinstance(known, int) else list(known or ())):
         return
-    told = copy.deepcopy(own)
-    told.eos_token_id = ends[0] if len(ends) == 1 else ends
-    told.save_pretrained(folder)
+    written = copy.deepcopy(own)
+    written.eos_token_id = ends[0] if len(ends) == 1 else ends
+    written.save_pretrained(folder)

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
+from hft_ray.artifacts.mirror import LIST, Mirror
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
 from hft_ray.config.load import validate
-from hft_ray.mirror import LIST, Mirror
 from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.mirror import SweepMirror, checkpoints_in, restore, sweep_in
+from hft_ray.orchestration.sweep_mirror import SweepMirror, checkpoints_in, restore, sweep_in
 from hft_ray.search import Study
 
 

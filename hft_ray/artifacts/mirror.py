@@ -1,9 +1,9 @@
 """Copies of folders in an object store, or in another folder: whole or not at all, and verified.
 
-A copy is the folder's files and, written last, ``copy.json`` with the SHA-256 of each. What has no
-such list is not there, so whoever is killed on the way leaves nothing that could be mistaken for a
-copy. Endpoint and keys of S3 come from the environment that Amazon's own tools read:
-``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``.
+A copy is the folder's files and, written last, ``copy.json`` with the SHA-256 of each. A folder
+without this list is not a copy, so a process that is killed on the way leaves none. Endpoint and
+keys of S3 come from the environment that Amazon's own tools read: ``AWS_ENDPOINT_URL``,
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,14 +18,18 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from hft_ray.artifacts.manifest import ArtifactError, FileName
+from hft_ray.artifacts.whole import new_folder
+
 S3 = "s3://"
 LIST = "copy.json"
-PARTIAL = ".partial-"
-"""How the name of a folder begins that is being fetched."""
+_LIST_CONTENT = TypeAdapter(dict[FileName, str])
 _CHUNK = 1 << 20
 
 
-class MirrorError(RuntimeError):
+class MirrorError(ArtifactError):
     """A copy cannot be written or read; the message says which and why."""
 
 
@@ -49,10 +51,10 @@ class Mirror:
         """Copy the files in ``folder``, which has no folders; a copy of that name is replaced.
 
         Raises:
-            MirrorError: The store does not take it; under the name there is no copy then.
+            MirrorError: The store does not take it; there is no copy of that name then.
         """
         with self._telling(f"{name} cannot be written"):
-            store, place = self._at(name)
+            store, place = self.located(name)
             _delete(store, place)
             if not self.uri.startswith(S3):
                 store.create_dir(place, recursive=True)
@@ -72,22 +74,15 @@ class Mirror:
         Raises:
             MirrorError: There is no such copy, it is damaged, or the store does not answer.
         """
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL))
-        try:
-            with self._telling(f"{name} cannot be read"):
-                store, place = self._at(name)
-                for file, digest in _listed(store, place).items():
-                    with (
-                        store.open_input_stream(f"{place}/{file}") as source,
-                        (partial / file).open("wb") as target,
-                    ):
-                        if _copy(source, target) != digest:
-                            raise ValueError(f"{file} is damaged: its checksum is another")
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with new_folder(folder, replace=True) as partial, self._telling(f"{name} cannot be read"):
+            store, place = self.located(name)
+            for file, digest in _listed(store, place).items():
+                with (
+                    store.open_input_stream(f"{place}/{file}") as source,
+                    (partial / file).open("wb") as target,
+                ):
+                    if _copy(source, target) != digest:
+                        raise ValueError(f"{file} is damaged: its checksum is not the list's")
 
     def names(self) -> list[str]:
         """Return the names of all copies here, ``a/b`` in a place within; some may be damaged.
@@ -98,7 +93,7 @@ class Mirror:
         from pyarrow.fs import FileSelector
 
         with self._telling("cannot be listed"):
-            store, place = self._at("")
+            store, place = self.located("")
             selector = FileSelector(place, recursive=True, allow_not_found=True)
             paths = [PurePosixPath(info.path) for info in store.get_file_info(selector)]
         return sorted(str(path.parent.relative_to(place)) for path in paths if path.name == LIST)
@@ -110,10 +105,11 @@ class Mirror:
             MirrorError: The store does not answer.
         """
         with self._telling(f"{name} cannot be deleted"):
-            _delete(*self._at(name))
+            _delete(*self.located(name))
 
-    def _at(self, name: str) -> tuple[Any, str]:
-        store = _store(self.uri.startswith(S3))
+    def located(self, name: str) -> tuple[Any, str]:
+        """Return pyarrow's file system for a copy, and the path of the copy's folder in it."""
+        store = _s3_store(*_environment()) if self.uri.startswith(S3) else _local_store()
         return store, str(PurePosixPath(self.uri.removeprefix(S3)) / name)
 
     @contextmanager
@@ -125,17 +121,27 @@ class Mirror:
             raise MirrorError(f"{self.uri}: {what}: {reason}") from error
 
 
-@lru_cache(maxsize=2)
-def _store(is_s3: bool) -> Any:
-    """Return the file system; an S3 client is dear to make, and threads may share it."""
-    from pyarrow.fs import AwsStandardS3RetryStrategy, LocalFileSystem, S3FileSystem
-
-    if not is_s3:
-        return LocalFileSystem()
+def _environment() -> tuple[str | None, str]:
+    """Return endpoint and region of S3."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return endpoint, region
+
+
+def _local_store() -> Any:
+    from pyarrow.fs import LocalFileSystem
+
+    return LocalFileSystem()
+
+
+@lru_cache(maxsize=2)
+def _s3_store(endpoint: str | None, region: str) -> Any:
+    """Return a client of S3; it takes long to make, and threads may share it."""
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
     return S3FileSystem(
         endpoint_override=endpoint,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        region=region,
         connect_timeout=10,
         request_timeout=60,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
@@ -147,7 +153,7 @@ def _delete(store: Any, place: str) -> None:
 
     selector = FileSelector(place, recursive=True, allow_not_found=True)
     found = [info for info in store.get_file_info(selector) if info.is_file]
-    # What has lost its list is no copy any more.
+    # Without its list it is not a copy any more.
     for info in sorted(found, key=lambda each: each.base_name != LIST):
         store.delete_file(info.path)
 
@@ -159,10 +165,11 @@ def _listed(store: Any, place: str) -> dict[str, str]:
         ValueError: The list is damaged, or names a file elsewhere.
     """
     with store.open_input_stream(f"{place}/{LIST}") as source:
-        files = json.loads(source.read())
-    if not isinstance(files, dict) or any(Path(name).name != name for name in files):
-        raise ValueError(f"{LIST} is damaged")
-    return files
+        content = source.read()
+    try:
+        return _LIST_CONTENT.validate_json(content)
+    except ValidationError as error:
+        raise ValueError(f"{LIST} is damaged") from error
 
 
 def _copy(source: Any, target: Any) -> str:

@@ -1,0 +1,233 @@
+"""The parts of a run, and how they go into a checkpoint and come back from one."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from hft_ray.artifacts import Mirror
+from hft_ray.config import Config
+from hft_ray.config.keys import decisive
+from hft_ray.selection import Draw, History
+from hft_ray.training.base import known_base, run_ranks, score_base
+from hft_ray.training.candidates import Candidates
+from hft_ray.training.checkpoint import (
+    RANDOM,
+    STAGE,
+    Checkpoint,
+    CheckpointManifest,
+    newest_checkpoint,
+    random_state,
+    set_random_state,
+    write_checkpoint,
+)
+from hft_ray.training.documents import Documents
+from hft_ray.training.engine import Engine
+from hft_ray.training.feed import Feed
+from hft_ray.training.methods import make_stages
+from hft_ray.training.numerics import Numerics
+from hft_ray.training.outcome import Candidate, Round
+from hft_ray.training.progress import Progress
+from hft_ray.training.scoring import Scoring
+from hft_ray.training.selector import Selector
+from hft_ray.training.stages import Rounds, identity, stage_at
+from hft_ray.training.utilisation import peak_flops
+from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class RunState:
+    """What one run is made of while it goes. Methods are collectives.
+
+    Args:
+        config: FILE without ``search``.
+        workspace: Where the run takes place.
+        model: The base model.
+        numerics: Device and type.
+        wanted: What to keep and make beside the last model.
+
+    Attributes:
+        steps: Optimizer steps of the whole run.
+        scoring: Scores models against the base; None until :meth:`score_base`.
+        scored: The last report with scores, ``step`` and ``values``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        workspace: Workspace,
+        model: nn.Module,
+        numerics: Numerics,
+        wanted: RunArtifacts | None,
+    ) -> None:
+        self.config, self.workspace, self.model = config, workspace, model
+        self.ranks = run_ranks(config, workspace)
+        self.engine = Engine(model, config.training, numerics, self.ranks)
+        self.weights = workspace.weights_hash(config.model)
+        self.candidates = Candidates(wanted, model, self.weights, self.ranks) if wanted else None
+        self.stages = make_stages(config, workspace)
+        self.steps = self.stages[-1].end
+        self.documents = Documents(model, config)
+        self.feed = Feed(self.stages, config, self.ranks, workspace.device, self.documents)
+        self.catalog = workspace.catalog(config.model)
+        self.rounds = Rounds(config.selection.reselect, self.stages)
+        self.selector = Selector(config, model, self.catalog, self.engine, self.ranks)
+        peak = peak_flops(workspace.device, numerics.dtype)
+        self.progress = Progress(workspace.device, self.ranks, peak)
+        self.scoring: Scoring | None = None
+        self.scored: dict[str, Any] | None = None
+
+    @property
+    def found(self) -> list[Candidate]:
+        """The models on the way that may be on the front."""
+        return self.candidates.found if self.candidates else []
+
+    def begin_stage(self, step: int) -> None:
+        """Show the model to the objective of the stage that starts at ``step``."""
+        base = None
+        if step == 0:
+            model = self.config.model
+            how = f"{model.attention} {self.model.dtype}" + " liger" * model.use_liger_kernel
+            base = f"{self.weights} {how}"
+        self.documents.settle(self.ranks)
+        objective, packed = stage_at(self.stages, step).objective, self.documents.packed
+        with self.documents.apart():
+            objective.begin(self.model, self.ranks, base, packed)
+
+    def score_base(self) -> None:
+        """Take the base's scores from the store, or score the model, which must be the base."""
+        config, workspace = self.config, self.workspace
+        base = known_base(config, workspace)
+        if base is None:
+            with self.selector.plain():
+                base = score_base(config, workspace, self.engine.forward_model, self.ranks)
+        self.scoring = Scoring(config, workspace, self.ranks, base)
+
+    def step(self, number: int) -> None:
+        """Make the optimizer step ``number``, from 0."""
+        feed, stage = self.feed, stage_at(self.stages, number)
+        batches, tokens = list(feed.passes(number)), feed.tokens(number)
+        flops = tokens * self.selector.flops_per_token
+        self.progress.window.add(tokens, feed.trained(number), flops)
+        rate = stage.rate(number, self.selector.rounds[-1].step)
+        with self.documents.apart():
+            found = self.engine.step(batches, stage.objective.loss, feed.units(number), rate)
+        self.progress.add(found, rate)
+
+    def save(self, done: int, folder: Path, mirror: Mirror | None) -> None:
+        """Write a checkpoint after ``done`` steps to ``folder``, and to a mirror."""
+        assert self.selector.draw is not None
+        manifest = self._manifest(done, self.selector.draw)
+        states = self.ranks.gather(random_state(self.workspace.device))
+        tensors = itertools.chain(
+            self.engine.state(self.selector.trained),
+            self._of_stage(done),
+            ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
+        )
+        if self.ranks.main:
+            keep = self.config.training.checkpoints_kept
+            write_checkpoint(folder, manifest, tensors, keep, mirror)
+        else:
+            for _ in tensors:
+                pass
+        self.ranks.barrier()
+
+    def _manifest(self, done: int, drawn: Draw) -> CheckpointManifest:
+        selector = self.selector
+        sequence = self.scoring.sequence if self.scoring else None
+        return CheckpointManifest(
+            step=done,
+            model=self.weights,
+            data=identity(self.stages),
+            settings=decisive(self.config),
+            selection=drawn.hash,
+            parameters=list(drawn.parameters),
+            round=drawn.round,
+            history={
+                "times_drawn": dict(selector.history.times_drawn),
+                "measures": dict(selector.history.measures),
+            },
+            touched=sorted(selector.touched.parameters),
+            steps=self.engine.steps,
+            rounds=[asdict(each) for each in selector.rounds],
+            variants=[asdict(each) for each in self.found],
+            sequence=[asdict(row) for row in sequence.rows] if sequence else [],
+            ranks=self.ranks.size,
+            scored=self.scored,
+            **self.progress.state(),
+        )
+
+    def _of_stage(self, done: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield what the objective of the stage under way keeps.
+
+        The first stage's objective asks the base again, and a stage that has not begun has nothing.
+        """
+        stage = stage_at(self.stages, done)
+        if 0 < stage.start < done:
+            for name, tensor in stage.objective.state().items():
+                yield f"{STAGE}{name}", tensor
+
+    def resume(self, folder: Path, mirror: Mirror | None) -> int:
+        """Go on from the newest whole checkpoint in ``folder``; return the steps made, 0 if none.
+
+        Raises:
+            CheckpointError: It is of another model, other settings or another selection.
+            MirrorError: The mirror does not answer, and the folder has no checkpoint.
+        """
+        # Rank 0 reads and verifies it for all.
+        newest = newest_checkpoint(folder, mirror) if self.ranks.main else (None, [])
+        found, problems = self.ranks.broadcast(newest)
+        for problem in problems:
+            log.warning("%s", problem)
+        if found is None:
+            log.info("no checkpoint in %s to go on from: starting afresh", folder)
+            return 0
+        drawn = self._drawn_by(found)
+        log.info("going on from %s, step %d of %d", found.path, found.manifest.step, self.steps)
+        self._ask_base(found, drawn)
+        self._restore(found, drawn)
+        return found.manifest.step
+
+    def _drawn_by(self, found: Checkpoint) -> Draw:
+        """Return what a checkpoint trains; refuse one of another run."""
+        found.refuse_other_run(self.weights, identity(self.stages), decisive(self.config))
+        self.selector.history = History(**found.manifest.history)
+        drawn = self.selector.drawn(found.manifest.round)
+        found.refuse_other_draw(drawn)
+        return drawn
+
+    def _ask_base(self, found: Checkpoint, drawn: Draw) -> None:
+        """Learn from the model all that only the base can tell, while it still is the base."""
+        self.selector.snapshot.remember(found.manifest.touched)
+        self.engine.attach(drawn)
+        self.score_base()
+        if stage_at(self.stages, found.manifest.step).start == 0:
+            self.begin_stage(0)
+        self.engine.close()
+
+    def _restore(self, found: Checkpoint, drawn: Draw) -> None:
+        """Make the model that of the checkpoint, and all else what it was then."""
+        manifest, stage = found.manifest, stage_at(self.stages, found.manifest.step)
+        self.engine.restore(found.tensors(beside=False), manifest.steps)
+        rounds = [Round(**each) for each in manifest.rounds]
+        self.selector.restore(drawn, manifest.touched, rounds)
+        self.progress.restore(manifest.losses, manifest.seconds)
+        self.scored = manifest.scored
+        if self.scoring and self.scoring.sequence:
+            self.scoring.sequence.restore(manifest.sequence)
+        if self.candidates:
+            self.candidates.found = [Candidate(**each) for each in manifest.variants]
+        beside = dict(found.tensors(beside=True))
+        if 0 < stage.start < manifest.step:
+            kept = (each for each in beside.items() if each[0].startswith(STAGE))
+            stage.objective.restore({name.removeprefix(STAGE): x for name, x in kept})
+        if manifest.ranks == self.ranks.size:
+            set_random_state(self.workspace.device, beside[f"{RANDOM}{self.ranks.rank}"])
