@@ -1,8 +1,7 @@
-"""Work in the background that neither dies nor fails in silence.
+"""Background work that neither dies nor fails silently.
 
-A :class:`Worker` is a thread, and :func:`repeat` a task of asyncio, that calls one function again
-and again. An error that the function did not foresee is handed on, to be logged and told to the
-user; the work waits and goes on.
+A :class:`Worker` is a thread, and :func:`repeat` an asyncio task, that calls a function repeatedly.
+An unforeseen error of the function is logged and shown to the user; the work waits and continues.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ log = logging.getLogger(__name__)
 RETRY = (1.0, 30.0)
 """First and longest pause after an error, in seconds; each is twice the one before."""
 CLOSING_ATTEMPTS = 3
-"""How often what is pending is tried when the work ends."""
+"""Attempts at pending work when the work is closed."""
 
 
 class BackgroundErrors:
-    """What went wrong in the background of a command; threads may share it.
+    """Errors of the background work of a command; threads may share it.
 
     Attributes:
         show: Shows the user a sentence while the command runs.
         counts: Name of the work -> number of its errors.
-        undone: Name of the work -> what it has left undone, where that is and how to go on.
+        undone: Name of the work -> what it left undone, where that is and how to continue.
     """
 
     def __init__(self, show: Callable[[str], None] = lambda text: None) -> None:
@@ -52,16 +51,16 @@ class BackgroundErrors:
         try:
             self.show(text)
         except Exception:
-            # A terminal that is gone must not end the work that had something to say.
+            # A closed terminal must not end the work.
             log.exception("not shown: %s", text)
 
     def leave(self, work: str, undone: str) -> None:
-        """Record at the end what a work has left undone."""
+        """Record what a work has left undone at its end."""
         log.warning(undone)
         self.undone[work] = undone
 
     def summary(self) -> list[str]:
-        """Return the lines that the user reads at the end; none if nothing went wrong."""
+        """Return the lines for the user at the end; none if there was no error."""
         counted = [
             f"{count} error{'s' if count > 1 else ''} in the background ({work})"
             + ("" if self.undone else "; nothing was lost")
@@ -71,13 +70,13 @@ class BackgroundErrors:
 
 
 class Worker:
-    """A thread that calls ``step`` whenever it is woken, for as long as it is not closed.
+    """A thread that calls ``step`` whenever it is woken, until it is closed.
 
     Args:
         work: Name of the work, and of the thread.
-        step: Does what there is to do. Returns the seconds after which it is called again even if
-            nothing wakes it, None if it need not be.
-        on_error: Called with ``work`` and whatever ``step`` raises.
+        step: Does the pending work. Returns the seconds after which it is called again without
+            being woken, or None.
+        on_error: Called with ``work`` and an error of ``step``.
         retry: First and longest pause after an error, in seconds.
     """
 
@@ -106,7 +105,7 @@ class Worker:
         """End the thread.
 
         Args:
-            timeout: Seconds to wait for it; a call that hangs is left alone then.
+            timeout: Seconds to wait for it; a call that hangs longer is abandoned.
             drain: Call ``step`` for what is pending first, up to three times while it raises.
 
         Returns:

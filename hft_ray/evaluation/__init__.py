@@ -1,7 +1,6 @@
-"""What a model can do: scorers with standard errors, and what was forgotten since the base.
+"""Scores models on FILE's evaluations, with standard errors, and compares them with the base.
 
-Knows neither Ray nor MLflow. ``Suite`` scores one model after another on FILE's evaluations;
-``metric_values`` names the results.
+``Suite`` scores one model after another; ``metric_values`` names the results.
 """
 
 from hft_ray.evaluation.check import check_evaluation, files_of

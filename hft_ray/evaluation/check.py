@@ -1,4 +1,4 @@
-"""What can be seen to be wrong with an evaluation without a model or a tokenizer."""
+"""Checks of an evaluation that need neither a model nor a tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def files_of(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def check_evaluation(evaluation: Evaluation, path: str) -> None:
-    """Read all that ``evaluation`` scores; ``path`` is its place in FILE.
+    """Read the data of ``evaluation``; ``path`` is its place in FILE.
 
     Raises:
         ConfigError: The data cannot be read, is empty, or does not fit the kind of evaluation.

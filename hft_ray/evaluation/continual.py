@@ -50,7 +50,7 @@ class Continual:
     learning_accuracy: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the measures by name; what has no terms is null."""
+        """Return the measures by name; one without terms is null."""
         return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
 
@@ -110,7 +110,7 @@ def forgetting_measure(R: Array, t: int) -> float:
 
 
 def forward_transfer(R: Array, chance: ArrayLike | None = None) -> float:
-    """Return FWT: what earlier tasks gave to each task before it was trained (NaN for one task).
+    """Return FWT: the gain of each task from earlier ones before it was trained (NaN for one task).
 
     Raises:
         ValueError: ``chance`` has not one number for each task.
@@ -131,7 +131,7 @@ def learning_accuracy(R: Array) -> float:
 
 
 def general_ability_delta(general: ArrayLike) -> Array:
-    """Return after every task what general evaluations gained against the base.
+    """Return the gain of general evaluations against the base after every task.
 
     Args:
         general: G, [T + 1, J], a column for each general evaluation, row 0 the base.

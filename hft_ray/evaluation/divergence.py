@@ -1,4 +1,4 @@
-"""How far a model has moved from the base: forward KL(base || tuned) on the task's records.
+"""The distance of a model from the base: forward KL(base || tuned) on the task's records.
 
 At every compared position the two models read the same tokens x and predict the next one:
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the base predicts at all compared positions of an evaluation, in order.
+    """The base's predictions at all compared positions of an evaluation, in order.
 
     Attributes:
         tokens: The likeliest tokens, int32, [N, top].

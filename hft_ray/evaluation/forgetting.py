@@ -1,4 +1,4 @@
-"""What was forgotten: the base's score minus the current one, on the same items.
+"""Forgetting: the base's score minus the current one, on the same items.
 
 Both models answer the same items, so the error of the difference comes from the items'
 differences d_i = x_i - y_i (the equations of ``errors`` with d_i for x_i); it is smaller than that
@@ -30,7 +30,7 @@ class Difference(Bounded):
 
 
 def forgetting(base: Scores, current: Scores) -> dict[str, Difference]:
-    """Return what each general evaluation lost since ``base``: evaluation name -> difference.
+    """Return the loss of each general evaluation since ``base``: evaluation name -> difference.
 
     Base minus current where higher is better, current minus base for cross-entropy.
     """

@@ -1,4 +1,4 @@
-"""How well the greedy continuation of a prompt fits its answer."""
+"""Scores the greedy continuation of a prompt by its answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GenerationScorer:
         """Return the greedy continuation of every prompt, cut at the first stop (a collective).
 
         Raises:
-            ConfigError: ``max_new_tokens`` alone is as long as what the model has positions for.
+            ConfigError: ``max_new_tokens`` alone takes all positions of the model.
         """
         evaluation = self._evaluation
         place = f"{self._path}.max_new_tokens"

@@ -1,4 +1,4 @@
-"""The model as lm-eval sees it, run by this project's own scorers.
+"""A model for lm-eval, run by this project's scorers.
 
 lm-eval builds the same requests on every rank; here they are dealt out over the ranks, so that
 results do not depend on their number, the batch size, or the ZeRO stage. Tokens are those of

@@ -47,7 +47,7 @@ class HarnessScorer:
         self._harness = load_harness(evaluation, path)
 
     def sequences(self) -> list[Sequence[int]]:
-        """Return what stands around its documents, whose own tokens lm-eval makes as it runs."""
+        """Return the texts around its documents, whose own tokens lm-eval makes as it runs."""
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         if not self._evaluation.chat or self._tokenizer.chat_template is None:
             return [encode_text(self._tokenizer, "a")]

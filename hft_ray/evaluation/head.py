@@ -1,4 +1,4 @@
-"""Runs a model so that what is wanted of its logits is computed where its head is called.
+"""Runs a model and computes with its logits where its head is called.
 
 For the time of a forward pass the head's module gives something else than logits: see ``linear``.
 It is still called by the model, so what DeepSpeed does around modules is done: ZeRO-3 makes the
@@ -25,7 +25,7 @@ Work = Callable[[Tensor, Head], Tensor]
 """``work(hidden [N, H], head)`` -> a tensor of any shape."""
 
 _SAMPLES = (1.0, -0.5, 3.0, -20.0, 150.0, 1e6)
-"""Logits that a model is shown: the first tells a factor, the last a cap."""
+"""Logits that a model is given: the first shows its factor, the last its cap."""
 _TOLERANCE = 1e-5
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,12 @@ def _takes_mask(model: Any) -> bool:
 
 
 def _is_linear(head: object) -> bool:
-    """Whether the head is a linear map and nothing else, such as one with an adapter."""
+    """Whether the head is a plain linear map, without an adapter."""
     return type(head) is nn.Linear and "forward" not in vars(head)
 
 
 def _shaping(model: Any, head: Any) -> Shaping | None:
-    """Return what the model does to its logits after the head; None if that is not known."""
+    """Return the model's shaping of its logits after the head; None if it is unknown."""
     if model not in _shapings:
         found = _shapings[model] = _probe(model, head)
         if found is None:
@@ -108,7 +108,7 @@ def _shaping(model: Any, head: Any) -> Shaping | None:
 
 
 def _probe(model: Any, head: nn.Linear) -> Shaping | None:
-    """Have the head give known logits, and see what the model makes of them."""
+    """Find the shaping from known logits that replace the head's."""
     device = head.weight.device
     samples = torch.tensor(_SAMPLES, device=device)
     # As wide as logits, so that a model that cuts or marks some of them is found out.
@@ -139,7 +139,7 @@ def _probe(model: Any, head: nn.Linear) -> Shaping | None:
 
 @contextmanager
 def _replaced(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Have ``module`` compute something else for a while."""
+    """Replace the computation of ``module`` while the block runs."""
     module.forward = forward
     try:
         yield

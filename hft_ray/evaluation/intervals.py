@@ -31,7 +31,7 @@ def interval(
     weights: Sequence[float] | None,
     groups: Sequence[int] | None = None,
 ) -> Interval:
-    """Return the interval of a score from its items; NaN where there is too little to tell."""
+    """Return the interval of a score from its items; NaN if there are too few."""
     if groups is None and weights is None and all(item in (0.0, 1.0) for item in items):
         return proportion(sum(items), len(items))
     return student(value, stderr, drawn(items, groups))
@@ -69,7 +69,7 @@ def paired_proportions(lost: int, gained: int, n: int) -> Interval:
 
 
 def student(value: float, stderr: float, n: int) -> Interval:
-    """Return value +- t stderr; with fewer than two items nothing is known."""
+    """Return value +- t stderr; NaN with fewer than two items."""
     half = quantile(n) * stderr
     return value - half, value + half
 
@@ -80,5 +80,5 @@ def quantile(n: int) -> float:
 
 
 def drawn(items: Sequence[float], groups: Sequence[int] | None) -> int:
-    """Return how many draws the items are: their number, or that of their groups."""
+    """Return the number of draws: of the items, or of their groups."""
     return len(items) if groups is None else len(set(groups))

@@ -1,4 +1,4 @@
-"""The items of an evaluation: read and checked without a model or a tokenizer."""
+"""Reads and checks the items of an evaluation, without a model or a tokenizer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage
 
 
 def load_items(evaluation: OnRecords, path: str) -> Items:
-    """Read and check what ``evaluation`` scores, its shots left out.
+    """Read and check the items of ``evaluation``, without its shots.
 
     Args:
         evaluation: One entry of the evaluation section.
@@ -137,11 +137,11 @@ def load_prompts(evaluation: Generation, path: str) -> list[Prompt]:
 
 
 def load_groups(evaluation: OnRecords, path: str) -> list[int] | None:
-    """Read which items are drawn together: those with the same ``group``, a text or an integer.
+    """Read the groups of items that are drawn together: items with the same ``group``.
 
     Returns:
-        A number for the group of each item that is scored, from 0; a record without one is a group
-        of its own. ``None`` where no record has one.
+        The number of each item's group, from 0; a record without ``group`` is a group by itself.
+        ``None`` if no record has one.
 
     Raises:
         ConfigError: As :func:`load_items`, or a group is something else.
@@ -159,7 +159,7 @@ def load_groups(evaluation: OnRecords, path: str) -> list[int] | None:
 
 
 def load_shots(evaluation: MultipleChoice | Generation, path: str) -> list[Shot]:
-    """Read the solved examples that are shown before every item: prompt and right answer.
+    """Read the solved examples that stand before every item: prompt and right answer.
 
     Raises:
         ConfigError: As :func:`load_items`, or there are too few records.
@@ -189,7 +189,7 @@ def _enough(records: Records, wanted: int, path: str) -> None:
 
 
 def _read(evaluation: OnRecords, path: str, more: int = 0) -> Records:
-    """Read the data: ``limit`` records, and ``more`` before them that are not scored."""
+    """Read ``limit`` records, and ``more`` before them that are not scored."""
     limit = None if evaluation.limit is None else evaluation.limit + more
     name, place = evaluation.data, f"{path}.data"
     records = read_records(name, path=place, split=evaluation.split, limit=limit)
@@ -206,7 +206,7 @@ def _read(evaluation: OnRecords, path: str, more: int = 0) -> Records:
 
 def _group(record: Record, where: str) -> str | int | None:
     group = record.get("group")
-    # A bool is an int to Python; True names nothing.
+    # A bool is an int in Python.
     if group is not None and type(group) not in (str, int):
         message = "group must be a text or an integer: items of the same one are drawn together"
         raise ConfigError(Problem(where, message, group))
@@ -225,7 +225,7 @@ def _passage(record: Record, where: str) -> Passage:
                 raise ConfigError(Problem(where, message, record[name]))
         return Passage("", _string(record, "text", where), where)
     prompt, answer = _prompt(record, where).prompt, record["answer"]
-    # As it stands: white space around it is trained, too.
+    # White space around it is kept, as in training.
     return Passage(prompt, answer if isinstance(answer, str) else answer[0], where)
 
 
@@ -237,7 +237,7 @@ def _question(record: Record, where: str) -> Question:
     if not all(isinstance(choice, str) and choice.strip() for choice in choices):
         raise ConfigError(Problem(where, "every choice must be a text that is not empty", choices))
     answer = _field(record, "answer", where)
-    # A bool is an int to Python; True is no index.
+    # A bool is an int in Python.
     if type(answer) is not int or not 0 <= answer < len(choices):
         message = f"answer must be the index of a choice, from 0 to {len(choices) - 1}"
         raise ConfigError(Problem(where, message, answer))
@@ -280,7 +280,7 @@ def _as_scored(prompt: Prompt, evaluation: Generation, where: str) -> Prompt:
 
 
 def _fits(prompt: Prompt, evaluation: Generation, where: str) -> None:
-    """Refuse a prompt that no output could be right for, or that its metric cannot score."""
+    """Refuse a prompt that no output can match, or that its metric cannot score."""
     for answer in prompt.answers:
         for stop in evaluation.stop:
             if stop in answer:

@@ -35,14 +35,14 @@ FP32_BYTES = 1 << 27
 
 @dataclass(frozen=True)
 class Shaping:
-    """What becomes of logits after the head: ``cap * tanh(scale * logits / cap)``, by element."""
+    """The shaping of logits after the head: ``cap * tanh(scale * logits / cap)``, by element."""
 
     scale: float = 1.0
     cap: float = math.inf
 
     @property
     def plain(self) -> bool:
-        """Whether nothing becomes of them."""
+        """Whether it changes nothing."""
         return self == Shaping()
 
     def __call__(self, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores under the flat metric names that tracking, search objectives and results use."""
+"""Metrics by their flat names in tracking, search objectives and results."""
 
 from __future__ import annotations
 

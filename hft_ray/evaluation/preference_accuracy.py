@@ -37,7 +37,7 @@ Logprobs = NDArray[np.float64]
 
 
 class PreferenceScorer:
-    """Scores the pairs of one evaluation, tokenised once, by what a model says of them alone.
+    """Scores the pairs of one evaluation, tokenised once, by a model's own log-probabilities.
 
     Raises:
         ConfigError: An answer has no token within ``max_length``, or the chat template is missing
@@ -100,10 +100,10 @@ def _encoded(
 
 
 class RewardScorer(PreferenceScorer):
-    """Scores pairs by what a model says of them compared with the base."""
+    """Scores pairs by a model's log-probabilities relative to the base's."""
 
     def reference(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> dict[str, Tensor]:
-        """Return what ``model``, the base, says of the pairs (a collective)."""
+        """Return the log-probabilities of ``model``, the base (a collective)."""
         logprobs = torch.from_numpy(self._logprobs(model, batch_size, ranks))
         return {"logprobs": logprobs, "records": self._fingerprint()}
 

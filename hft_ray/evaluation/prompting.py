@@ -1,4 +1,4 @@
-"""What the model is shown before it answers: solved examples, and the chat template."""
+"""Prompts as the model reads them: with solved examples and the chat template."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def show(prompt: Text, shots: Sequence[Shot], chat: bool) -> Text:
 
 
 def gap(prompt: Text, answer: str) -> str:
-    """Return what stands between a plain prompt and its answer: a space if nothing does yet."""
+    """Return the separator of a plain prompt and its answer: a space, or "" after white space."""
     between = isinstance(prompt, str) and prompt[-1:].strip() and answer[:1].strip()
     return " " if between else ""
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text, path: str) -> list[int]:
-    """Return the tokens that a model is asked with.
+    """Return the tokens of a prompt.
 
     A plain prompt stands without the blanks at its end, which the answer begins with; a dialogue is
     written by the chat template, with the assistant's header at its end.

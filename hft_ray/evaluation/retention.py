@@ -1,4 +1,4 @@
-"""What is left of the base's ability, as a share without a unit: 1 = all of it, 0 = none.
+"""Retention: the share of the base's ability that is left, without a unit: 1 = all, 0 = none.
 
 Notation: b and s are the scores of the base and of the current model on the same n items, c is the
 score of a guess (chance): the mean of 1 / choices for multiple choice, 1/2 for preferences, else 0.
@@ -85,7 +85,7 @@ def retained(
 
 
 def retention(base: Scores, current: Scores) -> dict[str, Retention]:
-    """Return what is left of each general evaluation: evaluation name -> retention.
+    """Return the retention of each general evaluation: evaluation name -> retention.
 
     Evaluations that the base is not better at than a guess are left out (see :func:`unable`).
     """
@@ -98,12 +98,12 @@ def retention(base: Scores, current: Scores) -> dict[str, Retention]:
 
 
 def mean_retention(found: dict[str, Retention]) -> Estimate:
-    """Return the mean over general evaluations of whatever unit (``retention/mean``)."""
+    """Return the mean over general evaluations of any unit (``retention/mean``)."""
     return mean_of(list(found.values()))
 
 
 def unable(base: Scores) -> list[str]:
-    """Return the general evaluations that the base is not better at than a guess."""
+    """Return the general evaluations in which the base is not better than a guess."""
     return [name for name, score in base.general.items() if math.isnan(_value(score, score))]
 
 
@@ -138,7 +138,7 @@ _LOGS: dict[str, tuple[Callable[[Any], Any], Callable[[float], float]]] = {
 
 
 def _pairs(base: Score, current: Score) -> tuple[Array, ArrayLike | None]:
-    """Return what the base and the current model make of each draw [n, 2], and its weight [n]."""
+    """Return the values of each draw for base and current model [n, 2], and its weight [n]."""
     items = np.array([base.items, current.items]).T
     if base.groups is None:
         return items, base.weights
@@ -146,7 +146,7 @@ def _pairs(base: Score, current: Score) -> tuple[Array, ArrayLike | None]:
 
 
 def _error(base: Score, current: Score, one: float, other: float) -> tuple[float, int, bool]:
-    """Return the error of ``one`` * base + ``other`` * current, of how many draws, and if paired.
+    """Return the error of ``one`` * base + ``other`` * current, its draws, and if it is paired.
 
     Of one column, and not from the covariance of two: where nothing changed it is exactly 0.
     """

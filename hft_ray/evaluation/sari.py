@@ -1,7 +1,7 @@
-"""SARI: how good a simplification is, by what it keeps, deletes and adds.
+"""SARI: the quality of a simplification by the n-grams that it keeps, deletes and adds.
 
 Xu et al., "Optimizing Statistical Machine Translation for Text Simplification", TACL 4 (2016),
-section 4. No maintained library has it, so it is here; it agrees with the metric ``sari`` of
+section 4. No library that is a dependency has it; it agrees with the metric ``sari`` of
 Hugging Face's evaluate: 0/0 counts as 1, recall of what is kept is over occurrences, texts are in
 lower case and split by sacrebleu's tokeniser 13a.
 """

@@ -1,4 +1,4 @@
-"""Scores by content, kept on disk: the same weights and evaluations are scored once.
+"""A cache of scores on disk: the same weights and evaluations are scored once.
 
 A model's scores are ``KEY.json``; what later models are compared with lies
 beside them in ``KEY.NAME.safetensors``.
@@ -26,7 +26,7 @@ CODE_VERSION = 3
 
 
 class BaseScores:
-    """Scores by content, one file each under ``CACHE/base_scores``.
+    """A cache of scores by content, one file each under ``CACHE/base_scores``.
 
     Args:
         cache: The cache folder of the storage root.
@@ -38,7 +38,7 @@ class BaseScores:
     def key(
         self, weights: str, section: EvaluationSection, precision: str, base: str | None = None
     ) -> str:
-        """Return the key of one model's scores: a hash of all that they depend on.
+        """Return the key of a model's scores: a hash of everything that they depend on.
 
         Args:
             weights: Hash of the model's weights and tokenizer.

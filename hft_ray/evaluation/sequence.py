@@ -1,4 +1,4 @@
-"""The scores of a sequence of tasks as it goes: what the measures of ``continual`` are made of.
+"""The scores after each task of a sequence, from which ``continual`` computes its measures.
 
 A row is written before the first task (the base) and after each task t; R[t, i] is the mean
 goodness of task i's evaluations then, G[t, j] the goodness of general evaluation j (goodness: the
@@ -72,7 +72,7 @@ class TaskSequence:
         self.rows.append(Row.of(step, self._tasks, scores))
 
     def restore(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from the rows that a checkpoint has."""
+        """Continue from the rows of a checkpoint."""
         self.rows = [Row(**row) for row in rows]
 
     @property

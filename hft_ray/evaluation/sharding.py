@@ -1,7 +1,7 @@
-"""Shares the work of an evaluation among the ranks so that the result does not depend on them.
+"""Shares the work of an evaluation among the ranks, with a result that does not depend on them.
 
-Batches are formed from all units of work, sorted by length, before they are dealt out: every batch
-has the same content, hence the same numbers, whichever rank runs it.
+Batches are formed from all units of work, sorted by length, before they are assigned: a batch has
+the same content, hence the same numbers, on every rank.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The evaluation section of FILE, ready to score one model after another."""
+"""Scores models on the evaluation section of FILE."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROGRESS = "hft_ray.progress"
-"""Logger of steps that take long, shown to the user."""
+"""Logger of the progress of long steps, which the user is shown."""
 _progress = logging.getLogger(PROGRESS)
 
 
@@ -68,7 +68,7 @@ class Suite:
         tokenizer: The tokenizer of the models that will be scored.
 
     Raises:
-        ConfigError: Everything that is wrong with the data of any evaluation.
+        ConfigError: All errors in the data of the evaluations.
     """
 
     def __init__(self, section: EvaluationSection, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -101,24 +101,24 @@ class Suite:
         Args:
             model: The model, on its device.
             ranks: The processes that score it together.
-            base: Scores of the base by this suite, which some compare with. ``None``: the model
-                is the base; its scores then hold what later models are compared with.
+            base: Scores of the base by this suite, for evaluations that compare with it. ``None``:
+                the model is the base; its scores then hold what later models are compared with.
         """
         with scoring(model):
             references: dict[str, dict[str, Tensor]] = {}
             task, general = (
                 {
                     name: self._score(name, scorer, model, ranks, base, references)
-                    for name, scorer in self._telling(scorers, base is None)
+                    for name, scorer in self._with_progress(scorers, base is None)
                 }
                 for scorers in (self._task, self._general)
             )
         return Scores(task, general, references)
 
-    def _telling(
+    def _with_progress(
         self, scorers: dict[str, Scorer | Comparing], is_base: bool
     ) -> Iterator[tuple[str, Scorer | Comparing]]:
-        """Yield the scorers, and tell of each as its turn comes; of the base it takes longest."""
+        """Yield the scorers, and log each as its turn comes."""
         names = [*self._task, *self._general]
         for name, scorer in scorers.items():
             which = "the base model" if is_base else "the model"
@@ -136,7 +136,7 @@ class Suite:
         base: Scores | None,
         references: dict[str, dict[str, Tensor]],
     ) -> Score:
-        """Score one evaluation; of the base, note in ``references`` what it says."""
+        """Score one evaluation; store the base's predictions in ``references``."""
         if not isinstance(scorer, Comparing):
             score = scorer.score(model, self._batch_size, ranks)
         elif base is not None:
@@ -154,7 +154,7 @@ def make_scorer(
     """Load and tokenise one evaluation, whose place in FILE is ``path``.
 
     Raises:
-        ConfigError: What is wrong with its data.
+        ConfigError: All errors in its data.
     """
     if isinstance(evaluation, Perplexity):
         return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)

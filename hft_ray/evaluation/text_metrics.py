@@ -1,9 +1,9 @@
-"""How well a generated text fits the right answers: the metrics of ``generation``, in [0, 1].
+"""The metrics of ``generation``: similarity of a text and its right answers, in [0, 1].
 
-Of several right answers the one that fits best counts. All but ``exact_match`` are those of the
+Of several right answers the best match counts. All metrics but ``exact_match`` are those of the
 TRACE benchmark (arXiv 2310.06762) or of SQuAD.
 
-Whatever is compared is first brought to Unicode's normal form NFC, in which canonically equal texts
+Texts are first brought to Unicode's normal form NFC, in which canonically equal texts
 are equal: tokenizers write one form, files have the other. NFKC would also make ² equal 2.
 """
 
@@ -43,13 +43,13 @@ def normal(text: str) -> str:
 
 
 def spellings(text: str) -> list[str]:
-    """Return ``text`` and its normal forms NFC and NFD, each once."""
+    """Return the distinct ones of ``text`` and its normal forms NFC and NFD."""
     forms = (text, normal(text), unicodedata.normalize("NFD", text))
     return list(dict.fromkeys(forms))
 
 
 def exact_match(text: str, answer: str) -> float:
-    """Return whether both are the same but for white space around them."""
+    """Return whether both are equal, ignoring white space around them."""
     return float(text.strip() == answer.strip())
 
 
@@ -125,7 +125,7 @@ def check_library(metric: str, path: str) -> None:
 
 
 def compare(metric: str, text: str, answers: Sequence[str], source: str | None = None) -> float:
-    """Return how well ``text`` fits one of the answers by the metric of that name.
+    """Return the best similarity of ``text`` and an answer by a metric.
 
     Args:
         metric: Its name in FILE.

@@ -1,4 +1,4 @@
-"""Batches of token sequences, and what a model predicts in them."""
+"""Batches of token sequences, and a model's predictions in them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Units of scores: only scores of one unit can be averaged.
 
-Half a share of right answers and half a nat make nothing, and which of two such sums is larger
-depends on which evaluation varies more. So ``task/score``, ``general/score`` and
-``forgetting/mean`` exist where all their evaluations have one unit. ``retention/mean`` has none.
+A mean of accuracies and nats has no meaning, and the evaluation that varies more decides it. So
+``task/score``, ``general/score`` and ``forgetting/mean`` exist where all their evaluations have one
+unit. ``retention/mean`` has none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNITS = {"cross_entropy": NATS, "kl": NATS, "reward_margin": "nats per pair"}
 
 
 def unit(metric: str) -> str:
-    """Return the unit of a metric; one that is not known here has a unit of its own name."""
+    """Return the unit of a metric; the unit of an unknown metric is its name."""
     return SHARE if metric in _SHARES else _UNITS.get(metric, metric)
 
 
@@ -70,7 +70,7 @@ def averageable(evaluations: Sequence[Evaluation]) -> bool:
 
 
 def mixed_units(section: EvaluationSection, metric: str) -> str | None:
-    """Return why a mean is not a metric of FILE and what to take instead; ``None`` if it is one.
+    """Return why a mean is not a metric of FILE, and the alternative; ``None`` if it is one.
 
     Args:
         section: The evaluations.
@@ -86,7 +86,7 @@ def mixed_units(section: EvaluationSection, metric: str) -> str | None:
 
 
 def mixture(evaluations: Sequence[Evaluation], remedy: str) -> str | None:
-    """Return what is wrong with the mean of evaluations, and ``remedy``; ``None`` if nothing is."""
+    """Return why evaluations have no mean, with ``remedy``; ``None`` if they have one."""
     if not evaluations or averageable(evaluations):
         return None
     units: dict[str, list[str]] = {}

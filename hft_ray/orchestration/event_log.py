@@ -1,4 +1,4 @@
-"""``events.jsonl`` of a sweep: a line of JSON for each event, as the driver learns of it.
+"""``events.jsonl`` of a sweep: a line of JSON for each event, in the driver's order.
 
 Every line has ``time`` (seconds since 1970) and ``event``; further keys by event:
 
@@ -31,19 +31,19 @@ _NAMES = {
     "retried": "retried",
     "finished": "ended",
 }
-_TOLD = ("trial", "group", "attempt", "step", "state", "reason", "fault")
+_WRITTEN = ("trial", "group", "attempt", "step", "state", "reason", "fault")
 
 
 class Journal:
-    """Appends to the file; threads may share it. A disk that is full ends no sweep."""
+    """Appends to the file; threads may share it. A full disk does not end the sweep."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
 
     def write(self, event: str, **details: Any) -> None:
         """Append a line; details that are None are left out."""
-        told = {key: value for key, value in details.items() if value is not None}
-        line = dumps({"time": time.time(), "event": event, **told}) + "\n"
+        written = {key: value for key, value in details.items() if value is not None}
+        line = dumps({"time": time.time(), "event": event, **written}) + "\n"
         try:
             with self._lock, self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
@@ -51,6 +51,6 @@ class Journal:
             log.warning("%s cannot be written: %s", self._path, error)
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Append what the board tells, if it is more than a report."""
+        """Append an event of a trial, unless it is a report."""
         if (name := _NAMES.get(event["event"])) is not None:
-            self.write(name, time=event["time"], **{key: event.get(key) for key in _TOLD})
+            self.write(name, time=event["time"], **{key: event.get(key) for key in _WRITTEN})

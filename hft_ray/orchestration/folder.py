@@ -1,4 +1,4 @@
-"""A sweep's folder under the storage root, and whether a FILE may continue what lies there."""
+"""A sweep's folder under the storage root, and whether FILE may continue the sweep in it."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _BEFORE_THE_MARKER = ("driver.lock", "logs")
 
 
 class SweepFolder:
-    """``ROOT/sweeps/NAME``, of a simulated sweep ``ROOT/simulated/NAME``.
+    """``ROOT/sweeps/NAME``, or ``ROOT/simulated/NAME`` of a simulated sweep.
 
     Args:
         root: Storage root.
         name: Name of the sweep.
-        simulated: Whether nothing is trained: neither goes on with the other's trials.
+        simulated: Whether it is a simulated sweep.
 
     Raises:
-        ConfigError: The name is none that a sweep may have: it could lead out of the root.
+        ConfigError: The name is not valid for a sweep; it could lead out of the root.
     """
 
     def __init__(self, root: Path, name: str, simulated: bool = False) -> None:
         if not NAME.fullmatch(name):
-            raise ConfigError(Problem("NAME", f"no sweep can be called so; {NAMED}", name))
+            raise ConfigError(Problem("NAME", f"is not a valid name of a sweep; {NAMED}", name))
         self.root = root
         self.path = root / ("simulated" if simulated else "sweeps") / name
 
@@ -58,12 +58,12 @@ class SweepFolder:
 
     @property
     def warm(self) -> Path:
-        """What earlier sweeps gave it to begin with."""
+        """The trials of earlier sweeps that the search starts from."""
         return self.path / "warm.json"
 
     @property
     def events(self) -> Path:
-        """What happened, a line each."""
+        """The sweep's events, a line each."""
         return self.path / "events.jsonl"
 
     @property
@@ -102,14 +102,14 @@ class SweepFolder:
         return self.path / "front" / "front.html"
 
     def check(self, config: Config, fresh: bool) -> None:
-        """Refuse a FILE that cannot go on with what lies here; writes nothing.
+        """Refuse a FILE that cannot continue the sweep in this folder; writes nothing.
 
         Args:
             config: FILE.
-            fresh: Refuse to go on with an earlier sweep of this name at all.
+            fresh: Refuse any earlier sweep of this name.
 
         Raises:
-            ConfigError: The name is taken (``fresh``), or FILE means something else than before.
+            ConfigError: The name is taken (``fresh``), or the meaning of FILE has changed.
         """
         self.refuse_foreign()
         if not self.config.is_file():
@@ -122,9 +122,7 @@ class SweepFolder:
         self._refuse_changes(config)
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder with files that no sweep has put there.
-
-        A sweep deletes checkpoints and weights that it needs no more.
+        """Refuse a folder with files that are not a sweep's, since a sweep deletes files in it.
 
         Raises:
             ConfigError: The folder is not one of a sweep.
@@ -144,7 +142,7 @@ class SweepFolder:
             raise ConfigError(Problem("name", problem, self.path.name))
 
     def mark(self) -> None:
-        """Make the folder, if it is not there, and mark it as a sweep's.
+        """Make the folder, if it does not exist, and mark it as a sweep's.
 
         Raises:
             ConfigError: The folder is not one of a sweep.
@@ -173,10 +171,10 @@ class SweepFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Have the sweep for this process alone; may be nested.
+        """Hold the sweep's lock; may be nested.
 
         Raises:
-            ConfigError: Another process has it.
+            ConfigError: Another process holds it.
         """
         self.mark()
         try:
@@ -190,7 +188,7 @@ class SweepFolder:
             self._lock.release()
 
     def claim(self, config: Config) -> bool:
-        """Make the folder, which is held; return whether there is an earlier sweep to go on with.
+        """Make the folder, whose lock is held; return whether it has an earlier sweep to continue.
 
         Raises:
             ConfigError: Another command has claimed it since it was checked.
@@ -199,7 +197,7 @@ class SweepFolder:
         self.mark()
         continued = self.config.is_file()
         self.logs.mkdir(parents=True, exist_ok=True)
-        # Whoever is killed in here leaves the old file or the new one, never half of one.
+        # A process that is killed here leaves the old file or the new one.
         partial = self.config.with_suffix(".tmp")
         partial.write_text(to_yaml(config), encoding="utf-8")
         partial.replace(self.config)
@@ -225,7 +223,7 @@ class SweepFolder:
 
 
 def _order_problems(before: Search, now: Search) -> list[Problem]:
-    """Trials are dealt to arms, and values told to the sampler, in the order of FILE."""
+    """Refuse another order: arms get their trials, and the sampler its values, by order."""
     lists = (
         ("search.arms", list(before.arms or {}), list(now.arms or {})),
         ("search.objectives", list(before.objectives), list(now.objectives)),

@@ -1,7 +1,7 @@
 """Long-lived worker groups: each is one Ray Train run whose workers take trial after trial.
 
-A Ray Train run per trial, the documented recipe, starts processes, imports and a process group each
-time; a group pays that once.
+A Ray Train run for each trial, the documented recipe, starts processes, imports libraries and makes
+a process group each time; a worker group does this once.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ log = logging.getLogger(__name__)
 
 
 def _work(setup: dict[str, Any]) -> None:
-    # Imported by the workers alone: Train's controllers, which carry this function about, would
-    # each take many seconds for it.
+    # Imported in the workers only: the import takes seconds, and Train's controllers load this
+    # module too.
     from hft_ray.orchestration.worker import worker_main
 
     worker_main(setup)
 
 
 class Groups:
-    """Starts every worker group in a thread of its own and tells the dispatcher which are lost.
+    """Starts every worker group in its own thread and reports lost groups to the dispatcher.
 
-    A group for which there is no room waits for nodes that join, and asks Ray's autoscaler for them
-    by doing so.
+    A group for which the cluster has no room waits for nodes that join; its placement group
+    requests them from Ray's autoscaler.
 
     Args:
         config: FILE.
         root: Storage root.
         dispatcher: The dispatcher's handle.
-        errors: Told of groups that are lost.
+        errors: Takes the groups that are lost.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class Groups:
             worker.wake()
 
     def join(self, seconds: float) -> None:
-        """Wait for the groups to go home."""
+        """Wait for the groups to shut down."""
         for worker in self._workers:
             worker.close(seconds, drain=False)
 
     def abandon(self) -> None:
-        """Take no more note of the groups: the sweep ends, and they with its Ray connection."""
+        """Ignore the groups from now on: they end with the sweep's Ray connection."""
         self._abandoned = True
 
     def _run(self, number: int) -> float | None:
-        """Run a group to its end; return at once to start again if the cluster has no room."""
+        """Run a group to its end; return 0 to start again if the cluster has no room."""
         try:
             self._trainer(number).fit()
-        except Exception as error:  # noqa: BLE001 - whatever ends a group, its trials must not wait
+        except Exception as error:  # noqa: BLE001 - its trials must not wait
             if self._abandoned:
                 return None
             if found_no_room(error):
@@ -91,7 +91,7 @@ class Groups:
         if cluster.gpus_per_worker:
             resources["GPU"] = cluster.gpus_per_worker
         trials = self._config.search.trials if self._config.search else 1
-        # A trial may cost a group its processes once per attempt; more than that is no accident.
+        # Each attempt of a trial may cost a group its processes once.
         most = (trials + 1) * (cluster.retries + 1)
         return Trainer(
             _work,

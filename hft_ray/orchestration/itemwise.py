@@ -1,4 +1,4 @@
-"""The item scores of a sweep's points: from its folder or from tracking to the points."""
+"""Reads the item scores of a sweep's points from its folder or from tracking."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FINAL = "final"
 
 
 class FolderAnswers:
-    """What trials scored on single items, read from the sweep's folder once each."""
+    """Item scores of trials, read from the sweep's folder and cached."""
 
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class FolderAnswers:
         self._known: dict[str, Answers] = {}
 
     def __call__(self, trial: str) -> Answers | None:
-        """Return what a trained model scored, None where that is not known."""
+        """Return the item scores of a trained model, None if they are unknown."""
         if self._sample is None and (base := read_one(_base(self._folder))) is not None:
             self._sample = Sample(base)
         if self._sample is not None and trial not in self._known:

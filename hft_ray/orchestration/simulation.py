@@ -25,13 +25,13 @@ def run_simulated(
     Args:
         config: FILE with ``search``; ``cluster.groups`` trials run at the same virtual time.
         folder: The simulated sweep's folder, claimed.
-        table: What training would have shown.
-        watch: Told that the view has changed.
+        table: The results that training would have had.
+        watch: Called when the view has changed.
         interrupted: Set from outside to end early.
 
     Returns:
         The front, written to the folder; None when ``interrupted`` ended the sweep before its last
-        trial. The same call goes on with it.
+        trial. The same call continues it.
 
     Raises:
         ConfigError: The table is another one than before, or the sweep is running.
@@ -75,10 +75,10 @@ def _reference(config: Config, table: Table) -> dict[str, float]:
 
 
 def check_table(folder: SweepFolder, table: Table) -> None:
-    """Refuse to go on with other curves than the sweep in this folder began with.
+    """Refuse to continue a simulated sweep with another table.
 
     Raises:
-        ConfigError: They are others.
+        ConfigError: The sweep in this folder began with another table.
     """
     kept = _digest_in(folder)
     if kept.is_file() and kept.read_text("utf-8") != table.digest:

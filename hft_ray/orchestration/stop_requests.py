@@ -1,4 +1,4 @@
-"""Requests to end a sweep that come through tracking, listened to in a thread of its own."""
+"""Listens in the background for requests to end a sweep, which come through tracking."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ POLL_SECONDS = 2.0
 
 
 class StopListener:
-    """Calls back for each request; a store that is away only costs a line in the log.
+    """Calls back for each request; a store that is away only leaves a line in the log.
 
     Args:
-        requests: Where to look.
-        follow: Called with what is asked for, in the listener's thread.
-        errors: Told what goes wrong.
+        requests: The requests, which are polled.
+        follow: Called with the mode of a request, in the listener's thread.
+        errors: Takes the errors.
         retry: First and longest pause after an error, in seconds.
     """
 
@@ -35,16 +35,16 @@ class StopListener:
         self._worker = Worker("listening for hft-ray stop", self._look, errors.caught, retry)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._worker.wake()
 
     def close(self) -> None:
-        """Listen no more; a call to the store that hangs is not waited for."""
+        """Stop listening, without waiting for a call to the store that hangs."""
         self._worker.close(timeout=0.0, drain=False)
 
     def _look(self) -> float:
         try:
-            # A request is handed out once: it stays until it has been followed.
+            # A request is returned once: it is kept until it has been followed.
             self._asked = self._asked or self._requests.poll()
             self._away = False
         except (RejectedError, UnavailableError) as error:

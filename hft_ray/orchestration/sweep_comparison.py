@@ -1,4 +1,4 @@
-"""Comparing sweeps that tracking knows: whether they can be, and the result."""
+"""Comparison of sweeps in tracking, and whether they can be compared."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ def compare_from_tracking(uri: str, experiment: str, names: Sequence[str]) -> Co
     """Compare the sweeps of these names.
 
     Sweeps can be compared when they have the same objectives and the same evaluations. Another base
-    model, other training data and another reference point are allowed, and said in the notes.
+    model, other training data and another reference point are allowed and listed in the notes.
 
     Raises:
-        ConfigError: A sweep is not there, or they cannot be compared; everything that keeps them
-            from it, together.
+        ConfigError: A sweep does not exist, or they cannot be compared; all reasons together.
     """
     if len(names) < 2 or len(set(names)) < len(names):
-        problem = "give two sweeps or more, each once"
+        problem = "give two or more different sweeps"
         raise ConfigError(Problem("NAME", problem, " ".join(names)))
     configs, fronts = [], []
     for name in names:
@@ -42,7 +41,7 @@ def compare_from_tracking(uri: str, experiment: str, names: Sequence[str]) -> Co
 def incomparable(
     configs: Sequence[Config], objectives: Sequence[Mapping[str, str]]
 ) -> list[Problem]:
-    """Return what each sweep has that the first has not, or otherwise; FILEs and objectives."""
+    """Return the differences to the first sweep that forbid a comparison."""
     problems = []
     first = configs[0].name
     for config, judged_by in zip(configs[1:], objectives[1:], strict=True):
@@ -80,8 +79,8 @@ def _mismatch(
 
 
 def _notes(configs: Sequence[Config], fronts: Sequence[Front]) -> list[str]:
-    """Return what differs and is worth knowing, one sentence each."""
-    told = {
+    """Return a sentence for each allowed difference."""
+    facts = {
         "base models": [_model(config) for config in configs],
         "training data": [
             ", ".join(
@@ -96,7 +95,7 @@ def _notes(configs: Sequence[Config], fronts: Sequence[Front]) -> list[str]:
     return [
         f"different {what}: "
         + "; ".join(f"{f.sweep}: {value}" for f, value in zip(fronts, values, strict=True))
-        for what, values in told.items()
+        for what, values in facts.items()
         if len(set(values)) > 1
     ]
 

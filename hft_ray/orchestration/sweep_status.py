@@ -1,4 +1,4 @@
-"""How far a sweep is, as tracking alone knows it."""
+"""The status of a sweep, from tracking alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class SweepStatus:
         states: State -> trials in it; trials that were not begun yet are ``planned``.
         running: Trial -> (last step, training loss there).
         front: Front of the finished trials, None before the base model is scored.
-        elapsed: Seconds since the sweep first began, till its end if it has ended.
-        eta: Seconds till the end, None when nobody can know.
-        silence: Seconds without a sign of the driver of a running sweep; None if not known.
+        elapsed: Seconds from the sweep's first start to its end, or until now if it is running.
+        eta: Seconds until the end, None if unknown.
+        silence: Seconds since the last sign of life of a running sweep's driver, None if unknown.
     """
 
     name: str
@@ -49,7 +49,7 @@ class SweepStatus:
 
 
 def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
-    """Ask tracking how far a sweep is; raises as :func:`~hft_ray.tracking.read_sweep`."""
+    """Return the status of a sweep; raises as :func:`~hft_ray.tracking.read_sweep`."""
     record = read_sweep(uri, experiment, name)
     config = config_of(record)
     assert config.search is not None
@@ -70,7 +70,7 @@ def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
 
 
 def _configurations(record: SweepRecord) -> int:
-    """Return how many trials have begun, further seeds left out."""
+    """Return the number of configurations that have begun."""
     return sum(
         each.tags.get(names.CONFIGURATION, each.trial) == each.trial for each in record.trials
     )
@@ -82,7 +82,7 @@ def _progress(trial: TrialRecord) -> tuple[int, float | None]:
 
 
 def _eta(record: SweepRecord, config: Config, now: float) -> float | None:
-    """Return the mean time of a trial, times those that are left, shared among the groups."""
+    """Return the mean duration of a trial times the trials left, divided by the groups."""
     assert config.search is not None
     if record.state == "complete":
         return 0.0

@@ -1,4 +1,4 @@
-"""What one can see of a running sweep: kept by the driver, shown by the command line."""
+"""The state of a running sweep, kept by the driver and shown by the command line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Running:
 
 @dataclass
 class SweepView:
-    """The state of a sweep as its events tell it.
+    """The state of a sweep, updated by its events.
 
     Attributes:
         name: Name of the sweep.
         planned: Trials of the sweep.
         states: Trial -> state.
-        running: Trial -> how far it is.
+        running: Trial -> its progress.
         front: Front of the finished trials.
         phase: What the sweep is doing, in a few words.
     """
@@ -46,14 +46,14 @@ class SweepView:
     _began: dict[str, float] = field(default_factory=dict)
 
     def counts(self) -> Counter[str]:
-        """Return how many trials are in each state; what was not asked for yet is planned."""
+        """Return the number of trials in each state; those not begun are ``planned``."""
         counts = Counter(self.states.values())
         counts["planned"] = self.planned - sum(counts.values())
         return +counts
 
     @property
     def ended(self) -> list[str]:
-        """The trials that have ended, in whichever way."""
+        """The trials that have ended, in any state."""
         return [name for name, state in self.states.items() if state not in ("queued", "running")]
 
     @property
@@ -68,14 +68,14 @@ class SweepView:
 
     @property
     def eta(self) -> float | None:
-        """Seconds till the end, from the mean of the trials finished by this driver."""
+        """Seconds until the end, by the mean duration of the trials that this driver finished."""
         if not self.durations:
             return None
         mean = sum(self.durations) / len(self.durations)
         return mean * (self.planned - self.finished) / self.groups
 
     def take(self, event: dict[str, Any]) -> None:
-        """Bring the view up to date with an event of the board."""
+        """Update the view with an event."""
         trial = event["trial"]
         match event["event"]:
             case "submitted" | "retried":
@@ -96,4 +96,4 @@ class SweepView:
 
 
 Watch = Callable[[dict[str, Any], SweepView], None]
-"""Told an event, and the view as it is after it."""
+"""Called with an event, and the view after it."""

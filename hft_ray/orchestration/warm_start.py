@@ -1,4 +1,4 @@
-"""Warm start: what earlier sweeps, read from MLflow, give a new one."""
+"""Warm start: trials of earlier sweeps in MLflow from which a new sweep starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hft_ray.tracking import read_sweep, tracking_uri
 
 
 def warm_start(config: Config, folder: SweepFolder) -> WarmStart:
-    """Return what ``search.warm_start`` gives; what a sweep has begun with does not change.
+    """Return the warm start of a sweep; one that has begun keeps the one it began with.
 
     A complete trial of an earlier sweep is known when that sweep has the same objectives and
     evaluations and the trial could be one of this sweep: every setting that is not searched here,
@@ -50,7 +50,7 @@ def warm_start(config: Config, folder: SweepFolder) -> WarmStart:
 
 
 def keep(warm: WarmStart, folder: SweepFolder) -> None:
-    """Keep what a sweep begins with, in its folder, which is claimed."""
+    """Write the warm start to the sweep's folder, which is claimed."""
     if not folder.study.is_file():
         partial = folder.warm.with_suffix(".tmp")
         partial.write_text(warm.to_json(), encoding="utf-8")
@@ -96,7 +96,7 @@ def _known(
     values: Mapping[str, float],
     base: Mapping[str, float],
 ) -> PriorTrial | None:
-    """Return a trial as one of this sweep, None if it could not be one."""
+    """Return an earlier trial as a trial of this sweep, None if this sweep could not have it."""
     assert config.search is not None
     space, bounds = config.search.space, config.search.bounds
     theirs, mine = decisive(with_settings(earlier, point.params)), decisive(config)
@@ -115,7 +115,7 @@ def _known(
 
 
 def _searched(config: Config, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the searched settings that apply, out of all of a trial's."""
+    """Return the searched settings that apply to a trial."""
     assert config.search is not None
     chosen: dict[str, Any] = {}
     for key in ordered(config.search.space):
@@ -125,7 +125,7 @@ def _searched(config: Config, resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _points(config: Config, front: Front) -> list[PriorTrial]:
-    """Return the settings of a front's points, as far as they lie in this sweep's space."""
+    """Return the settings of a front's points, where they lie in this sweep's space."""
     assert config.search is not None
     space = config.search.space
     found: list[PriorTrial] = []

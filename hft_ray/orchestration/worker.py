@@ -1,4 +1,4 @@
-"""What every rank of a worker group does: take trial after trial, until it is sent home."""
+"""What every rank of a worker group does: run trial after trial until the shutdown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Worker:
         return self.workspace.ranks.rank
 
     def loop(self) -> None:
-        """Carry out orders until there are no more."""
+        """Carry out orders until the shutdown."""
         after = 0
         while True:
             order = ray.get(self.dispatcher.next_order.remote(self.group, self.incarnation, after))
@@ -76,11 +76,11 @@ class _Worker:
         try:
             outcome = self._train(order)
         except (TrainingError, FrozenChangedError) as error:
-            # Every rank came to this at the same step: the group is in order and goes on.
+            # Every rank raises this at the same step, so the group can continue.
             self._fail(order.trial, str(error), classify(error))
         except Exception as error:
-            # Whatever it was, other ranks may hang in a collective and memory may be lost: the
-            # group is started afresh. What the fault's rule says of the trial follows then.
+            # Other ranks may hang in a collective and memory may be lost: the group is restarted.
+            # The fault's rule decides whether the trial is retried then.
             reason = _in_a_line(error)
             self._fail(order.trial, reason, classify(error))
             raise TrialCrashError(f"{order.trial} failed: {reason}") from error
@@ -97,10 +97,10 @@ class _Worker:
         use = Use(self.workspace.device)
 
         def report(step: int, metrics: dict[str, float], scored: bool, last: bool) -> bool:
-            # By such names Ray's dashboard shows how far a trial is, and on which worker.
+            # By these names Ray's dashboard shows the step of each trial and its worker.
             call = self.dispatcher.report.options(name=f"{order.trial}.report step {step}")
-            told = metrics | use.metrics()
-            args = (self.incarnation, self.group, order.trial, step, told, scored, last)
+            measured = metrics | use.metrics()
+            args = (self.incarnation, self.group, order.trial, step, measured, scored, last)
             return bool(ray.get(call.remote(*args)))
 
         def saved(step: int) -> None:
@@ -117,13 +117,13 @@ class _Worker:
             saved=saved,
             items=self.folder.scores / order.trial,
         )
-        told = outcome.to_json()
+        content = outcome.to_json()
         return {
             "state": outcome.state,
             "seconds": outcome.seconds,
             "steps": outcome.steps,
-            "selection": told["selection"],
-            "variants": told["variants"],
+            "selection": content["selection"],
+            "variants": content["variants"],
             "continual": outcome.continual,
         }
 
@@ -138,10 +138,10 @@ class _Worker:
         return RunArtifacts(weights / trial, search.objectives, variants, budget)
 
     def _fail(self, trial: str, reason: str, fault: Fault) -> None:
-        said = explained(reason, fault)
-        # A rank whose peer is gone knows nothing of its own: that one has said why, or was killed.
+        # A rank whose peer is gone does not know why: the peer has reported it, or was killed.
         if fault != "peer_lost":
-            self._finish(trial, {"state": "failed", "reason": said, "fault": fault})
+            message = explained(reason, fault)
+            self._finish(trial, {"state": "failed", "reason": message, "fault": fault})
 
     def _finish(self, trial: str, outcome: dict[str, Any]) -> None:
         ray.get(
@@ -151,7 +151,7 @@ class _Worker:
 
 @contextmanager
 def _forwarded(dispatcher: Any, trial: str, wanted: bool) -> Iterator[None]:
-    """Forward to the driver what is logged for the user while the block runs."""
+    """Forward log records for the user to the driver while the block runs."""
     handler = _Forwarding(dispatcher, trial)
     source = logging.getLogger(PROGRESS)
     source.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""A run of its own for every comparison of sweeps."""
+"""Logs a comparison of sweeps as a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hft_ray.tracking.store import RejectedError, UnavailableError, translated
 
 
 class NotLoggedError(Exception):
-    """The store did not take a run."""
+    """The store did not accept a run."""
 
 
 def log_comparison(
@@ -32,7 +32,7 @@ def log_comparison(
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
         experiment: Name of the MLflow experiment, which has the sweeps.
         sweeps: Names of the sweeps.
-        metrics: What came of it.
+        metrics: Metric -> value.
         files: Files to keep.
 
     Raises:

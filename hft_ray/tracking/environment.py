@@ -1,6 +1,6 @@
-"""MLflow as this project uses it: no telemetry, no retries of its own, imported late.
+"""Sets MLflow up: no telemetry, no retries, imported late.
 
-Importing MLflow takes seconds, so every import of it sits inside a function.
+Importing MLflow takes seconds, so it is imported inside functions only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from filelock import FileLock
 from hft_ray.tracking.location import sqlite_path
 
 LONGEST_MAKING = 600.0
-"""Seconds that making the tables may take a machine that has much else to do."""
+"""Seconds to wait for the tables, which a busy machine needs long to create."""
 
 _SETTINGS = {
     # The writer retries by itself. A retry below it, after a lost answer, could create a run twice.
@@ -27,7 +27,7 @@ _SETTINGS = {
 
 
 def prepare_environment() -> None:
-    """Set what MLflow reads when it is imported; what the user has set stays."""
+    """Set the variables that MLflow reads on import, unless the user has set them."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
 
@@ -40,6 +40,6 @@ def open_client(uri: str) -> Any:
     path = sqlite_path(uri)
     if path is None:
         return MlflowClient(tracking_uri=uri)
-    # MLflow makes its tables one after the other: whoever comes meanwhile waits for the last.
+    # MLflow creates its tables one after the other; another process has to wait for the last.
     with FileLock(f"{path}.lock", timeout=LONGEST_MAKING):
         return MlflowClient(tracking_uri=uri)

@@ -1,4 +1,4 @@
-"""Where runs and artifacts are kept."""
+"""Addresses of the tracking store and of artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tracking_uri(uri: str | None, root: Path) -> str:
     """Return the absolute URI of the tracking store; by default sqlite under the storage root.
 
     Raises:
-        ConfigError: The URI is of no kind that MLflow can write, or it carries a password.
+        ConfigError: MLflow cannot write to such a URI, or it contains a password.
     """
     if uri is None:
         return sqlite_uri(root.resolve() / "mlflow.db")

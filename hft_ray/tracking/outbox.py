@@ -1,7 +1,7 @@
-"""Events on their way to the store: in order, in memory, and on disk while the store is away.
+"""A queue of events for the store: in memory, and on disk while the store is away.
 
-Once anything is on disk, later events go behind it, until all of it is written. A disk that takes
-nothing leaves them in memory. What the store refuses is put aside and holds nothing back.
+While events are on disk, later ones are appended there, so that their order is kept. If the disk is
+full they stay in memory. Events that the store refuses are put aside and do not delay others.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from hft_ray.tracking.store import RejectedError, UnavailableError
 log = logging.getLogger(__name__)
 _REPLAY_AT_ONCE = 500
 _ATTEMPTS = 3
-"""How often an event is tried at which an unforeseen error is raised, before it is put aside."""
+"""Attempts at an event that raises an unforeseen error, before it is put aside."""
 
 
 class Outbox:
-    """Delivers events from a thread of its own; putting one in never waits.
+    """Delivers events in a background thread; :meth:`put` never waits.
 
     Args:
-        work: What it delivers to, for the user.
+        work: Name of the store, for the user.
         write: Writes one event, or metrics of one run.
         spool: Where events wait while the store is away.
-        refused: Where those wait that the store does not take.
-        errors: Told what the user should know.
+        refused: Where events wait that the store refuses.
+        errors: Takes what the user should know.
         retry: First and longest pause between two attempts while the store is away, in seconds.
         capacity: Metric events that wait in memory at most, a tenth of those that wait on disk at
             most; more are dropped.
@@ -56,7 +56,7 @@ class Outbox:
         self._retry, self._capacity = retry, capacity
         self._changed = threading.Condition()
         self._queue: list[Event] = []
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
         self._away = False
         self._failures, self._pauses, self._next_attempt = 0, 0, 0.0
         self.dropped = 0
@@ -64,7 +64,7 @@ class Outbox:
         self.wake()
 
     def put(self, event: Event) -> None:
-        """Take an event."""
+        """Append an event."""
         with self._changed:
             full = len(self._queue) >= self._capacity or len(self._spool) >= 10 * self._capacity
             if full and isinstance(event, Metrics):
@@ -79,7 +79,7 @@ class Outbox:
             return self._changed.wait_for(self._idle, timeout)
 
     def wake(self) -> None:
-        """Look at the spool, to which another has added."""
+        """Read the spool, to which others have added."""
         self._worker.wake()
 
     def close(self, timeout: float) -> int:
@@ -90,8 +90,8 @@ class Outbox:
         """
         self._worker.close(timeout)
         with self._changed:
-            # A call to the store that hangs: its events may be written twice, which is harmless.
-            self._park(list(self._queue))
+            # If a call to the store hangs, its events may be written twice, which is harmless.
+            self._spool_rest(list(self._queue))
             return len(self._queue)
 
     def _idle(self) -> bool:
@@ -99,7 +99,7 @@ class Outbox:
 
     def _step(self) -> float | None:
         if self.dropped:
-            self._tell_once(
+            self._show_once(
                 "dropped", f"too many events wait for the {self._work}: metrics are dropped"
             )
         due = time.monotonic() >= self._next_attempt
@@ -107,7 +107,7 @@ class Outbox:
         if due and not len(self._spool):
             done = self._deliver(batch)
             self._dequeue(done)
-        self._park(batch[done:])
+        self._spool_rest(batch[done:])
         if due and len(self._spool):
             self._replay()
         with self._changed:
@@ -118,15 +118,15 @@ class Outbox:
         with self._changed:
             del self._queue[:count]
 
-    def _park(self, rest: list[Event]) -> None:
-        """Put on disk what is not delivered, the oldest of the queue."""
+    def _spool_rest(self, rest: list[Event]) -> None:
+        """Move the undelivered events, the oldest of the queue, to disk."""
         try:
             self._spool.append(rest)
         except OSError as error:
             place = self._spool.path
-            self._tell_once("held", f"{place} cannot be written, events wait in memory: {error}")
+            self._show_once("held", f"{place} cannot be written, events wait in memory: {error}")
         else:
-            self._told.discard("held")
+            self._shown.discard("held")
             self._dequeue(len(rest))
 
     def _replay(self) -> None:
@@ -167,7 +167,7 @@ class Outbox:
             return False
         except RejectedError as error:
             return self._put_aside(group, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, later events must not wait
+        except Exception as error:  # noqa: BLE001 - later events must not wait
             self._errors.caught(self._work, error)
             self._failures += 1
             if self._failures < _ATTEMPTS:
@@ -187,7 +187,7 @@ class Outbox:
         self._refused.append(group)
         reason, place = in_a_line(str(error)), self._refused.path
         log.warning("%s: an event waits in %s: %s", self._work, place, reason)
-        self._tell_once(
+        self._show_once(
             "refused", f"the {self._work} does not take an event, it waits in {place}: {reason}"
         )
         return True
@@ -205,9 +205,9 @@ class Outbox:
                 f"{in_a_line(str(outage))}"
             )
 
-    def _tell_once(self, what: str, text: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def _show_once(self, what: str, text: str) -> None:
+        if what not in self._shown:
+            self._shown.add(what)
             self._errors.tell(text)
 
 

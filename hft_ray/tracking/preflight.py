@@ -1,7 +1,7 @@
-"""Whether a tracking store can be written, asked once before a sweep begins.
+"""Checks before a sweep begins whether its tracking store can be written.
 
-What can never work is an error: nobody should learn after hours that nothing was logged. What may
-come back is an outage, which a sweep outlives: its events wait on disk.
+A store that can never be written is an error. A store that may come back is an outage, during which
+a sweep runs on and its events wait on disk.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _look_at_experiment(uri: str, name: str, artifacts: str | None, write: bool)
     except SQLAlchemyError as error:
         raise _of_database(error, uri) from error
     except Exception as error:
-        # A driver that is not installed, a revision of the schema that nobody knows, ...
+        # A database driver that is not installed, an unknown revision of the schema, ...
         message = f"the tracking store cannot be used: {type(error).__name__}: {_line(error)}"
         raise _never(_URI, message, uri) from error
     return artifacts if found is None else str(found.artifact_location)

@@ -1,8 +1,7 @@
-"""Asking a running sweep to end, through tags of its run.
+"""Requests to end a running sweep, through tags of its run.
 
-The tracking address is all that is needed: whoever asks may sit at any machine. A request names the
-driver that it is for, so that one left over from an earlier driver never ends a later one, whatever
-the clocks of the machines say.
+A request needs only the tracking address, so it can come from any machine. It names its driver: a
+request to an earlier driver does not end a later one, whatever the clocks of the machines are.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from hft_ray.tracking.sweep_reader import answering, find_sweep
 
 StopMode = Literal["now", "finish-running"]
 ALIVE_SECONDS = 10.0
-"""How often a driver says that it is there."""
+"""Seconds between two signs of life of a driver."""
 
 
 class StopRequests:
-    """A driver's side: says that it is there, and looks for requests.
+    """The driver's side: signals that it is alive, and polls for requests.
 
     Args:
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
@@ -33,11 +32,11 @@ class StopRequests:
     def __init__(self, uri: str, run_id: Callable[[], str | None], driver: str) -> None:
         self._uri, self._run_id, self._driver = uri, run_id, driver
         self._client: Any = None
-        self._told = -ALIVE_SECONDS
+        self._last_sign = -ALIVE_SECONDS
         self._taken = ""
 
     def poll(self) -> StopMode | None:
-        """Return what a new request asks for, and tell that it is taken.
+        """Return the mode of a new request and tag it as taken, None if there is no new one.
 
         Raises:
             UnavailableError: The store does not answer now.
@@ -48,7 +47,7 @@ class StopRequests:
             return None
         with translated():
             self._client = self._client or open_client(self._uri)
-            self._say_alive(run_id)
+            self._sign_alive(run_id)
             request = self._client.get_run(run_id).data.tags.get(names.STOP, "")
             mode = _mode_for(request, self._driver)
             if mode is not None and request != self._taken:
@@ -57,11 +56,11 @@ class StopRequests:
                 return mode
         return None
 
-    def _say_alive(self, run_id: str) -> None:
+    def _sign_alive(self, run_id: str) -> None:
         now = time.monotonic()
-        if now - self._told >= ALIVE_SECONDS:
+        if now - self._last_sign >= ALIVE_SECONDS:
             self._client.set_tag(run_id, names.ALIVE, f"{time.time():.0f}")
-            self._told = now
+            self._last_sign = now
 
 
 def _mode_for(request: str, driver: str) -> StopMode | None:
@@ -72,16 +71,16 @@ def _mode_for(request: str, driver: str) -> StopMode | None:
 
 
 def silence(tags: Mapping[str, str]) -> float | None:
-    """Return the seconds since a sweep's driver last said that it is there; None if it never did.
+    """Return the seconds since the last sign of life of a sweep's driver, None if there is none.
 
-    They are between the clocks of two machines.
+    They compare the clocks of two machines.
     """
-    told = tags.get(names.ALIVE)
-    return None if told is None else max(0.0, time.time() - float(told))
+    alive = tags.get(names.ALIVE)
+    return None if alive is None else max(0.0, time.time() - float(alive))
 
 
 class SweepRun:
-    """The other side: a sweep as one who wants it to end sees it.
+    """The requesting side: a sweep that is to end.
 
     Args:
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
@@ -101,7 +100,7 @@ class SweepRun:
 
     @property
     def state(self) -> str:
-        """The sweep's state when it was last looked at."""
+        """The sweep's state when it was last read."""
         return self._tags.get(names.STATE, "running")
 
     @property

@@ -13,8 +13,8 @@ from hft_ray.tracking.events import Event, from_line, to_line
 class Spool:
     """Events on disk, one per line; read from the front, written at the end.
 
-    The file goes once every event has been taken. A process that dies in between reads them all
-    again, which does no harm: writing an event twice changes nothing. Threads may share a spool.
+    The file is deleted once every event has been taken. After a crash all of them are read again,
+    which is harmless: writing an event twice changes nothing. Threads may share a spool.
     """
 
     def __init__(self, path: Path) -> None:

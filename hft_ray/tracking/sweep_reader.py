@@ -1,4 +1,4 @@
-"""Reading a sweep back from MLflow, complete enough to rebuild its front."""
+"""Reads a sweep from MLflow, with all that its front needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hft_ray.tracking.values import decode_params
 
 @dataclass(frozen=True)
 class TimeSpan:
-    """When a run began and, unless it is under way, ended; seconds since 1970."""
+    """Start of a run, and its end unless it is running; seconds since 1970."""
 
     began: float
     ended: float | None
@@ -30,17 +30,17 @@ class TimeSpan:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as MLflow knows it.
+    """A trial in MLflow.
 
     Attributes:
         trial: Trial id.
         run_id: Its run.
         state: running, complete, pruned, failed or stopped.
-        params: Its configuration, flattened; values have their types again.
+        params: Its configuration, flattened; values have their types.
         metrics: Last value of every metric.
         tags: All tags of the run.
         variant: Name of the variant, None for the trained model itself.
-        span: When it began and ended.
+        span: Its start and end.
     """
 
     trial: str
@@ -54,21 +54,21 @@ class TrialRecord:
     _client: Any = field(repr=False, compare=False)
 
     def history(self, metric: str) -> list[tuple[int, float]]:
-        """Ask MLflow for every (step, value) of a metric, by step."""
+        """Return every (step, value) of a metric by step, from MLflow."""
         found = self._client.get_metric_history(self.run_id, metric)
         return sorted((int(each.step), _value(each.value)) for each in found)
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep as MLflow knows it.
+    """A sweep in MLflow.
 
     Attributes:
-        objectives: Objective -> max or min; empty when the sweep never described its front, as
-            are ``reference_point`` and ``base`` then.
+        objectives: Objective -> max or min. It is empty, as are ``reference_point`` and ``base``,
+            if the sweep ended before the base model was scored.
         trials: By the time at which they started, then by id.
-        variants: What was made of the trained models, likewise.
-        span: When it began and ended.
+        variants: Variants of the trained models, in the same order.
+        span: Its start and end.
     """
 
     name: str
@@ -94,7 +94,7 @@ class SweepRecord:
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path | None]:
-        """Yield a local copy of a file of the sweep for a while; None when it has none such."""
+        """Yield a temporary local copy of a file of the sweep, None if the file does not exist."""
         folder, _, _ = path.rpartition("/")
         known = {each.path for each in self._client.list_artifacts(self.run_id, folder or None)}
         if path not in known:
@@ -156,7 +156,7 @@ def find_sweep(uri: str, experiment: str, name: str) -> tuple[Any, Any]:
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn a store that does not answer into a :class:`ConfigError` that names it."""
+    """Raise :class:`ConfigError` if the store does not answer."""
     try:
         with translated():
             yield
@@ -187,7 +187,7 @@ def _open(uri: str, experiment: str) -> tuple[Any, str]:
 
 
 def _runs(client: Any, experiment_id: str, kind: str, sweep: str | None = None) -> Iterator[Any]:
-    """Ask for all runs of a kind, oldest first, a page at a time."""
+    """Yield all runs of a kind, oldest first, requested page by page."""
     wanted = f"tags.`{names.KIND}` = '{kind}'"
     if sweep is not None:
         wanted += f" and tags.`{names.SWEEP}` = '{sweep}'"
@@ -230,7 +230,7 @@ def _trial(run: Any, client: Any) -> TrialRecord:
 
 
 def _span(run: Any) -> TimeSpan:
-    """Return when a run began and ended; one that goes on keeps its earlier end in the store."""
+    """Return a run's start and end; a continued run keeps its earlier end in the store."""
     ended = None if run.info.status == "RUNNING" else run.info.end_time
     return TimeSpan(run.info.start_time / 1000, None if ended is None else ended / 1000)
 
@@ -240,5 +240,5 @@ def _metrics(run: Any) -> dict[str, float]:
 
 
 def _value(stored: float) -> float:
-    """Return the value that was logged: databases keep the largest number for infinity."""
+    """Return the value that was logged: databases store infinity as the largest number."""
     return math.copysign(math.inf, stored) if abs(stored) >= sys.float_info.max else stored

@@ -114,7 +114,7 @@ def test_a_name_leads_nowhere_else(hft_ray, tmp_path, name):
     refused(hft_ray, tmp_path, FILE | {"name": name}, "name")
     part = {"name": name, "kind": "perplexity", "data": "x.jsonl"}
     refused(hft_ray, tmp_path, FILE | {"evaluation": {"task": [part]}}, "evaluation.task.0.name")
-    with pytest.raises(ConfigError, match="no sweep can be called so"):
+    with pytest.raises(ConfigError, match="is not a valid name of a sweep"):
         SweepFolder(tmp_path, name)
 
 
