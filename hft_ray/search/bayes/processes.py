@@ -7,6 +7,7 @@ Performs Great in High Dimensions", 2024), as BoTorch has it by default.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,9 +94,8 @@ def fitted(
     """
     if before is None or not before.lasts(len(x), y.shape[1]):
         chosen = _chosen(len(x))
-        model = process(x[chosen], y[chosen], None if variances is None else variances[chosen])
-        _learn(model, before, y.shape[1])
-        before = Fit(_parameters(model), len(x))
+        some = None if variances is None else variances[chosen]
+        before = Fit(_learned(x[chosen], y[chosen], some, before), len(x))
     model = process(x, y, variances)
     _take(model, before)
     return model.eval(), before
@@ -145,16 +145,41 @@ def _chosen(points: int) -> Any:
     return np.concatenate([others, newest])
 
 
-def _learn(model: SingleTaskGP, before: Fit | None, outputs: int) -> None:
-    if before is not None and before.parameters["mean_module.raw_constant"].numel() == outputs:
-        _take(model, before)
-    mll = ExactMarginalLogLikelihood(model.likelihood, model)
-    with gpytorch.settings.cholesky_max_tries(6):
-        try:
-            fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": 100}})
-        except ModelFittingError:
-            # What the priors say is better than nothing.
-            model.eval()
+def _learned(x: Array, y: Array, variances: Array | None, before: Fit | None) -> dict[str, Tensor]:
+    """Return what is most probable, from several starts, for each output by itself.
+
+    From one start an output may end where what a setting changes passes for noise, and stay there.
+    """
+    best: dict[str, Tensor] = {}
+    worth = torch.full((y.shape[1],), -torch.inf, dtype=torch.double)
+    for start in ("before", "prior", "quiet"):
+        model = process(x, y, variances)
+        if start == "before":
+            if before is None or not before.lasts(before.points, y.shape[1]):
+                continue
+            _take(model, before)
+        if start == "quiet":
+            _quieten(model)
+        mll = ExactMarginalLogLikelihood(model.likelihood, model)
+        with contextlib.suppress(ModelFittingError), gpytorch.settings.cholesky_max_tries(6):
+            fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": 60}})
+        model.train()
+        with torch.no_grad():
+            reached = mll(model(*model.train_inputs), model.train_targets).reshape(-1)
+        better = torch.nan_to_num(reached, nan=-1e300) > worth
+        worth = torch.where(better, reached, worth)
+        for name, value in _parameters(model).items():
+            rows = better.view(-1, *[1] * (value.dim() - 1)) if y.shape[1] > 1 else better[0]
+            best[name] = torch.where(rows, value, best.get(name, value))
+    return best
+
+
+def _quieten(model: SingleTaskGP) -> None:
+    """Begin with next to no noise."""
+    likelihood = model.likelihood
+    fixed = isinstance(likelihood, FixedNoiseGaussianLikelihood)
+    noise = likelihood.second_noise_covar if fixed else likelihood.noise_covar
+    noise.initialize(noise=2 * MIN_INFERRED_NOISE_LEVEL)
 
 
 def _parameters(model: SingleTaskGP) -> dict[str, Tensor]:
