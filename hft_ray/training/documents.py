@@ -97,7 +97,7 @@ def attend(
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise UnsupportedAttentionError("its attention is not causal")
     if attention_mask is not None and int(attention_mask) != sliding_window:
-        raise UnsupportedAttentionError("its attention has a window that only a mask states")
+        raise UnsupportedAttentionError("its attention has a window that only the mask holds")
     bounds, longest = _bounds(query, kwargs)
     if _has_kernel(query, key, value, dropout, sliding_window):
         out = _varlen(query, key, value, bounds, longest, scaling, sliding_window)

@@ -51,7 +51,7 @@ APART = {
 REFUSED = {
     "gemma2": (SHAPE | WINDOW | {"head_dim": 8}, "needs `softcap`"),
     "gpt_oss": (SHAPE | WINDOW | {"head_dim": 8, "num_local_experts": 4}, "needs `s_aux`"),
-    "phimoe": (SHAPE | WINDOW | {"num_local_experts": 2}, "a window that only a mask tells"),
+    "phimoe": (SHAPE | WINDOW | {"num_local_experts": 2}, "a window that only the mask holds"),
     "stablelm": (SHAPE, "keep them apart"),
     "falcon": (SHAPE | {"alibi": False}, "cannot be set"),
     "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}, "keep them apart"),
