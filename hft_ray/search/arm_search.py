@@ -38,6 +38,10 @@ class ArmSearch:
         places: Number of arms.
         trials: The study's trials.
         warm: Results of earlier sweeps.
+
+    Attributes:
+        reference: Objective -> worst value that counts for the hypervolume; those of FILE until the
+            base is scored.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class ArmSearch:
         self._prior = as_trials(warm.known, self.space)
         own = [trial for trial in trials if trial.number % places == place]
         finished = sum(trial.state.is_finished() for trial in own)
-        sampler = make_sampler(config.search, finished, prefix, domain(config, self.space))
+        self.reference: Mapping[str, float] = config.search.reference_point or {}
+        settings = domain(config, self.space)
+        sampler = make_sampler(config.search, finished, prefix, settings, lambda: self.reference)
         random_every, seed = RANDOM_EVERY if warm else None, config.search.seed + finished
         self.sampler = ViewSampler(sampler, self._view, random_every, seed)
         self._restore(own)

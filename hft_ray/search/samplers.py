@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import optuna
@@ -37,7 +37,11 @@ class Gp(optuna.samplers.GPSampler):
 
 
 def make_sampler(
-    search: Search, finished: int, prefix: str = "", domain: Sequence[Searched] = ()
+    search: Search,
+    finished: int,
+    prefix: str = "",
+    domain: Sequence[Searched] = (),
+    reference: Callable[[], Mapping[str, float]] = dict,
 ) -> optuna.samplers.BaseSampler:
     """Return the sampler of a sweep.
 
@@ -47,6 +51,8 @@ def make_sampler(
             mixing this in keeps it from drawing once more what it drew first.
         prefix: What keeps the names of an arm's settings apart from those of other arms.
         domain: The settings that are searched, for a sampler that wants to know them beforehand.
+        reference: Objective -> worst value that counts for the hypervolume, as far as it is known
+            when a point is proposed.
     """
     seed = search.seed + 1_000_003 * finished
     share = max(5, search.trials // 3)
@@ -92,10 +98,12 @@ def make_sampler(
                 # With it comes torch, which no other sampler needs.
                 from hft_ray.search.botorch_sampler import BotorchSampler
 
-                given = search.reference_point or {}
-                known = [given[name] for name in search.objectives if name in given]
-                reference = known if len(known) == len(search.objectives) else None
-                return BotorchSampler(domain, seed=search.seed, reference=lambda: reference)
+                def worst() -> list[float] | None:
+                    known = reference()
+                    names = search.objectives
+                    return [known[name] for name in names] if names.keys() <= known.keys() else None
+
+                return BotorchSampler(domain, seed=search.seed, reference=worst)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
 

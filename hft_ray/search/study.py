@@ -86,6 +86,8 @@ class Study:
         self._constraints.set_base_scores(values)
         if all(name in finite(reference) for name in self.objectives):
             self._criteria.reference = dict(reference)
+            for search in self._searches:
+                search.reference = dict(reference)
 
     def set_elapsed(self, seconds: float) -> None:
         """Set the time since this command started."""

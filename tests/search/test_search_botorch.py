@@ -24,6 +24,7 @@ from hft_ray.search.bayes.encoding import Condition, Encoding, Searched, key
 from hft_ray.search.bayes.observed import standardised
 from hft_ray.search.bayes.processes import Prediction, fitted
 from hft_ray.search.botorch_sampler import BotorchSampler
+from hft_ray.search.samplers import make_sampler
 
 REALS = [Searched(name, FloatDistribution(0, 1)) for name in "xyz"]
 NAMES = [Searched(name, CategoricalDistribution(["p", "q", "r"])) for name in "ab"]
@@ -316,3 +317,24 @@ def test_a_prediction_is_that_of_gpytorch(outputs, known):
     theirs = model.posterior(tests)
     assert torch.allclose(mean, theirs.mean, atol=1e-6)
     assert torch.allclose(variance, theirs.variance, atol=1e-6)
+
+
+def test_the_reference_point_is_asked_for_at_each_proposal():
+    """It is known once the base is scored, which is after the sampler is made."""
+    ratio = {"selection.ratio": {"low": 0.1, "high": 1.0}}
+    file = {"name": "s", "model": "m", "data": {"train": "t.jsonl"}}
+    search = validate({**file, "search": {"space": ratio, "sampler": "botorch"}}, "FILE").search
+    settings_of = {"selection.ratio": FloatDistribution(0.1, 1.0)}
+    asked = []
+
+    def reference():
+        asked.append(len(study.trials))
+        return {"task/score": 0.0, "forgetting/mean": 1.0}
+
+    domain = [Searched(name, each) for name, each in settings_of.items()]
+    sampler = make_sampler(search, 0, domain=domain, reference=reference)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    for _ in range(6):
+        trial = study.ask(settings_of)
+        study.tell(trial, [trial.params["selection.ratio"], trial.params["selection.ratio"] ** 2])
+    assert asked == [5, 6]
