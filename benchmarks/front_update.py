@@ -87,7 +87,7 @@ class Driver:
             self.recorder.log_front(front, len(self.ended))
         with self.timed("weights"):
             self.weights.prune(front, self.ended)
-            self.recorder.tag_weights(self.weights.told(front, self.ended))
+            self.recorder.tag_weights(self.weights.states(front, self.ended))
 
     def _end(self, trial: str, measured: bool) -> dict[str, Any]:
         made = self.folder.weights / trial / "final"

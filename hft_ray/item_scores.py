@@ -206,7 +206,7 @@ def write_all(path: Path, models: Mapping[str, ItemScores]) -> None:
 def read_all(path: Path) -> dict[str, ItemScores]:
     """Return the scores of the models in a file, by name; none of one missing or damaged.
 
-    Damage is told in a warning: points without item scores are compared as if they erred
+    Damage is reported in a warning: points without item scores are compared as if they erred
     independently, so nothing else is lost.
     """
     try:

@@ -64,7 +64,7 @@ def destroy(engine: Any, module: nn.Module) -> None:
 
     What ``engine.destroy()`` leaves keeps an engine or its module alive, or runs in every later
     engine (``tests/training/test_training_leaks.py`` counts what is left). The module keeps its
-    weights, and nobody else the engine (a collective).
+    weights, and nothing else the engine (a collective).
     """
     engine.destroy()
     engine.module_forward_pre_hook.remove()

@@ -21,7 +21,7 @@ Errors come from the items x_i of the base and y_i of the current model (delta m
 
 and 95 % intervals for the first from Fieller (J. R. Stat. Soc. B 16, 1954): all r that the mean of
 (y_i - c) - r (x_i - c) does not refute at Student's t, which has no ends when the base itself
-cannot be told from a guess; for the second exp of the interval of L.
+is not significantly better than a guess; for the second exp of the interval of L.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class KeptWeights:
         for path in self._over_budget(front, {p: sizes[p] for p in there if p in needed}):
             _delete(path)
 
-    def told(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
+    def states(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
         """Return (trial, variant) -> what became of its weights, for the points of ``ended``."""
         trials, there = set(ended), {(path.parent.name, path.name) for path in self._there()}
         return {

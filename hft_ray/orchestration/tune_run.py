@@ -29,7 +29,7 @@ class TuneRun:
     Args:
         config: FILE.
         folder: The sweep's folder.
-        study: Gives the trials, and is told their ends.
+        study: Gives the trials, and receives their ends.
         dispatcher: Handle of the dispatcher, which asks the workers to stop a trial.
 
     Attributes:

@@ -17,7 +17,7 @@ role in robust estimation", JASA 69(346), 1974); drawing g is the multiplier boo
 Vaart and Wellner, "Weak convergence and empirical processes", 1996, sec. 2.9). Seeds move a
 configuration as a whole: the trained model and what is made of it share u.
 
-Two sources of variance are told apart. Seeds of one configuration answer the same items, so what
+The variance has two sources. Seeds of one configuration answer the same items, so what
 items contribute to their mean is in A already. The covariance between measured seeds holds, beside
 that of the seeds themselves, the part of the items' effect that differs from seed to seed:
 
@@ -32,7 +32,7 @@ all configurations that have several seeds, since two or three seeds of one say 
 What is a point's own comes from the items, too: what an honest error adds where every item is
 right, or all of it where the answers are not known. More seeds do not make it smaller, since they
 answer the same items: s_i^2 is the mean over the seeds, and nothing of it is taken away from S.
-Where the answers are known it stands for items that nobody has seen, which are hard for all points
+Where the answers are known it stands for unseen items, which are hard for all points
 alike: half of its variance is common to all of them. That is the correlation that a prior of half
 an item in each cell of the table of pairs has near 0 and 1 (Agresti and Min, Stat. Med. 24, 2005).
 """

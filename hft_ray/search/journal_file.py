@@ -28,7 +28,7 @@ class JournalFile(BaseJournalBackend):
 
     Raises:
         ConfigError: A line in the middle is damaged. A last one that a killed driver left half
-            written is taken away: what it told had not happened yet.
+            written is taken away: what it recorded had not happened yet.
     """
 
     def __init__(self, path: Path) -> None:

@@ -103,7 +103,7 @@ def _point(
 ) -> Point:
     """Return a complete trial as a point that names its configuration."""
     name = trial_id(trial.number)
-    told = trial.user_attrs.get("result", {}).get("values", {})
+    values = trial.user_attrs.get("result", {}).get("values", {})
     return Point(
         trial=name,
         variant=None,
@@ -111,7 +111,7 @@ def _point(
         state="complete",
         step=0,
         values=dict(zip(search.objectives, trial.values, strict=True)),
-        errors={n: told[f"{STDERR}{n}"] for n in search.objectives if f"{STDERR}{n}" in told},
+        errors={n: values[f"{STDERR}{n}"] for n in search.objectives if f"{STDERR}{n}" in values},
         configuration=trial_id(configuration_of(trial)),
         answers=answers(name),
     )

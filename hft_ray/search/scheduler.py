@@ -2,8 +2,8 @@
 
 No scheduler of Tune takes several objectives, and one that stops a trial ends it while its workers
 are inside a step. This one lets every trial run on and passes its decision to ``stop``; the workers
-are told at their next report, all ranks leave at the same step, and the trial ends with an outcome
-as any other does.
+get the answer at their next report, all ranks leave at the same step, and the trial ends with an
+outcome as any other does.
 """
 
 from __future__ import annotations

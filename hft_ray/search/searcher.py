@@ -23,7 +23,7 @@ class StudySearcher(Searcher):
 
     Args:
         study: The study.
-        on_end: Called with a trial and how it ended, after the study has been told.
+        on_end: Called with a trial and how it ended, after the study has it.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class StudySearcher(Searcher):
         trial = self._running.pop(trial_id, None)
         if trial is None or self._closed:
             return
-        told = (result or {}).get("outcome")
-        if told is None:
+        text = (result or {}).get("outcome")
+        if text is None:
             outcome = {"state": "failed", "reason": "the trial ended without a result"}
         else:
-            outcome = json.loads(told)
+            outcome = json.loads(text)
         # The study decides what a trial without a finite value for every objective is.
         self._on_end(trial, outcome | self._study.tell(trial, outcome))
 

@@ -109,7 +109,7 @@ def rewrite(source: ModelFiles, out: Path, tensor: Callable[[str], Tensor]) -> N
 
     Args:
         source: Gives file names, index, the order, element types and shapes of tensors, and all
-            files that are no weights.
+            files that are not weights.
         out: The directory to make.
         tensor: Gives a tensor's value by its name; in the element type and shape of ``source``.
 

@@ -66,7 +66,7 @@ def test_what_no_point_of_the_front_is_made_from_is_deleted(folder):
     # t0's last model is dominated, its average is not.
     assert there(folder()) == ["t0/final", "t1/final", "t1/step-2", "t3/step-4"]
     assert not (folder() / "t2").exists()
-    assert kept.told(FRONT, ["t0", "t1", "t2", "t3"]) == {
+    assert kept.states(FRONT, ["t0", "t1", "t2", "t3"]) == {
         ("t0", None): "kept",
         ("t0", "alpha-0.5"): "kept",
         ("t0", "step-4"): "deleted: dominated",
@@ -86,7 +86,7 @@ def test_trials_under_way_are_left_alone(folder):
         name for name in ALL if not name.startswith("t1")
     )
     assert len([name for name in there(folder()) if name.startswith("t1")]) == 1
-    assert {trial for trial, _ in kept.told(FRONT, ["t1"])} == {"t1"}
+    assert {trial for trial, _ in kept.states(FRONT, ["t1"])} == {"t1"}
 
 
 def test_over_the_budget_goes_what_adds_least_to_the_hypervolume(folder):
@@ -96,7 +96,7 @@ def test_over_the_budget_goes_what_adds_least_to_the_hypervolume(folder):
     kept.prune(FRONT, ended)
     # t1 step-2 adds 0.2 x 0.5, t1 final 0.3 x 0.1, t3 0.2 x 0.05, t0's average 0.2 x 0.3.
     assert there(folder()) == ["t0/final", "t1/final", "t1/step-2"]
-    told = kept.told(FRONT, ended)
+    told = kept.states(FRONT, ended)
     assert told["t3", "step-4"] == "deleted: disk budget"
     assert size_of(folder()) == 3 * SIZE
     # The largest seen so far decides what room is left, also when nothing so large is left.
@@ -111,4 +111,4 @@ def test_nothing_kept_is_nothing_to_prune(tmp_path):
     folder = tmp_path / "weights"
     kept = KeptWeights(folder, DiskBudget(folder, 10, 1))
     kept.prune(FRONT, ["t0", "t1"])
-    assert kept.told(FRONT, ["t1"])["t1", None] == "deleted: disk budget"
+    assert kept.states(FRONT, ["t1"])["t1", None] == "deleted: disk budget"

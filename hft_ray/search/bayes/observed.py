@@ -111,7 +111,7 @@ def _table(limits: Sequence[dict[str, float]], complete: int) -> Array:
     """Return violations by trial and constraint.
 
     A complete trial to which a constraint was not applied kept it: one that ran out of memory is
-    told by a constraint of its own.
+    recorded by a constraint of its own.
     """
     names = sorted({name for each in limits for name in each})
     rows = [
