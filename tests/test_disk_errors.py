@@ -46,7 +46,7 @@ def test_a_command_on_a_full_disk_ends_with_a_sentence(monkeypatch, capfd, tmp_p
     def full(*_):
         raise of(errno.ENOSPC, "/home/x")
 
-    monkeypatch.setattr("hft_ray.cli.plan_command.load", full)
+    monkeypatch.setattr("hft_ray.config.load.load", full)
     monkeypatch.setattr(sys, "argv", ["hft-ray", "plan", "run.yaml", "--storage", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -93,7 +93,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch, capsys, tmp_path):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hft_ray.cli.plan_command.load", interrupt)
+    monkeypatch.setattr("hft_ray.config.load.load", interrupt)
     monkeypatch.setattr(sys, "argv", ["hft-ray", "plan", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()

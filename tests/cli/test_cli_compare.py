@@ -167,8 +167,8 @@ def test_what_does_not_change_scores_does_not_forbid(root, tmp_path):
         (["plain", "single"], ["search.objectives", "single", "forgetting/mean"]),
         (["plain", "choices"], ["evaluation.general.facts", "normalize is True and False"]),
         (["plain", "choices", "single"], ["2 problems", "normalize", "search.objectives"]),
-        (["plain"], ["two sweeps or more"]),
-        (["plain", "plain"], ["each once"]),
+        (["plain"], ["two or more different sweeps"]),
+        (["plain", "plain"], ["two or more different sweeps"]),
         (["plain", "beter"], ["no sweep of this name", "did you mean 'better'"]),
     ],
 )
