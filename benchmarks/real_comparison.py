@@ -38,7 +38,7 @@ METHODS = {
 }
 
 
-def plain(search: Search, finished: int, prefix: str = "") -> optuna.samplers.BaseSampler:
+def plain(search: Search, *rest: object) -> optuna.samplers.BaseSampler:
     """Return what Tune's OptunaSearch makes."""
     return optuna.samplers.TPESampler(seed=search.seed)
 
@@ -46,7 +46,7 @@ def plain(search: Search, finished: int, prefix: str = "") -> optuna.samplers.Ba
 def tune(method: str, minutes: float) -> None:
     """Run one sweep in this process."""
     if method == "optuna":
-        arm_search.make_sampler = plain  # type: ignore[attr-defined]
+        arm_search.make_sampler = plain  # type: ignore[attr-defined, assignment]
     changes = {
         "name": f"real-{method}",
         **METHODS[method],
