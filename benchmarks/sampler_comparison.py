@@ -5,7 +5,7 @@
     gp        Optuna's Gaussian process (search.sampler: gp)
     botorch   search.sampler: botorch
 
-Every trial runs to its end, 8 at once, and there is no noise. Problems: zdt1, zdt2 and dtlz2 of
+Eight trials run at once, each to its end, without noise. Problems: zdt1, zdt2 and dtlz2 of
 benchmarks/search_efficiency.py; ``conditional``, in which a rank or a ratio exists by what the
 adapter is, and each is better on one half of the front; ``categorical``, with 108 combinations of
 choices beside two numbers.

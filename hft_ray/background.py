@@ -60,7 +60,7 @@ class BackgroundErrors:
         self.undone[work] = undone
 
     def summary(self) -> list[str]:
-        """Return the lines for the user at the end; none if there was no error."""
+        """Return the lines for the user at the end, empty without errors."""
         counted = [
             f"{count} error{'s' if count > 1 else ''} in the background ({work})"
             + ("" if self.undone else "; nothing was lost")

@@ -58,7 +58,7 @@ class Manifest(BaseModel):
         """Return the manifest in a file.
 
         Raises:
-            ArtifactError: There is no such file, or it is damaged.
+            ArtifactError: The file is missing or damaged.
         """
         try:
             content = loads_exact(path.read_bytes())

@@ -51,7 +51,7 @@ class Mirror:
         """Copy the files in ``folder``, which has no folders; a copy of that name is replaced.
 
         Raises:
-            MirrorError: The store does not take it; there is no copy of that name then.
+            MirrorError: The store refuses it; no copy of that name is left then.
         """
         with self._telling(f"{name} cannot be written"):
             store, place = self.located(name)

@@ -72,8 +72,13 @@ def init(
     first = first_file(Model(name=model), source, wishes, this_machine(), workspace)
     written = write(first, name, Path())
     file = written[0]
-    # What was written is what plan and tune read.
-    check(load(file, ()), workspace, str(file), trust_hub=True)
+    try:
+        # What was written is what plan and tune read.
+        check(load(file, ()), workspace, str(file), trust_hub=True)
+    except ConfigError:
+        for path in written:
+            path.unlink()
+        raise
     if as_json:
         typer.echo(dumps({"file": str(file), "files": [str(each) for each in written[1:]]}))
         return

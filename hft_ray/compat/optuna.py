@@ -69,7 +69,7 @@ class StudyProxy:
 
     def seen(self) -> list[FrozenTrial]:
         """Return the trials that a sampler sees, not to be changed."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define seen")
 
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None

@@ -280,7 +280,7 @@ def apply_template(
     A developer's turn is a system turn for a template that does not know the role.
 
     Raises:
-        ConfigError: There is no template, or it fails.
+        ConfigError: The tokenizer has no template, or the template fails.
     """
     require_template(tokenizer)
     tools = list(arguments.tools) or None

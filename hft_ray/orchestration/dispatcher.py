@@ -24,7 +24,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 NAMESPACE = "hft_ray"
 SHUTDOWN = "shutdown"
-"""Answer to a worker group for which there are no more orders."""
+"""Answer to a worker group after the last order."""
 POLL_SECONDS = 10.0
 """Longest wait of one call; the caller then asks again."""
 NODE_SECONDS = 2.0

@@ -277,7 +277,7 @@ class _Chosen:
                 {"low": low, "high": high, "log": True},
                 "a smaller share wants a higher rate",
             ),
-            Line("cluster.groups", room.groups, f"trials at a time: {room.why}"),
+            Line("cluster.groups", min(room.groups, trials), f"trials at a time: {room.why}"),
             Line("cluster.workers", room.workers, "workers of a trial"),
             Line("cluster.gpus_per_worker", int(gpu), "GPUs here" if gpu else "no GPU here"),
         ]
@@ -324,7 +324,9 @@ class _Chosen:
             return epochs, FEWEST, f"{each}: {whole} in all, since fewer show no front"
         chosen = min(trials, MOST)
         whole = _clock(chosen * seconds(epochs) / room.groups)
-        return epochs, chosen - chosen % room.groups, f"{each}: {whole} in all"
+        # Groups that divide the trials leave none idle at the end.
+        spare = chosen % room.groups if chosen > room.groups else 0
+        return epochs, chosen - spare, f"{each}: {whole} in all"
 
 
 def _room(chosen: _Chosen, workspace: Workspace) -> Room:

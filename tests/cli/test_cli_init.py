@@ -6,11 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from hft_ray.cli.main import app
-from hft_ray.config import ConfigError
+from hft_ray.config import ConfigError, Model
+from hft_ray.ranks import Ranks
+from hft_ray.scaffold import Machine, Wishes, first_file, read_source
+from hft_ray.training import Workspace
 
 DEMO = files("hft_ray") / "demo"
 MODEL = "package:hft_ray/demo/model"
@@ -99,3 +103,20 @@ def test_what_is_asked_interactively_is_taken():
     )
     assert done.exit_code == 0, done.output
     assert yaml.safe_load(Path("mine.yaml").read_text())["name"] == "mine"
+
+
+def test_a_file_that_is_refused_is_not_left_behind():
+    with pytest.raises(ConfigError, match="name"):
+        run("init", MODEL, a_table(), "--name", "my sweep")
+    assert not Path("my sweep.yaml").exists()
+    assert not list(Path().glob("*/train.jsonl"))
+
+
+def test_a_machine_with_more_places_than_trials_has_trials(tmp_path):
+    source = read_source(a_table())
+    workspace = Workspace(tmp_path / "home", Ranks(), torch.device("cpu"))
+    large = Machine(gpus=0, gpu_bytes=0, cores=200, bytes=2**42)
+    first = first_file(Model(name=MODEL), source, Wishes("facts", 2.0), large, workspace)
+    written = yaml.safe_load(first.text)
+    assert written["search"]["trials"] == 64
+    assert written["cluster"]["groups"] == 64
