@@ -1,8 +1,8 @@
 """Records learning curves of real trainings, for ``hft-ray tune --simulate`` and for tests.
 
 Trains configurations of FILE's space, each with several seeds, in this one process, and writes a
-table: a row for each score of each training, after one with the untouched model's scores. The
-configurations are full fine-tuning at some learning rates and then a Sobol sequence; the seed is
+table: a row for each score of each training, after one with the untouched model's scores, and a
+row for each of seven averages of the trained model with the base. The configurations are full fine-tuning at some learning rates and then a Sobol sequence; the seed is
 both the draw's (``selection.seed``) and the data order's (``training.seed``). All configurations
 get their first seed before any gets its second. ``seconds`` is processor time, which on a machine
 that does other things as well is the same as on one that does not.
@@ -28,7 +28,7 @@ from typing import Any
 import optuna
 import torch
 
-from hft_ray.config import Config
+from hft_ray.config import Config, Variants
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import load
 from hft_ray.search.search_space import Space
@@ -36,9 +36,11 @@ from hft_ray.training import TrainingError, Workspace
 from hft_ray.training.base import run_base
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 from hft_ray.training.run import run
+from hft_ray.training.variants import RunArtifacts
 
 FILE = Path(__file__).parent / "curves.yaml"
 RATE = "training.learning_rate"
+ALPHAS = [n / 8 for n in range(1, 8)]
 RATES = 4
 """Learning rates of full fine-tuning."""
 DIGITS = 5
@@ -86,8 +88,16 @@ def curve(config: Config, params: dict[str, Any], workspace: Workspace) -> list[
             row(step, metrics=kept(metrics))
         return False
 
+    assert config.search is not None
+    averages = Variants(averages=list(ALPHAS), half_reset=False, steps=0)
+    wanted = RunArtifacts(None, config.search.objectives, averages)
     try:
-        run(with_settings(config, params), workspace, report)
+        outcome = run(with_settings(config, params), workspace, report, wanted=wanted)
+        trained, ended = rows[-1]["seconds"], time.process_time() - began
+        for number, each in enumerate(outcome.variants, start=1):
+            seconds = trained + (ended - trained) * number / len(outcome.variants)
+            row(each.step, variant=each.variant, metrics=kept(each.values))
+            rows[-1]["seconds"] = round(seconds, 2)
     except TrainingError as error:
         assert config.training.steps is not None
         row(rows[-1]["step"] + 1 if rows else 1, failed=str(error))
