@@ -45,7 +45,7 @@ class ScoredVariant:
     """A model of a run beside its last one, which may be on the front.
 
     Attributes:
-        variant: Its name, see :mod:`hft_ray.training.variants`.
+        variant: Its name, see :mod:`hft_ray.training.variant_builder`.
         step: Optimizer steps behind it.
         values: Its scores.
     """

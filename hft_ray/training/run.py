@@ -22,8 +22,8 @@ from hft_ray.training.outcome import Outcome, Report
 from hft_ray.training.run_state import RunState
 from hft_ray.training.save_model import save_model
 from hft_ray.training.scoring import Scoring, base_values
-from hft_ray.training.stages import stage_at
-from hft_ray.training.variants import RunArtifacts, VariantBuilder, score_variants
+from hft_ray.training.stage import stage_at
+from hft_ray.training.variant_builder import RunArtifacts, VariantBuilder, score_variants
 from hft_ray.training.workspace import Workspace
 
 

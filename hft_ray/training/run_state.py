@@ -36,9 +36,9 @@ from hft_ray.training.outcome import Round, ScoredVariant
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring
 from hft_ray.training.selector import Selector
-from hft_ray.training.stages import Rounds, identity, stage_at
+from hft_ray.training.stage import Rounds, identity, stage_at
 from hft_ray.training.utilisation import peak_flops
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)

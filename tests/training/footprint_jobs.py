@@ -26,7 +26,7 @@ from hft_ray.training import Workspace
 from hft_ray.training.engine import Engine
 from hft_ray.training.run import run
 from hft_ray.training.scoring import Scoring
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 
 HOOKS = (
     "_forward_hooks",

@@ -22,7 +22,13 @@ from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.kept import bytes_to_keep, keep, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
-from hft_ray.training.variants import RunArtifacts, averages, least_needed, reset_selection, widest
+from hft_ray.training.variant_builder import (
+    RunArtifacts,
+    averages,
+    least_needed,
+    reset_selection,
+    widest,
+)
 from hft_ray.weight_space import average_shares
 from hft_ray.weights import average
 
