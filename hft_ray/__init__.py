@@ -1,4 +1,4 @@
-"""hft-ray: fine-tune a language model and lose the least of what it already knows."""
+"""hft-ray: fine-tune a language model with the least forgetting."""
 
 import os
 

@@ -28,7 +28,7 @@ def export(
     ],
     delta: Annotated[
         bool,
-        typer.Option("--delta", help="Write only the difference from the base; see apply."),
+        typer.Option("--delta", help="Write only the difference from the base, for hft-ray apply."),
     ] = False,
     uri: Annotated[
         str | None, typer.Option("--tracking-uri", help="MLflow server or store; default FILE's.")

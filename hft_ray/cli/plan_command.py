@@ -16,7 +16,7 @@ from hft_ray.strict_json import dumps
 def plan(
     file: File, overrides: Overrides = None, storage: Storage = None, as_json: Json = False
 ) -> None:
-    """Validate everything and show what would run; trains nothing.
+    """Validate FILE, model and data and show what would run, without training.
 
     Example: hft-ray plan search_spaces/demo.yaml
     """
@@ -47,7 +47,7 @@ def plan(
         where = tracking_uri(config.tracking.uri, root)
         away = probe(where, config.tracking.experiment, root, write=False)
     if away is not None:
-        planned["problems"].append(f"the tracking store {where} is not reached now: {away}")
+        planned["problems"].append(f"the tracking store {where} does not answer: {away}")
     if as_json:
         typer.echo(dumps(planned))
     else:
@@ -80,7 +80,7 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
     for problem in planned["problems"]:
         console.print(problem, style="yellow", soft_wrap=True, markup=False)
     for name in trusted:
-        console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
+        console.print(f"not checked, because it is on a hub: {name}", style="yellow")
 
 
 def _fractions(rows: list[dict[str, Any]]) -> Table:

@@ -30,10 +30,10 @@ def report(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Rebuild the front of a sweep from MLflow alone; choose one of its trials.
+    """Write the report of a sweep again, from MLflow alone; choose one of its trials.
 
-    Within bounds, the trial that is best in the objective without one is chosen; with several of
-    those, their knee.
+    With bounds, the best trial in the objective without a bound is chosen; with several such
+    objectives, their knee.
 
     Example: hft-ray report demo --select 'task/score>=0.95'
     """

@@ -24,12 +24,16 @@ SILENT_SECONDS = 60.0
 def status(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Refresh in place until the sweep has ended.")
+        bool, typer.Option("--watch", help="Update the output until the sweep has ended.")
     ] = False,
     seconds: Annotated[
         float,
         typer.Option(
-            "--every", min=0.5, callback=finite, metavar="SECONDS", help="Pause of --watch."
+            "--every",
+            min=0.5,
+            callback=finite,
+            metavar="SECONDS",
+            help="Interval of --watch.",
         ),
     ] = 5.0,
     uri: Uri = None,
@@ -84,7 +88,7 @@ def panel(status: SweepStatus) -> RenderableType:
         head.append(f"\n{trial} at step {step}" + ("" if loss is None else f", loss {loss:.4f}"))
     if status.silence is not None and status.silence > SILENT_SECONDS:
         quiet = f"\nno sign of its driver for {clock(status.silence)}: it may have been killed; "
-        head.append(quiet + "hft-ray tune goes on with the sweep", style="yellow")
+        head.append(quiet + "hft-ray tune continues the sweep", style="yellow")
     if status.front is None:
         return head
     head.append(f"\nhypervolume {status.front.hypervolume:.4f}\n")

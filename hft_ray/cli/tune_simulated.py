@@ -41,7 +41,9 @@ def run(config: Config, table: Path, root: Path, fresh: bool, as_json: bool) -> 
             console.print(f"hypervolume {front.hypervolume:.4f}")
             console.print(f"report:  {folder.report}", soft_wrap=True, highlight=False)
     if front is None:
-        typer.echo("stopped; finished trials are saved, the same command goes on", err=True)
+        typer.echo(
+            "stopped; finished trials are saved, the same command continues the sweep", err=True
+        )
         raise typer.Exit(130)
     if as_json:
         typer.echo(front_json(front))

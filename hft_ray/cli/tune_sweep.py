@@ -85,18 +85,18 @@ def run(
 def _explain(error: Exception, folder: SweepFolder) -> int | None:
     """Say why the sweep did not end; return the exit code, None for an unforeseen error."""
     if isinstance(error, InterruptedSweepError):
-        _say("stopped; finished trials are saved, the same command goes on")
+        _say("stopped; finished trials are saved, the same command continues the sweep")
         return 130
     if isinstance(error, ClusterError):
         _say(f"a local Ray cluster did not start: {error}")
-        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
+        _say("The machine may be overloaded. Nothing was lost; run the same command again.")
         return 1
     reason = str(error) if isinstance(error, SweepError) else disk_problem(error)
     if reason is None:
         return None
     _say(f"the sweep failed: {reason}")
-    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
-    _say(f"What happened is in {folder.logs / 'driver.log'}")
+    _say(f"Finished trials are saved in {folder.path}; the same command continues the sweep.")
+    _say(f"Details are in {folder.logs / 'driver.log'}")
     return 1
 
 
@@ -124,7 +124,7 @@ class _Tracking:
     def say_away(self) -> None:
         """Print that the store does not answer now."""
         if self._away is not None:
-            _say(f"the tracking store {self._uri} is not reached: {self._away}")
+            _say(f"the tracking store {self._uri} does not answer: {self._away}")
             _say(f"The sweep starts; its events wait in {self._folder.spool} until it answers.")
 
 
@@ -140,7 +140,7 @@ def _say_background(errors: BackgroundErrors, folder: SweepFolder) -> None:
     for line in errors.summary():
         _say(line)
     if errors.counts:
-        _say(f"What happened is in {folder.logs / 'driver.log'}")
+        _say(f"Details are in {folder.logs / 'driver.log'}")
 
 
 def _on_cluster(
