@@ -88,10 +88,7 @@ class Table:
         self._defaults = settings(config)
         pairs = list(curves)
         self._curves = [curve for _, curve in pairs]
-        seeds = config.search.seed_keys
-        self._means = _means(
-            [({k: x for k, x in p.items() if k not in seeds}, c) for p, c in pairs]
-        )
+        self._means = _means(pairs, config.search.seed_keys)
         # Whatever the curves differ in counts, searched or not: a fixed seed is asked for by name.
         self._keys = sorted({*self._space, *(key for params, _ in pairs for key in params)})
         self._columns = {key: [self._value(p, key) for p, _ in pairs] for key in self._keys}
