@@ -37,7 +37,7 @@ from hft_ray.training import TrainingError, Workspace
 from hft_ray.training.base import run_base
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 from hft_ray.training.run import run
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 
 FILE = Path(__file__).parent / "curves.yaml"
 RATE = "training.learning_rate"

@@ -19,7 +19,8 @@ from hft_ray.cli.tables import arm_tables, front_table
 from hft_ray.cli.tune_warm_start import start_warm
 from hft_ray.config import Config, ConfigError, check_all
 from hft_ray.disk_errors import disk_problem
-from hft_ray.orchestration.cluster import (
+from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.ray_cluster import (
     ClusterError,
     check_fits,
     check_sockets,
@@ -27,7 +28,6 @@ from hft_ray.orchestration.cluster import (
     cores,
     ray_nodes,
 )
-from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError, run_sweep
 from hft_ray.orchestration.sweep_mirror import restore
 from hft_ray.pareto import Front

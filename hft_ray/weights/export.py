@@ -17,7 +17,7 @@ from hft_ray.ranks import Ranks
 from hft_ray.training.kept import KeptManifest, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
 from hft_ray.training.save_model import save_model
-from hft_ray.training.variants import reset_selection
+from hft_ray.training.variant_builder import reset_selection
 from hft_ray.training.workspace import Workspace
 from hft_ray.weights.average import average
 from hft_ray.weights.delta import write_delta

@@ -16,10 +16,10 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
 from hft_ray.training.base_snapshot import BaseSnapshot
-from hft_ray.training.candidates import Candidates
+from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.kept import bytes_to_keep, keep, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
-from hft_ray.training.variants import RunArtifacts, reset_selection
+from hft_ray.training.variant_builder import RunArtifacts, reset_selection
 from hft_ray.weight_space import average_shares
 from hft_ray.weights import average
 
@@ -148,7 +148,7 @@ def test_damaged_kept_weights_are_refused(small, tmp_path, damage):
 
 
 class Trial:
-    """The candidates of one trial, of which a folder takes about ``size`` bytes."""
+    """The intermediate models of one trial, of which a folder takes about ``size`` bytes."""
 
     def __init__(self, root, name, model, budget, steps=9):
         self.names = [name for name, _ in model.named_parameters()]
@@ -156,14 +156,14 @@ class Trial:
         self.root, self.folder = root, root / name
         self.budget = DiskBudget(root, int(budget * self.size), 1)
         wanted = RunArtifacts(self.folder, TWO, Variants(steps=steps), self.budget)
-        self.candidates = Candidates(wanted, model, "hash", Ranks())
+        self.models = IntermediateModels(wanted, model, "hash", Ranks())
 
     def take(self, step, gain, lost):
-        self.candidates.take(step, {"gain": gain, "lost": lost}, self.names)
+        self.models.take(step, {"gain": gain, "lost": lost}, self.names)
         return self.there()
 
     def take_last(self, gain, lost):
-        self.candidates.take_last({"gain": gain, "lost": lost}, self.names)
+        self.models.take_last({"gain": gain, "lost": lost}, self.names)
         return self.there()
 
     def there(self):
@@ -178,7 +178,7 @@ def test_what_a_later_model_dominates_is_deleted_at_once(small, tmp_path):
     assert trial.take(3, 0.2, 0.3) == ["step-1", "step-2"], "dominated itself"
     assert trial.take(4, 0.3, 0.15) == ["step-1", "step-4"]
     assert trial.take_last(0.2, 0.4) == ["final", "step-1", "step-4"], "its averages may be better"
-    assert [each.variant for each in trial.candidates.found] == ["step-1", "step-2", "step-4"]
+    assert [each.variant for each in trial.models.found] == ["step-1", "step-2", "step-4"]
 
 
 def test_of_many_evaluations_a_few_are_kept(small, tmp_path):
@@ -188,10 +188,10 @@ def test_of_many_evaluations_a_few_are_kept(small, tmp_path):
         assert len(there) == min(step, 3)
         # The ends, and one between them.
         assert {"step-1", f"step-{step}"} <= set(there)
-        assert sorted(each.variant for each in trial.candidates.found) == there
+        assert sorted(each.variant for each in trial.models.found) == there
     none = Trial(tmp_path / "none", "t0", small, budget=99, steps=0)
     assert none.take(1, 0.5, 0.5) == []
-    assert none.candidates.found == []
+    assert none.models.found == []
 
 
 def test_the_last_model_has_the_first_claim_on_the_budget(small, tmp_path):

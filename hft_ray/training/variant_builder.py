@@ -21,7 +21,7 @@ from hft_ray.pareto.spread import Values, average_name, averages
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.engine import Engine
-from hft_ray.training.outcome import Candidate, Outcome
+from hft_ray.training.outcome import Outcome, ScoredVariant
 from hft_ray.weight_space import Shares, average_shares, reset_shares
 
 _COSTS = ("train/", "selection/", "cost/", "system/")
@@ -128,7 +128,7 @@ def score_variants(
     trained: Outcome,
     score: ScoreVariant,
     ranks: int,
-) -> list[Candidate]:
+) -> list[ScoredVariant]:
     """Make and score the variants of a trained model, which the model is again at the end.
 
     Args:
@@ -159,4 +159,4 @@ def score_variants(
         values = scored(HALF_RESET, lambda: builder.half_reset(selection))
         named.append((HALF_RESET, values))
     builder.average(1.0)
-    return [Candidate(name, trained.steps, values) for name, values in named]
+    return [ScoredVariant(name, trained.steps, values) for name, values in named]
