@@ -1,8 +1,8 @@
 """Records learning curves of real trainings, for ``hft-ray tune --simulate`` and for tests.
 
 Trains configurations of FILE's space, each with several seeds, in this one process, and writes a
-table: a row for each score of each training, after one with the untouched model's scores, and a
-row for each of seven averages of the trained model with the base. The configurations are full
+table: a row for each score of each training, after one with the untouched model's scores, and a row
+for each of seven averages of the trained model with the base. The configurations are full
 fine-tuning at some learning rates and then a Sobol sequence; the seed is both the draw's
 (``selection.seed``) and the data order's (``training.seed``). All configurations get their first
 seed before any gets its second. ``seconds`` is processor time, which on a machine that does other

@@ -33,7 +33,7 @@ BELOW = {
         *("artifacts", "weight_space"),
     },
     "weights": {
-        *("config", "selection", "data", "evaluation", "training"),
+        *("config", "selection", "data", "evaluation", "training", "pareto"),
         *("artifacts", "weight_space", "out_folder"),
     },
     "integrations": {"config", "selection"},

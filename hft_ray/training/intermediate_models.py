@@ -10,10 +10,11 @@ from torch import nn
 
 from hft_ray.artifacts import size_of
 from hft_ray.pareto.dominance import is_dominated
+from hft_ray.pareto.spread import least_needed
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import bytes_to_keep, keep
 from hft_ray.training.outcome import ScoredVariant
-from hft_ray.training.variant_builder import RunArtifacts, least_needed
+from hft_ray.training.variant_builder import RunArtifacts
 
 FINAL = "final"
 

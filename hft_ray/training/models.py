@@ -28,7 +28,12 @@ from hft_ray.training.architecture import arguments, first_line, load_config
 from hft_ray.training.directory import PATH, check_directory
 from hft_ray.training.fit import quiet, require_finite, require_loaded, require_tied
 
-_TOKENIZER = "save the model's own tokenizer (tokenizer.json, tokenizer_config.json) beside it"
+_TOKENIZER = (
+    "save the model's own tokenizer (tokenizer.json, tokenizer_config.json) beside it; a tuned "
+    "model has that of its base: AutoTokenizer.from_pretrained(BASE).save_pretrained(MODEL)"
+)
+_VOCABULARIES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.tiktoken", "tekken.json")
+"""Names of the files that tokenizers lie in."""
 _PROBE = "The quick brown fox, 0123456789."
 log = logging.getLogger(__name__)
 
@@ -97,17 +102,25 @@ def load_tokenizer(model: Model, source: str) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments(model, source))
     # A damaged file is found by whatever is done with it first.
     except Exception as error:
-        problem = f"the tokenizer cannot be loaded: {first_line(error)}; {_TOKENIZER}"
-        raise ConfigError(Problem(PATH, problem, model.name)) from error
+        problem = _without_files(source) or f"the tokenizer cannot be loaded: {first_line(error)}"
+        raise ConfigError(Problem(PATH, f"{problem}; {_TOKENIZER}", model.name)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         problem = "has no fast tokenizer, which is needed to find the answers' tokens"
         raise ConfigError(Problem(PATH, f"{problem}; {_TOKENIZER}", model.name))
     if not set(tokenizer(_PROBE, add_special_tokens=False)["input_ids"]) - {tokenizer.unk_token_id}:
         # Of a directory without tokenizer files some classes make a tokenizer that knows nothing.
-        problem = "has no tokenizer files, or they hold no vocabulary"
+        problem = _without_files(source) or "its tokenizer files hold no vocabulary"
         raise ConfigError(Problem(PATH, f"{problem}; {_TOKENIZER}", model.name))
     _choose_padding(tokenizer, rows, model.name)
     return tokenizer
+
+
+def _without_files(source: str) -> str | None:
+    """Return the problem of a directory without tokenizer files; None if it has some."""
+    folder = Path(source)
+    if not folder.is_dir() or any(any(folder.glob(name)) for name in _VOCABULARIES):
+        return None
+    return "the model directory has no tokenizer"
 
 
 def _choose_padding(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: str) -> None:

@@ -12,6 +12,7 @@ from hft_ray.artifacts import ArtifactError
 from hft_ray.artifacts.whole import PARTIAL
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.out_folder import check_new
+from hft_ray.pareto.spread import alpha_of
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import KeptManifest, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
@@ -49,8 +50,7 @@ def export(
     base = find_directory(chosen.name, "model.name", workspace.cache, chosen.revision)
     found = _verified(config, workspace, kept)
     steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, found, target)]
-    if variant is not None and variant.startswith("alpha-"):
-        alpha = float(variant.removeprefix("alpha-"))
+    if variant is not None and (alpha := alpha_of(variant)) is not None:
         steps.append(lambda source, target: average(source, base, alpha, target))
     elif variant is not None and variant.startswith("reset-"):
         catalog = workspace.catalog(config.model)

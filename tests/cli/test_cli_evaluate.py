@@ -147,6 +147,27 @@ def test_what_is_wrong_is_named(tuned, tiny_models, file, home, tmp_path):
         invoke(tuned, file, "--storage", home, *bare)
 
 
+def test_all_is_looked_at_before_anything_is_scored(
+    tuned, tiny_models, file, home, tmp_path, monkeypatch
+):
+    def never(*_):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("hft_ray.training.evaluate.load_model", never)
+    alone = tmp_path / "alone"
+    shutil.copytree(tuned, alone, ignore=shutil.ignore_patterns("tokenizer*"))
+    lost = ["--set", "evaluation.task.0.data=none.jsonl"]
+    base = ["--base", tiny_models["untied"]]
+    for bad, folders in (("MODEL", [alone, *base]), ("BASE", [tuned, "--base", alone])):
+        with pytest.raises(ConfigError) as caught:
+            invoke(folders[0], file, *folders[1:], *lost, "--storage", tmp_path)
+        told = [str(each) for each in caught.value.problems]
+        assert len(told) == 2
+        assert f"{bad}: the model directory has no tokenizer" in "".join(told)
+        assert "AutoTokenizer.from_pretrained(BASE).save_pretrained(MODEL)" in "".join(told)
+        assert "evaluation.task.0.data: no such file" in "".join(told)
+
+
 def test_a_file_needs_no_more_than_its_evaluations(tuned, tiny_models, file, home, tmp_path):
     content = yaml.safe_load(file.read_text())
     alone = tmp_path / "evaluation.yaml"

@@ -268,7 +268,13 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
     ),
     "no tokenizer": (
         removed("tokenizer.json", "tokenizer_config.json"),
-        ["tokenizer", "save the model's own tokenizer"],
+        ["the model directory has no tokenizer", "save the model's own tokenizer"],
+    ),
+    "tokenizer of no words": (
+        written(
+            "tokenizer.json", '{"model": {"type": "WordLevel", "vocab": {}, "unk_token": "x"}}'
+        ),
+        ["save the model's own tokenizer"],
     ),
     "slow tokenizer": (
         both(
