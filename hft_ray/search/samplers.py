@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -106,6 +106,8 @@ def make_sampler(
                 return BotorchSampler(domain, seed=search.seed, reference=worst)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
+            case unknown:
+                assert_never(unknown)
 
 
 def _apart(kind: type[Genetic], prefix: str) -> type[Genetic]:
