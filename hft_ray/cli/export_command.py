@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from hft_ray.cli.options import Json, Storage
+from hft_ray.cli.options import Json, Storage, SweepName
 from hft_ray.strict_json import dumps
 
 
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    name: SweepName,
     select: Annotated[
         str,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: SweepName,
     select: Annotated[
         str | None,
         typer.Option(

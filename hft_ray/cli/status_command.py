@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
+from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri, finite
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SILENT_SECONDS = 60.0
 
 
 def status(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    name: SweepName,
     watch: Annotated[
         bool, typer.Option("--watch", help="Update the output until the sweep has ended.")
     ] = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
+from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri, finite
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def stop(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    name: SweepName,
     finish_running: Annotated[
         bool,
         typer.Option(
