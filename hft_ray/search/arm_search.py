@@ -6,6 +6,7 @@ equal, and a sweep that is resumed assigns trials as before. A sweep without arm
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,14 @@ from hft_ray.search.bayes.domain import domain
 from hft_ray.search.bayes.observed import Reading, ends
 from hft_ray.search.prior_trials import RANDOM_EVERY, WarmStart, as_trials
 from hft_ray.search.rungs import Verdict, make_rungs
-from hft_ray.search.samplers import make_sampler
+from hft_ray.search.samplers import make_sampler, sampler_of
 from hft_ray.search.search_space import Space
 from hft_ray.search.study_view import StudyView, ViewSampler
 from hft_ray.search.trial_result import TRAINED
 from hft_ray.search.trial_snapshot import configuration_of, is_further_seed, trial_id
 from hft_ray.search.value_estimates import ValueEstimates
 
+log = logging.getLogger(__name__)
 Violations = Callable[[Mapping[str, float]], dict[str, float]]
 RUNG = "rung:"
 """Attribute of a trial for the decision at a rung, followed by the rung's steps."""
@@ -75,6 +77,8 @@ class ArmSearch:
         sampler = make_sampler(
             config.search, finished, prefix, settings, lambda: self.reference, self._readings
         )
+        if config.search.sampler == "auto":
+            log.info("search.sampler: auto takes %s", sampler_of(config.search))
         random_every, seed = RANDOM_EVERY if warm else None, config.search.seed + finished
         self.sampler = ViewSampler(sampler, self._view, random_every, seed)
         self._restore(own)
