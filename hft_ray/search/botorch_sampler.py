@@ -9,6 +9,7 @@ any number may run at the same time. The gain of several objectives is that of D
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from scipy.stats.qmc import Sobol
 
@@ -27,6 +27,7 @@ from hft_ray.search.bayes.scales import Array
 if TYPE_CHECKING:
     from hft_ray.search.bayes.proposal import Proposer
 
+log = logging.getLogger(__name__)
 AHEAD = 256
 """So many points of the evenly spread ones are looked at for one that is new."""
 
@@ -72,23 +73,26 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the settings of the next point that exist there."""
-        return self.propose(study.get_trials(deepcopy=False), study.directions, trial.number)
+        return self.propose(study, trial.number)
 
-    def propose(
-        self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
-    ) -> dict[str, Any]:
+    def propose(self, study: optuna.Study, number: int) -> dict[str, Any]:
         """Return the settings of trial ``number``, by what the other trials are now.
 
         It may be called from any thread.
         """
-        others = [each for each in trials if each.number != number]
-        seen = observed(others, self._encoding, directions, self._readings)
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != number]
+        seen = observed(others, self._encoding, study.directions, self._readings)
         if seen.trials < self._startup or len(seen.points) < 2:
             return self._encoding.params(self._spread(seen.trials, seen.known))
         given = self._reference()
-        reference = None if given is None else signs(directions) * np.asarray(given, dtype=float)
-        with self._lock:
-            point = self._models()(seen, reference, np.random.default_rng([self._seed, number]))
+        worst = None if given is None else signs(study.directions) * np.asarray(given, dtype=float)
+        point = None
+        try:
+            with self._lock:
+                point = self._models()(seen, worst, np.random.default_rng([self._seed, number]))
+        except Exception:
+            # A sweep outlives a model that cannot be fitted.
+            log.exception("trial %d takes the next evenly spread point", number)
         if point is None:
             point = self._spread(seen.trials, seen.known)
         return self._encoding.params(point)
