@@ -37,38 +37,17 @@ def report(
 
     Example: hft-ray report demo --select 'task/score>=0.95'
     """
-    from hft_ray.orchestration.folder import SweepFolder
-    from hft_ray.orchestration.fronts import config_of, front_of, searched
+    from hft_ray.actions.reporting import report as write_report
     from hft_ray.report import front_json
-    from hft_ray.report.files import write_front
-    from hft_ray.storage_root import storage_root
-    from hft_ray.tracking import read_sweep, tracking_uri
 
-    root = storage_root(storage)
-    record = read_sweep(tracking_uri(uri, root), experiment, name)
-    config = config_of(record)
-    front = front_of(record, config)
-    chosen = None if select is None else _chosen(front, select)
-    folder = SweepFolder(root, name)
-    folder.mark()
-    files = write_front(front, searched(config), folder.path / "front")
+    found = write_report(name, select, storage=storage, tracking_uri=uri, experiment=experiment)
     if as_json:
-        content: dict[str, Any] = json.loads(front_json(front))
-        if chosen is not None:
-            content["selected"] = chosen.trial
+        content: dict[str, Any] = json.loads(front_json(found.front))
+        if found.chosen is not None:
+            content["selected"] = found.chosen.trial
         typer.echo(dumps(content))
         return
-    _print(front, chosen, select, str(files[1]))
-
-
-def _chosen(front: Front, rule: str) -> Point:
-    from hft_ray.config import ConfigError, Problem
-    from hft_ray.pareto import ChoiceError, choose
-
-    try:
-        return choose(front, rule)
-    except ChoiceError as error:
-        raise ConfigError(Problem("--select", str(error), rule)) from error
+    _print(found.front, found.chosen, select, str(found.files[1]))
 
 
 def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> None:

@@ -73,8 +73,9 @@ def _looks(look: Callable[[], SweepStatus], pause: float | None) -> Iterator[Swe
 
 def panel(status: SweepStatus) -> RenderableType:
     """Return the state of a sweep for the terminal."""
-    from hft_ray.cli.sweep_progress import STATES, clock
+    from hft_ray.cli.sweep_progress import STATES
     from hft_ray.cli.tables import front_table
+    from hft_ray.orchestration.sweep_lines import clock
 
     counts = (f"{status.states[each]} {each}" for each in STATES if each in status.states)
     head = Text.assemble((status.name, "bold"), f"  {status.state}\n", "  ".join(counts))

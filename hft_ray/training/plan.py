@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ValidationError
 from torch import nn
@@ -47,8 +47,39 @@ MEMORY = (
 """Settings that a worker's memory hangs on, beside how much is trained."""
 
 
-def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[str, Any]:
-    """Return what ``hft-ray plan --json`` prints.
+class Plan(TypedDict):
+    """What ``hft-ray plan --json`` prints.
+
+    Attributes:
+        trials: Configurations of the sweep; 1 without ``search``.
+        further_seeds: The most trials with further seeds.
+        groups: Trials that run at the same time.
+        workers: Workers of a trial.
+        model: ``parameters``, and ``matrices`` in its layers.
+        selection: For each corner of the space its settings and ``fractions``, the shares of
+            ``matrices``, ``block_parameters`` and ``model_parameters`` that are trained, 0 to 1.
+        memory_per_worker_bytes: ``model``, ``gradients``, ``optimizer`` and ``activations``, in
+            bytes, where most is trained.
+        seconds_estimate: Seconds of training, without evaluations and further seeds; None if
+            unknown.
+        problems: What may go wrong, in sentences.
+        unchecked: Names that lie on a hub, and so were not looked at.
+    """
+
+    trials: int
+    further_seeds: int
+    groups: int
+    workers: int
+    model: dict[str, int]
+    selection: list[dict[str, Any]]
+    memory_per_worker_bytes: dict[str, int]
+    seconds_estimate: float | None
+    problems: list[str]
+    unchecked: list[str]
+
+
+def plan(config: Config, workspace: Workspace, sequences: int | None) -> Plan:
+    """Return what a FILE would do.
 
     Args:
         config: FILE; checked.
@@ -83,6 +114,7 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
         "memory_per_worker_bytes": asdict(max(memories, key=lambda memory: memory.total)),
         "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
         "problems": [],
+        "unchecked": [],
     }
 
 

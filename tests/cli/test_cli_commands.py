@@ -62,6 +62,7 @@ def test_plan_prints_the_contracts_json_and_starts_nothing(sweep_file, tmp_path)
         "memory_per_worker_bytes",
         "seconds_estimate",
         "problems",
+        "unchecked",
     }
     assert planned["trials"] == 6
     assert [row["ratio"] for row in planned["selection"]] == [0.25, 1.0]

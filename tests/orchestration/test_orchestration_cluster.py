@@ -7,13 +7,13 @@ import ray
 
 from hft_ray.config import Cluster, ConfigError
 from hft_ray.orchestration.cluster import (
-    ClusterError,
     check_fits,
     check_sockets,
     connect,
     cores,
     problems_fitting,
 )
+from hft_ray.orchestration.sweep_errors import ClusterError
 
 CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
 GPU = {"CPU": 16.0, "GPU": 8.0}
