@@ -32,7 +32,7 @@ from hft_ray.training.documents import Documents
 from hft_ray.training.feed import Feed
 from hft_ray.training.objective import SupervisedFineTuning
 from hft_ray.training.process_group import process_group
-from hft_ray.training.stages import Stage
+from hft_ray.training.stage import Stage
 
 WANTED = 1.8
 

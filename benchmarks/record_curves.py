@@ -1,11 +1,12 @@
 """Records learning curves of real trainings, for ``hft-ray tune --simulate`` and for tests.
 
 Trains configurations of FILE's space, each with several seeds, in this one process, and writes a
-table: a row for each score of each training, after one with the untouched model's scores, and a
-row for each of seven averages of the trained model with the base. The configurations are full fine-tuning at some learning rates and then a Sobol sequence; the seed is
-both the draw's (``selection.seed``) and the data order's (``training.seed``). All configurations
-get their first seed before any gets its second. ``seconds`` is processor time, which on a machine
-that does other things as well is the same as on one that does not.
+table: a row for each score of each training, after one with the untouched model's scores, and a row
+for each of seven averages of the trained model with the base. The configurations are full
+fine-tuning at some learning rates and then a Sobol sequence; the seed is both the draw's
+(``selection.seed``) and the data order's (``training.seed``). All configurations get their first
+seed before any gets its second. ``seconds`` is processor time, which on a machine that does other
+things as well is the same as on one that does not.
 
     python benchmarks/record_curves.py OUT.jsonl [--file benchmarks/curves.yaml]
         [--configurations 60] [--seeds 3]
@@ -36,7 +37,7 @@ from hft_ray.training import TrainingError, Workspace
 from hft_ray.training.base import run_base
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
 from hft_ray.training.run import run
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 
 FILE = Path(__file__).parent / "curves.yaml"
 RATE = "training.learning_rate"

@@ -48,8 +48,8 @@ from hft_ray.cli.logs import terminal
 from hft_ray.config import Config
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import validate
-from hft_ray.orchestration.cluster import connect, cores
 from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.ray_cluster import connect, cores
 from hft_ray.orchestration.sweep import run_sweep
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace, check

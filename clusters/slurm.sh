@@ -81,11 +81,12 @@ while True:
     time.sleep(2)
 PYTHON
 
-again=no
+again=no sweep=
+# USR1: time is nearly up. TERM: the job is preempted, or cancelled, and then it does not come back.
+trap 'again=yes; [[ -z $sweep ]] || kill -TERM "$sweep"' USR1 TERM
 RAY_ADDRESS=$address:$port hft-ray tune "$@" &
 sweep=$!
-# USR1: time is nearly up. TERM: the job is preempted, or cancelled, and then it does not come back.
-trap 'again=yes; kill -TERM "$sweep"' USR1 TERM
+[[ $again == no ]] || kill -TERM "$sweep"  # the signal came before the sweep had a number
 # A signal ends `wait`, not the sweep.
 code=0
 wait "$sweep" || code=$?

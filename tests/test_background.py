@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from waiting import wait_for
 
 from hft_ray.background import CLOSING_ATTEMPTS, BackgroundErrors, Worker, backoff, repeat
 
@@ -42,12 +43,6 @@ class Work:
         while self.waiting:
             self.done.append(self.waiting.pop(0))
 
-    def wait_until_done(self):
-        end = time.monotonic() + 60
-        while self.waiting:
-            assert time.monotonic() < end
-            time.sleep(0.005)
-
 
 def run(work, when, failures):
     """Hand in three items, and let it fail from some moment on; return what ``close`` returns."""
@@ -62,7 +57,7 @@ def run(work, when, failures):
             assert work.entered.wait(60)
         work.put(number)
         if moment != "closing" and work.failures < math.inf:
-            work.wait_until_done()
+            wait_for(lambda: not work.waiting)
     threading.Timer(0.05, work.gate.set).start()
     return work.worker.close(60)
 
@@ -98,10 +93,11 @@ def test_after_an_error_the_pause_counts_however_often_it_is_woken():
     work.failures = 1
     work.worker = Worker("slow", work.step, work.errors.caught, (60.0, 60.0))
     work.put(1)
+    wait_for(lambda: work.errors.counts["slow"])
+    work.entered.clear()
     for _ in range(1000):
         work.worker.wake()
-    time.sleep(0.05)
-    assert work.errors.counts["slow"] == 1
+    assert not work.entered.wait(0.1)
     assert work.worker.close(60)
     assert work.done == [1]
 

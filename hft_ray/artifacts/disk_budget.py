@@ -40,18 +40,18 @@ class DiskBudget:
         """Return the bytes that the final model of a trial may take now."""
         return self.bytes - size_of(self.folder)
 
-    def room_for_snapshot(self, size: int) -> int:
-        """Return the bytes that a model on the way may take now, of models of ``size`` bytes."""
+    def room_for_intermediate(self, size: int) -> int:
+        """Return the bytes that an intermediate model may take now, of models of ``size`` bytes."""
         return self.room_for_final() - self.trials * size
 
-    def room_for_ended(self, size: int, snapshots: bool) -> int:
+    def room_for_ended(self, size: int, intermediate: bool) -> int:
         """Return the bytes that all weights of ended trials may take.
 
         Args:
             size: Bytes of a model.
-            snapshots: Whether trials also keep models on the way: room is left for one of them.
+            intermediate: Whether trials also keep intermediate models; then one has room left.
         """
-        return self.bytes - (self.trials + snapshots) * size
+        return self.bytes - (self.trials + intermediate) * size
 
 
 def size_of(folder: Path) -> int:

@@ -2,8 +2,8 @@
 
 from hft_ray.config.errors import ConfigError, Problem, check_all, nearest
 from hft_ray.config.schema import Config
-from hft_ray.config.sections.adapter_section import Adapter
-from hft_ray.config.sections.cluster_section import Cluster
+from hft_ray.config.sections.adapter import Adapter
+from hft_ray.config.sections.cluster import Cluster
 from hft_ray.config.sections.constraints import STDERR, Constraint, Preference
 from hft_ray.config.sections.data import Data
 from hft_ray.config.sections.evaluation import (
@@ -22,11 +22,11 @@ from hft_ray.config.sections.model import Model
 from hft_ray.config.sections.search import Scheduler, Search
 from hft_ray.config.sections.selection import Selection, Weights
 from hft_ray.config.sections.space import Choices, Interval
-from hft_ray.config.sections.stages_section import Preferences, StageEntry
+from hft_ray.config.sections.stages import Preferences, StageEntry
 from hft_ray.config.sections.tasks import Task, TaskData
-from hft_ray.config.sections.tracking_section import Tracking
+from hft_ray.config.sections.tracking import Tracking
 from hft_ray.config.sections.training import Training
-from hft_ray.config.sections.variants_section import Variants
+from hft_ray.config.sections.variants import Variants
 
 __all__ = [
     "STDERR",

@@ -12,8 +12,8 @@ from typing import Any, LiteralString
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from hft_ray.config.sections.adapter_section import Adapter
-from hft_ray.config.sections.cluster_section import Cluster
+from hft_ray.config.sections.adapter import Adapter
+from hft_ray.config.sections.cluster import Cluster
 from hft_ray.config.sections.data import Data
 from hft_ray.config.sections.evaluation import Evaluation, EvaluationSection
 from hft_ray.config.sections.method import Method, Replay
@@ -21,10 +21,10 @@ from hft_ray.config.sections.model import Model
 from hft_ray.config.sections.search import Search
 from hft_ray.config.sections.section import Name, Section
 from hft_ray.config.sections.selection import Selection
-from hft_ray.config.sections.stages_section import StageEntry, short_stages
+from hft_ray.config.sections.stages import StageEntry, short_stages
 from hft_ray.config.sections.tasks import Task
 from hft_ray.config.sections.trace import Trace
-from hft_ray.config.sections.tracking_section import Tracking
+from hft_ray.config.sections.tracking import Tracking
 from hft_ray.config.sections.training import Training
 
 Place = tuple[str | int, ...]

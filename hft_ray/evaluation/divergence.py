@@ -65,6 +65,9 @@ _Look = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 class DivergenceScorer:
     """Compares models on the records of one evaluation, tokenised once.
 
+    Attributes:
+        spans: Tokens of each record, and the positions that are compared.
+
     Raises:
         ConfigError: No record has a token to compare, or the chat template is missing.
     """
@@ -77,14 +80,14 @@ class DivergenceScorer:
         path: str,
     ) -> None:
         self._evaluation, self._path = evaluation, path
-        self._spans = [_span(evaluation, passage, tokenizer) for passage in passages]
-        if not any(span.count for span in self._spans):
+        self.spans = [_span(evaluation, passage, tokenizer) for passage in passages]
+        if not any(span.count for span in self.spans):
             message = "no record has a token to compare: none has one before it"
             raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
 
     def sequences(self) -> list[Sequence[int]]:
         """Return the token sequences that a model reads, as they are before they are cut."""
-        return [span.tokens for span in self._spans]
+        return [span.tokens for span in self.spans]
 
     def reference(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> dict[str, Tensor]:
         """Return a ``Reference`` of ``model``, the base, as tensors (a collective)."""
@@ -103,7 +106,7 @@ class DivergenceScorer:
 
     def base_score(self, model: PreTrainedModel) -> Score:
         """Return the score of the base against itself: 0 everywhere."""
-        return self._score(model, [0.0] * len(self._spans))
+        return self._score(model, [0.0] * len(self.spans))
 
     def score_against(
         self, base: dict[str, Tensor], model: PreTrainedModel, batch_size: int, ranks: Ranks
@@ -131,30 +134,30 @@ class DivergenceScorer:
     def _score(self, model: PreTrainedModel, means: list[float]) -> Score:
         # A model that knows nothing, uniform over the vocabulary, is at most this far away.
         worst = math.log(model.config.get_text_config().vocab_size)
-        weights = [span.count for span in self._spans]
+        weights = [span.count for span in self.spans]
         return Score.of("kl", means, worst=worst, weights=weights)
 
     def _map(
         self, look: _Look, model: PreTrainedModel, batch_size: int, ranks: Ranks
     ) -> list[tuple[Tensor, ...]]:
         """Return what ``look`` finds in every span, in order (a collective)."""
-        longest = max(len(span.tokens) for span in self._spans)
+        longest = max(len(span.tokens) for span in self.spans)
         check_length(model, longest, self._path, self._evaluation.max_length)
-        counts = [span.count for span in self._spans]
+        counts = [span.count for span in self.spans]
         numbers = torch.arange(sum(counts)).split(counts)
 
         def run(batch: list[int]) -> list[tuple[Tensor, ...]]:
             positions = torch.cat([numbers[index] for index in batch])
             return predictions(
                 model,
-                [self._spans[index] for index in batch],
+                [self.spans[index] for index in batch],
                 lambda logits, _, places: look(logits, positions[places]),
             )
 
-        return map_batches(run, [len(span.tokens) for span in self._spans], batch_size, ranks)
+        return map_batches(run, [len(span.tokens) for span in self.spans], batch_size, ranks)
 
     def _fingerprint(self) -> Tensor:
-        return fingerprint([[span.tokens, span.start, span.stop] for span in self._spans])
+        return fingerprint([[span.tokens, span.start, span.stop] for span in self.spans])
 
 
 def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokenizerBase) -> Span:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 class MultipleChoiceScorer:
     """Scores the questions of one evaluation, tokenised once.
 
+    Attributes:
+        requests: Tokens of every choice of every question after what is shown, and how many of
+            them are the choice's.
+
     Raises:
         ConfigError: ``chat`` is asked for, and the tokenizer's chat template is missing.
     """
@@ -43,16 +47,16 @@ class MultipleChoiceScorer:
     ) -> None:
         self._normalize = evaluation.normalize
         self._questions = questions
-        self._requests: list[tuple[list[int], int]] = []
+        self.requests: list[tuple[list[int], int]] = []
         for question in questions:
             shown = show(question.question, shots, evaluation.chat)
             for choice in question.choices:
                 tokens, before = encode_answered(tokenizer, shown, choice, question.where)
-                self._requests.append((tokens, max(len(tokens) - before, 1)))
+                self.requests.append((tokens, max(len(tokens) - before, 1)))
 
     def sequences(self) -> list[Sequence[int]]:
         """Return the token sequences that a model reads, as they are before they are cut."""
-        return [tokens for tokens, _ in self._requests]
+        return [tokens for tokens, _ in self.requests]
 
     def score(self, model: PreTrainedModel, batch_size: int, ranks: Ranks) -> Score:
         """Return the accuracy of the likeliest choice (a collective).
@@ -75,5 +79,5 @@ class MultipleChoiceScorer:
         limit = context_length(model)
         # What the model has no positions for is cut from the left; the last token is not fed.
         start = 0 if limit is None else -(limit + 1)
-        spans = [Span.last(tokens[start:], count) for tokens, count in self._requests]
+        spans = [Span.last(tokens[start:], count) for tokens, count in self.requests]
         return sum_logprobs(model, spans, batch_size, ranks)

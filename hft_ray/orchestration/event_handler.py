@@ -52,8 +52,8 @@ class EventHandler:
         place = sweep_in(config)
         self._mirror = SweepMirror(place, folder, errors, self._on_lag) if place else None
         self._members: list[str] = []
-        budget, snapshots = disk_budget(config, folder.weights), bool(config.evaluation.every)
-        self._weights = KeptWeights(folder.weights, budget, snapshots)
+        budget, intermediate = disk_budget(config, folder.weights), bool(config.evaluation.every)
+        self._weights = KeptWeights(folder.weights, budget, intermediate)
         self._keeps_weights = config.search.weights != "none"
 
     def open(self, base: Mapping[str, Any]) -> None:

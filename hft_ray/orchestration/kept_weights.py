@@ -22,13 +22,13 @@ class KeptWeights:
     Args:
         folder: Their folder.
         budget: What they may take, None for any number of bytes.
-        snapshots: Whether trials also keep models on the way.
+        intermediate: Whether trials also keep intermediate models.
     """
 
     def __init__(
-        self, folder: Path, budget: DiskBudget | None = None, snapshots: bool = False
+        self, folder: Path, budget: DiskBudget | None = None, intermediate: bool = False
     ) -> None:
-        self._folder, self._budget, self._snapshots = folder, budget, snapshots
+        self._folder, self._budget, self._intermediate = folder, budget, intermediate
         self._largest = 0
 
     def of(self, point: Point) -> Path:
@@ -70,7 +70,7 @@ class KeptWeights:
         """Return what has to go: least loss of hypervolume first."""
         if self._budget is None or not kept:
             return []
-        room = self._budget.room_for_ended(self._largest, self._snapshots)
+        room = self._budget.room_for_ended(self._largest, self._intermediate)
         gone: list[Path] = []
         members = list(front.members)
         while len(kept) > 1 and sum(kept.values()) > room:

@@ -9,7 +9,7 @@ from hft_ray.artifacts import Mirror, MirrorError
 from hft_ray.config import ConfigError, Problem
 from hft_ray.config.keys import with_settings
 from hft_ray.config.load import parse
-from hft_ray.config.sections.cluster_section import checked_mirror
+from hft_ray.config.sections.cluster import checked_mirror
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import front_from_tracking
 from hft_ray.orchestration.kept_weights import KeptWeights

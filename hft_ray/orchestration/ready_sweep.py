@@ -11,7 +11,9 @@ import torch
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import Config, check_all
 from hft_ray.orchestration.begin_warm import Say, start_warm
-from hft_ray.orchestration.cluster import (
+from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.interrupts import signals
+from hft_ray.orchestration.ray_cluster import (
     check_fits,
     check_sockets,
     connect,
@@ -19,8 +21,6 @@ from hft_ray.orchestration.cluster import (
     joins,
     ray_nodes,
 )
-from hft_ray.orchestration.folder import SweepFolder
-from hft_ray.orchestration.interrupts import signals
 from hft_ray.orchestration.sweep import run_sweep
 from hft_ray.orchestration.sweep_mirror import restore
 from hft_ray.orchestration.sweep_view import Watch
@@ -85,7 +85,7 @@ def ready_sweep(
     Args:
         config: FILE with ``search``.
         root: Storage root.
-        address: Address of a Ray cluster; see :func:`~hft_ray.orchestration.cluster.connect`.
+        address: Address of a Ray cluster; see :func:`~hft_ray.orchestration.ray_cluster.connect`.
         fresh: Refuse to continue an earlier sweep of this name.
         source: FILE's name, for messages.
 

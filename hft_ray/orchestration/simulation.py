@@ -90,7 +90,7 @@ def _replay(
     view = SweepView(config.name, study.planned(), config.cluster.groups)
     view.phase = "replaying"
     view.states = {known.trial: known.state for known in study.trials()}
-    for event in simulate(study, table, config.cluster.groups, interrupted.is_set):
+    for event in simulate(study, table, config.cluster.groups, interrupted.is_set, table.base):
         _show(event, view)
         if event.kind != "report":
             view.planned = study.planned()

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.item_scores import BASE
 from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.event_handler import EventHandler
 from hft_ray.orchestration.folder import SweepFolder
@@ -33,7 +34,6 @@ from hft_ray.search.prior_trials import WarmStart
 from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
-BASE = "base"
 POLL_SECONDS = 0.5
 
 

@@ -35,7 +35,7 @@ from hft_ray.training.base import run_base
 from hft_ray.training.process_group import start_deepspeed
 from hft_ray.training.resource_metrics import Use
 from hft_ray.training.run import run
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 
 LONGEST_REASON = 1000
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ A table is a file of rows ``{"params", "step", "metrics", "seconds"}``, as JSON 
     metrics  metric -> value
     seconds  time since the trial began, training and scores together
     failed   instead of metrics: the trial fails at this step, for this reason
+    variant  the scores are those of a variant of the model at this step, such as alpha-0.5
 
 Rows with equal ``params`` are one curve, unless their steps repeat: then each repetition is another
 curve (another seed). Step 0 holds the scores of the untouched model. In Parquet, ``params`` and
@@ -21,9 +22,11 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -33,13 +36,25 @@ from hft_ray.config.keys import settings
 
 
 @dataclass(frozen=True)
+class RecordedVariant:
+    """Scores of a variant, and the time that it took to make and score it."""
+
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class CurvePoint:
-    """One row of a curve; ``failed`` is the reason why there is none after it."""
+    """One row of a curve, and the variants of the model there.
+
+    ``failed`` is the reason why there is none after it.
+    """
 
     step: int
     metrics: dict[str, float]
     seconds: float
     failed: str | None = None
+    variants: dict[str, RecordedVariant] = field(default_factory=dict)
 
 
 Curve = list[CurvePoint]
@@ -73,6 +88,7 @@ class Table:
         self._defaults = settings(config)
         pairs = list(curves)
         self._curves = [curve for _, curve in pairs]
+        self._means = _means(pairs, config.search.seed_keys)
         # Whatever the curves differ in counts, searched or not: a fixed seed is asked for by name.
         self._keys = sorted({*self._space, *(key for params, _ in pairs for key in params)})
         self._columns = {key: [self._value(p, key) for p, _ in pairs] for key in self._keys}
@@ -84,12 +100,26 @@ class Table:
         it is searched so); others by 0 if they are equal, else by 1. The distance is the sum of the
         squares. Of equally near ones, the trial's id decides by lot.
         """
+        return self._curves[self._nearest(trial, params)]
+
+    def mean(self, trial: str, params: Mapping[str, Any]) -> Curve:
+        """Return the mean over the seeds of the configuration that :meth:`curve` returns.
+
+        A training that failed has no part in it.
+        """
+        return self._means[self._nearest(trial, params)]
+
+    def means(self) -> list[Curve]:
+        """Return the mean over the seeds of each configuration, each once."""
+        return list({id(curve): curve for curve in self._means}.values())
+
+    def _nearest(self, trial: str, params: Mapping[str, Any]) -> int:
         distance = np.zeros(len(self._curves))
         for key, column in self._columns.items():
             distance += self._apart(key, self._value(params, key), column) ** 2
         nearest = np.flatnonzero(distance <= distance.min() + 1e-12)
         lot = hashlib.blake2b(f"{self._seed} {trial}".encode(), digest_size=8).digest()
-        return self._curves[nearest[int.from_bytes(lot, "big") % len(nearest)]]
+        return int(nearest[int.from_bytes(lot, "big") % len(nearest)])
 
     def worst(self, objectives: Mapping[str, str]) -> dict[str, float]:
         """Return the worst value of each objective in the table, for the reference point."""
@@ -118,6 +148,41 @@ class Table:
         return np.array([0.0 if each == value else 1.0 for each in column])
 
 
+def _means(pairs: Sequence[tuple[Mapping[str, Any], Curve]], seeds: Sequence[str]) -> list[Curve]:
+    """Return for each curve the mean over those that differ from it in the seeds alone."""
+    kept = [{key: x for key, x in params.items() if key not in seeds} for params, _ in pairs]
+    names = [json.dumps(params, sort_keys=True) for params in kept]
+    groups: dict[str, list[Curve]] = defaultdict(list)
+    for name, (_, curve) in zip(names, pairs, strict=True):
+        groups[name].append(curve)
+    found = {name: _mean(group) for name, group in groups.items()}
+    return [found[name] for name in names]
+
+
+def _mean(curves: Sequence[Curve]) -> Curve:
+    steps: dict[int, list[CurvePoint]] = defaultdict(list)
+    for score in (score for curve in curves for score in curve if score.failed is None):
+        steps[score.step].append(score)
+    return [_mean_point(steps[step]) for step in sorted(steps)]
+
+
+def _mean_point(scores: Sequence[CurvePoint]) -> CurvePoint:
+    names = [name for name in scores[0].variants if all(name in each.variants for each in scores)]
+    variants = {}
+    for name in names:
+        own = [each.variants[name] for each in scores]
+        seconds = fmean(each.seconds for each in own)
+        variants[name] = RecordedVariant(_mean_metrics([each.metrics for each in own]), seconds)
+    metrics = _mean_metrics([each.metrics for each in scores])
+    seconds = fmean(each.seconds for each in scores)
+    return CurvePoint(scores[0].step, metrics, seconds, variants=variants)
+
+
+def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    shared = [name for name in metrics[0] if all(name in each for each in metrics)]
+    return {name: fmean(each[name] for each in metrics) for name in shared}
+
+
 def _place(entry: Interval, value: float) -> float:
     """Return where ``value`` lies on an interval, its ends at 0 and 1; it may lie outside."""
     if not entry.log:
@@ -143,7 +208,10 @@ def read_table(path: Path, config: Config) -> Table:
         if score.step == 0:
             base = score.metrics
             continue
-        _put(curves, params, score)
+        if (variant := row.get("variant")) is not None:
+            _put_variant(curves, params, score, variant, f"{path}:{number}")
+        else:
+            _put(curves, params, score)
     _refuse_useless(path, config, [curve for _, curve in curves.values()])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Table(config, curves.values(), base, digest)
@@ -159,6 +227,25 @@ def _put(curves: Recorded, params: dict[str, Any], score: CurvePoint) -> None:
         repetition += 1
     curve.append(score)
     curve.sort(key=lambda each: each.step)
+
+
+def _put_variant(
+    curves: Recorded, params: dict[str, Any], score: CurvePoint, variant: str, place: str
+) -> None:
+    """Add a variant to the first curve of its configuration that has a model at its step, not it.
+
+    Its rows follow one another: the time of one is that since the row before.
+    """
+    key, repetition = json.dumps(params, sort_keys=True), 0
+    while (found := curves.get((key, repetition))) is not None:
+        for model in found[1]:
+            if model.step == score.step and variant not in model.variants:
+                before = model.seconds + sum(each.seconds for each in model.variants.values())
+                seconds = max(0.0, score.seconds - before)
+                model.variants[variant] = RecordedVariant(score.metrics, seconds)
+                return
+        repetition += 1
+    raise ConfigError(Problem(place, "a variant follows the row of its model at the same step"))
 
 
 def _checked(row: Mapping[str, Any], place: str) -> tuple[dict[str, Any], CurvePoint]:

@@ -15,7 +15,7 @@ from hft_ray.ranks import Ranks
 from hft_ray.training.documents import Documents
 from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.objective import Batch
-from hft_ray.training.stages import Stage, stage_at
+from hft_ray.training.stage import Stage, stage_at
 
 
 class Feed:

@@ -1,4 +1,4 @@
-"""The weights of a candidate, kept for export: what any draw has trained, and nothing else.
+"""The weights of a model of a run, kept for export: what any draw has trained, and nothing else.
 
 An artifact of safetensors files and ``kept.json``. What is not in it has the base's values.
 """

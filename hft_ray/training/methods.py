@@ -15,7 +15,7 @@ from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.objective import Objective, SupervisedFineTuning
 from hft_ray.training.reference import ReferenceStore
 from hft_ray.training.schedule import total_steps
-from hft_ray.training.stages import Stage
+from hft_ray.training.stage import Stage
 from hft_ray.training.workspace import Workspace
 
 

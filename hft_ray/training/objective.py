@@ -90,6 +90,9 @@ class Objective(Protocol):
 class SupervisedFineTuning:
     """Cross-entropy of the answers' tokens.
 
+    Attributes:
+        data: The tokenised examples.
+
     Args:
         data: The tokenised examples.
         pad_id: Token id of padding.
@@ -98,11 +101,11 @@ class SupervisedFineTuning:
     width = 1
 
     def __init__(self, data: TrainingSet | Mixture, pad_id: int) -> None:
-        self._data, self._pad_id = data, pad_id
+        self.data, self._pad_id = data, pad_id
         self.identity = data.identity
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
     def units(self, indices: Sequence[int]) -> int:
         """Return the trained tokens of these examples."""
@@ -110,16 +113,16 @@ class SupervisedFineTuning:
 
     def trained(self, indices: Sequence[int]) -> int:
         """Return the tokens of the answers."""
-        return int(self._data.answer_tokens[list(indices)].sum())
+        return int(self.data.answer_tokens[list(indices)].sum())
 
     def lengths(self, indices: Sequence[int]) -> list[int]:
         """Return the tokens of each of these examples."""
-        lengths: list[int] = self._data.lengths[list(indices)].tolist()
+        lengths: list[int] = self.data.lengths[list(indices)].tolist()
         return lengths
 
     def batch(self, indices: Sequence[int], packed: bool) -> Batch:
         """Return these examples, in one row or padded to the longest."""
-        items = [self._data[index] for index in indices]
+        items = [self.data[index] for index in indices]
         return concatenate(items) if packed else collate(items, self._pad_id)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:

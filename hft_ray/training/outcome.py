@@ -41,11 +41,11 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model beside the last one that may be on the front.
+class ScoredVariant:
+    """A model of a run beside its last one, which may be on the front.
 
     Attributes:
-        variant: Its name, see :mod:`hft_ray.training.variants`.
+        variant: Its name, see :mod:`hft_ray.training.variant_builder`.
         step: Optimizer steps behind it.
         values: Its scores.
     """
@@ -79,7 +79,7 @@ class Outcome:
     seconds: float
     selection: list[Round] = field(default_factory=list)
     touched_fraction: float = 0.0
-    variants: list[Candidate] = field(default_factory=list)
+    variants: list[ScoredVariant] = field(default_factory=list)
     continual: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -13,17 +13,17 @@ from hft_ray.artifacts import Mirror
 from hft_ray.config import Config
 from hft_ray.evaluation import Scores, TaskSequence
 from hft_ray.item_scores import SUFFIX
-from hft_ray.training.candidates import FINAL
 from hft_ray.training.causal import require_causal
 from hft_ray.training.garbage import only_new_garbage
+from hft_ray.training.intermediate_models import FINAL
 from hft_ray.training.models import recompute_activations
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.outcome import Outcome, Report
 from hft_ray.training.run_state import RunState
 from hft_ray.training.save_model import save_model
 from hft_ray.training.scoring import Scoring, base_values
-from hft_ray.training.stages import stage_at
-from hft_ray.training.variants import RunArtifacts, VariantBuilder, score_variants
+from hft_ray.training.stage import stage_at
+from hft_ray.training.variant_builder import RunArtifacts, VariantBuilder, score_variants
 from hft_ray.training.workspace import Workspace
 
 
@@ -51,7 +51,7 @@ def run(
         mirror: Where the checkpoints are copied to, and fetched from when the folder lacks them.
         saved: Called with the step of every checkpoint, on rank 0.
         items: Folder for the scores of single items: a file for the trained model, and one for
-            each candidate and variant.
+            each variant.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -221,17 +221,17 @@ class _Run:
         return self._scoring.values(scores) | self._sequence.entries
 
     def _offer(self, done: int, values: dict[str, float]) -> None:
-        """Offer a scored model to the candidates, if the run has any.
+        """Offer a scored model to those that the run keeps, if it keeps any.
 
-        A model that has not seen all tasks of a sequence is not a candidate.
+        A model that has not seen all tasks of a sequence is not offered.
         """
-        state, candidates = self._state, self._state.candidates
+        state, models = self._state, self._state.intermediate
         touched = state.selector.touched.parameters
-        if candidates and done < state.steps and self._sequence is None:
-            if candidates.take(done, values, touched):
-                self._keep_items(candidates.found[-1].variant)
-        elif candidates and done == state.steps:
-            candidates.take_last(values, touched)
+        if models and done < state.steps and self._sequence is None:
+            if models.take(done, values, touched):
+                self._keep_items(models.found[-1].variant)
+        elif models and done == state.steps:
+            models.take_last(values, touched)
         if done == state.steps:
             self._keep_items(FINAL)
 

@@ -16,7 +16,6 @@ from hft_ray.config import Config
 from hft_ray.config.keys import decisive
 from hft_ray.selection import Draw, History
 from hft_ray.training.base import known_base, run_ranks, score_base
-from hft_ray.training.candidates import Candidates
 from hft_ray.training.checkpoint import (
     RANDOM,
     STAGE,
@@ -30,15 +29,16 @@ from hft_ray.training.checkpoint import (
 from hft_ray.training.documents import Documents
 from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
+from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.methods import make_stages
 from hft_ray.training.numerics import Numerics
-from hft_ray.training.outcome import Candidate, Round
+from hft_ray.training.outcome import Round, ScoredVariant
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring
 from hft_ray.training.selector import Selector
-from hft_ray.training.stages import Rounds, identity, stage_at
+from hft_ray.training.stage import Rounds, identity, stage_at
 from hft_ray.training.utilisation import peak_flops
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,9 @@ class RunState:
         self.ranks = run_ranks(config, workspace)
         self.engine = Engine(model, config.training, numerics, self.ranks)
         self.weights = workspace.weights_hash(config.model)
-        self.candidates = Candidates(wanted, model, self.weights, self.ranks) if wanted else None
+        self.intermediate = (
+            IntermediateModels(wanted, model, self.weights, self.ranks) if wanted else None
+        )
         self.stages = make_stages(config, workspace)
         self.steps = self.stages[-1].end
         self.documents = Documents(model, config)
@@ -86,9 +88,9 @@ class RunState:
         self.scored: dict[str, Any] | None = None
 
     @property
-    def found(self) -> list[Candidate]:
-        """The models on the way that may be on the front."""
-        return self.candidates.found if self.candidates else []
+    def found(self) -> list[ScoredVariant]:
+        """The intermediate models that may be on the front."""
+        return self.intermediate.found if self.intermediate else []
 
     def begin_stage(self, step: int) -> None:
         """Show the model to the objective of the stage that starts at ``step``."""
@@ -223,8 +225,8 @@ class RunState:
         self.scored = manifest.scored
         if self.scoring and self.scoring.sequence:
             self.scoring.sequence.restore(manifest.sequence)
-        if self.candidates:
-            self.candidates.found = [Candidate(**each) for each in manifest.variants]
+        if self.intermediate:
+            self.intermediate.found = [ScoredVariant(**each) for each in manifest.variants]
         beside = dict(found.tensors(beside=True))
         if 0 < stage.start < manifest.step:
             kept = (each for each in beside.items() if each[0].startswith(STAGE))

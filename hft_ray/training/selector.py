@@ -18,7 +18,7 @@ from hft_ray.training.feed import Feed
 from hft_ray.training.gradient_norms import gradient_norms
 from hft_ray.training.lora import Lora
 from hft_ray.training.outcome import Round
-from hft_ray.training.stages import Rounds
+from hft_ray.training.stage import Rounds
 from hft_ray.training.utilisation import flops_per_token
 
 

@@ -12,11 +12,12 @@ from hft_ray.artifacts import ArtifactError
 from hft_ray.artifacts.whole import PARTIAL
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.out_folder import check_new
+from hft_ray.pareto.spread import alpha_of
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import KeptManifest, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
 from hft_ray.training.save_model import save_model
-from hft_ray.training.variants import reset_selection
+from hft_ray.training.variant_builder import reset_selection
 from hft_ray.training.workspace import Workspace
 from hft_ray.weights.average import average
 from hft_ray.weights.delta import write_delta
@@ -49,8 +50,7 @@ def export(
     base = find_directory(chosen.name, "model.name", workspace.cache, chosen.revision)
     found = _verified(config, workspace, kept)
     steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, found, target)]
-    if variant is not None and variant.startswith("alpha-"):
-        alpha = float(variant.removeprefix("alpha-"))
+    if variant is not None and (alpha := alpha_of(variant)) is not None:
         steps.append(lambda source, target: average(source, base, alpha, target))
     elif variant is not None and variant.startswith("reset-"):
         catalog = workspace.catalog(config.model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 
 import pytest
 
@@ -22,28 +21,33 @@ def budget(tmp_path):
 def test_every_claim_leaves_room_for_the_final_models_of_trials_under_way(budget):
     assert size_of(budget.folder) == 300
     assert budget.room_for_final() == 700
-    assert budget.room_for_snapshot(200) == 700 - 2 * 200
-    assert budget.room_for_ended(200, snapshots=False) == 1000 - 2 * 200
-    assert budget.room_for_ended(200, snapshots=True) == 1000 - 3 * 200
+    assert budget.room_for_intermediate(200) == 700 - 2 * 200
+    assert budget.room_for_ended(200, intermediate=False) == 1000 - 2 * 200
+    assert budget.room_for_ended(200, intermediate=True) == 1000 - 3 * 200
 
 
 def test_a_folder_that_is_not_there_takes_nothing(tmp_path):
     assert DiskBudget(tmp_path / "none", 10, 1).room_for_final() == 10
 
 
-def _hold(budget, ready):
+def _hold(budget, held, release):
     with budget.locked():
-        ready.set()
-        time.sleep(0.5)
+        held.set()
+        assert release.wait(60)
 
 
 def test_one_process_writes_at_a_time(budget):
     context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    other = context.Process(target=_hold, args=(budget, ready))
+    events = [[context.Event(), context.Event()] for _ in range(2)]
+    one, other = (context.Process(target=_hold, args=(budget, *each)) for each in events)
+    (held, release), (held_by_other, release_other) = events
+    release_other.set()
+    one.start()
+    assert held.wait(60)
     other.start()
-    assert ready.wait(30)
-    started = time.monotonic()
-    with budget.locked():
-        assert time.monotonic() - started > 0.2
-    other.join()
+    assert not held_by_other.wait(0.3)
+    release.set()
+    assert held_by_other.wait(60)
+    for process in (one, other):
+        process.join()
+        assert process.exitcode == 0

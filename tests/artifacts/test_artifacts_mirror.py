@@ -10,7 +10,7 @@ from servers import ObjectStore
 from hft_ray.artifacts import Mirror, MirrorError
 from hft_ray.artifacts.mirror import LIST
 from hft_ray.config import ConfigError
-from hft_ray.config.sections.cluster_section import checked_mirror
+from hft_ray.config.sections.cluster import checked_mirror
 from hft_ray.orchestration.model_export import export_to_store
 from hft_ray.storage_root import storage_root
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 SCRIPT = Path(__file__).resolve().parents[2] / "clusters" / "slurm.sh"
 COMMANDS = {
@@ -23,7 +23,7 @@ COMMANDS = {
     "python": "cat >/dev/null",
     "hostname": "echo 192.0.2.7 fe80::1",
     # It goes on for a moment after a signal, as a sweep does, and says which it was.
-    "hft-ray": """trap 'sleep 0.3; exit 130' TERM
+    "hft-ray": """trap 'sleep 0.3; exit 130' TERM; echo ready >>$CALLS
 for _ in $(seq 50); do sleep 0.1; [[ -e $END ]] && exit $(<$END); done
 exit 9""",
 }
@@ -65,12 +65,6 @@ class Job:
     def called(self, start: str) -> list[str]:
         return [line for line in self.calls.read_text().splitlines() if line.startswith(start)]
 
-    def wait_for(self, start: str) -> None:
-        end = time.monotonic() + 60
-        while not self.called(start):
-            assert time.monotonic() < end, self.calls.read_text()
-            time.sleep(0.05)
-
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_a_cluster_on_all_nodes_runs_the_sweep_and_ends_with_it(tmp_path, code):
@@ -102,8 +96,7 @@ def test_one_node_is_reached_over_loopback_alone(tmp_path):
 def test_a_job_whose_time_is_up_ends_the_sweep_in_order_and_comes_back(tmp_path, number):
     job = Job(tmp_path, "n1")
     process = job.start("f.yaml")
-    job.wait_for("hft-ray")
-    time.sleep(0.5)
+    wait_for(lambda: job.called("ready"))
     os.kill(process.pid, number)
     assert process.wait(60) == 130
     assert job.called("scontrol requeue") == ["scontrol requeue 123"]

@@ -114,18 +114,18 @@ checked = settings(
 def asked(tokenizer, prompt):
     """The tokens that generation starts from."""
     entry = Generation(name="g", kind="generation", data="x")
-    return GenerationScorer(entry, [Prompt(prompt, ("x",))], tokenizer, "x")._prompts[0]
+    return GenerationScorer(entry, [Prompt(prompt, ("x",))], tokenizer, "x").sequences()[0]
 
 
 def compared(tokenizer, prompt, answer):
     """Tokens of kl and of multiple choice, each with the number of the prompt's."""
     entry = Divergence(name="k", kind="kl", data="x", max_length=10**6)
-    (span,) = DivergenceScorer(entry, [Passage(prompt, answer)], tokenizer, "x")._spans
+    (span,) = DivergenceScorer(entry, [Passage(prompt, answer)], tokenizer, "x").spans
     yield span.tokens, span.start
     choices = MultipleChoice(name="m", kind="multiple_choice", data="x")
     question = Question(prompt, (answer, answer + "."), 0)
     scorer = MultipleChoiceScorer(choices, [question], tokenizer, "x")
-    tokens, count = scorer._requests[0]
+    tokens, count = scorer.requests[0]
     yield tokens, len(tokens) - count
 
 

@@ -31,7 +31,7 @@ def stage_of(file, tmp_path_factory):
 
 
 def mixture(stage) -> Mixture:
-    found = stage.objective._data
+    found = stage.objective.data
     assert isinstance(found, Mixture)
     return found
 
@@ -75,7 +75,7 @@ def test_replay_is_a_function_of_the_seed(stage_of):
 
 
 def test_without_a_share_nothing_is_mixed_in(stage_of):
-    assert not isinstance(stage_of().objective._data, Mixture)
+    assert not isinstance(stage_of().objective.data, Mixture)
 
 
 def test_the_loss_is_per_trained_token_of_both(stage_of):

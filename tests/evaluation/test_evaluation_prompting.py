@@ -6,6 +6,8 @@ from evaluation_models import greedy, make_pair, make_tokenizer, write_jsonl
 from hft_ray.config import ConfigError, EvaluationSection
 from hft_ray.evaluation import Suite
 from hft_ray.evaluation.prompting import encode_answered, render_prompt, show
+from hft_ray.evaluation.suite import make_scorer
+from hft_ray.ranks import Ranks
 
 SHOTS = [("What is 1?", "one"), ("Say two:\n", "two")]
 
@@ -44,22 +46,19 @@ def test_the_model_continues_what_is_shown(chat, tmp_path):
     ids = tokenizer(render_prompt(tokenizer, shown, "x")).input_ids
     own = tokenizer.decode(greedy(model, ids, 5)).partition("\n")[0].strip()
     assert own
-    suite = Suite(section(tmp_path, shots=1, chat=chat, extract="(?s)(.*)"), tokenizer)
-    texts = suite._task["e"].continuations(model, 1, ranks())
-    assert [text.strip() for text in texts] == [own]
-    assert suite.score(model).task["e"].n == 1
+    shown_once = section(tmp_path, shots=1, chat=chat, extract="(?s)(.*)")
+    assert [text.strip() for text in continuations(shown_once, model, tokenizer)] == [own]
+    assert Suite(shown_once, tokenizer).score(model).task["e"].n == 1
 
 
-def ranks():
-    from hft_ray.ranks import Ranks
-
-    return Ranks()
+def continuations(section, model, tokenizer):
+    scorer = make_scorer(section.task[0], tokenizer, "evaluation.task[0]")
+    return scorer.continuations(model, 1, Ranks())
 
 
 def test_the_extracted_answer_and_the_metric_are_what_is_scored(tmp_path):
     model, tokenizer = make_pair("llama")
-    found = Suite(section(tmp_path), tokenizer)._task["e"].continuations(model, 2, ranks())
-    letter = found[0].strip()[0]
+    letter = continuations(section(tmp_path), model, tokenizer)[0].strip()[0]
     data = write_jsonl(
         tmp_path / "one.jsonl", [{"prompt": "the capital of France is", "answer": letter}]
     )

@@ -6,9 +6,9 @@ import asyncio
 import math
 import pickle
 import threading
-import time
 
 import pytest
+from waiting import wait_for
 
 from hft_ray.artifacts.mirror import Mirror
 from hft_ray.background import BackgroundErrors
@@ -72,13 +72,6 @@ def end_trial(folder, trial, ended, mirror):
     (kept / "state.safetensors").write_bytes(b"weights")
     ended.append(trial)
     mirror.update(ended)
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def mirror_sweep(config, folder, faults, when, failures):

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from hft_ray.config import Cluster, ConfigError
-from hft_ray.orchestration.cluster import (
+from hft_ray.orchestration.ray_cluster import (
     check_fits,
     check_sockets,
     connect,

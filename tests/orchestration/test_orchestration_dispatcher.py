@@ -20,12 +20,18 @@ async def joined():
     return dispatcher
 
 
+async def blocked(*tasks):
+    """Let tasks run until they wait for what another task does."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+
+
 def test_an_order_reaches_a_group_that_waits_for_it():
     async def main():
         dispatcher = await joined()
         waiting = asyncio.create_task(dispatcher.next_order(0, "life", 0))
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
+        await blocked(waiting)
         start = time.monotonic()
         await dispatcher.submit("a", "trial", {})
         assert (await waiting).trial == "a"
@@ -40,7 +46,7 @@ def test_handing_out_an_order_wakes_those_who_follow_the_events():
         await dispatcher.submit("a", "trial", {})
         seen = len(await dispatcher.events(0, 1.0))
         waiting = asyncio.create_task(dispatcher.events(seen, 10.0))
-        await asyncio.sleep(0.05)
+        await blocked(waiting)
         await dispatcher.next_order(0, "life", 0)
         assert [event["event"] for event in await waiting] == ["started"]
 
@@ -66,7 +72,7 @@ def test_results_reach_who_waits_and_the_group_is_shut_down_at_the_end():
         order = await dispatcher.next_order(0, "life", 0)
         result = asyncio.create_task(dispatcher.next_result("a", 0))
         following = asyncio.create_task(dispatcher.next_order(0, "life", order.number))
-        await asyncio.sleep(0.05)
+        await blocked(result, following)
         assert not await dispatcher.report("life", 0, "a", 4, {"task/score": 0.5}, True)
         assert (await result)["values"] == {"task/score": 0.5}
         await dispatcher.finish("life", 0, 0, "a", {"state": "complete"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 
 import pytest
+from waiting import wait_for
 
 from hft_ray.config import ConfigError
 from hft_ray.config.load import validate
@@ -75,13 +75,6 @@ class Sweep:
             return states(self.record())
         except ConfigError:
             return {}
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def states(record):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
+from waiting import wait_for
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.orchestration import trial_pictures
@@ -33,12 +33,6 @@ class Sweep:
         assert path.stat().st_size > 0
         self.kept[trial].add(name)
 
-    def wait_for(self, condition):
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.01)
-
 
 @pytest.fixture
 def faults(monkeypatch):
@@ -63,7 +57,7 @@ def test_an_error_that_passes_costs_no_picture(when, faults, tmp_path):
             faults[0] = 1
         sweep.pictures.draw(trial, END)
         if trial != TRIALS[-1]:  # the last is drawn while the sweep ends
-            sweep.wait_for(lambda trial=trial: sweep.kept[trial] == FILES)
+            wait_for(lambda trial=trial: sweep.kept[trial] == FILES)
     sweep.pictures.close(60)
     assert sweep.kept == dict.fromkeys(TRIALS, FILES)
     assert sweep.errors.undone == {}
@@ -79,7 +73,7 @@ def test_errors_for_ever_are_told_and_the_next_start_draws_what_is_left(when, fa
             faults[0] = 10**9
         sweep.pictures.draw(trial, END)
         if faults[0] == 0:
-            sweep.wait_for(lambda trial=trial: sweep.kept[trial] == FILES)
+            wait_for(lambda trial=trial: sweep.kept[trial] == FILES)
     sweep.pictures.close(60)
     left = len(TRIALS) - TRIALS.index(when)
     assert f"pictures of {left} trial" in sweep.errors.undone["pictures of trials"]
@@ -95,7 +89,7 @@ def test_one_picture_that_cannot_be_drawn_holds_back_no_other(tmp_path):
     sweep = Sweep(tmp_path / "pictures")
     sweep.pictures.draw("t0", {**END, "continual": {"tasks": "broken"}})
     sweep.pictures.draw("t1", END)
-    sweep.wait_for(lambda: sweep.kept["t1"] == FILES)
+    wait_for(lambda: sweep.kept["t1"] == FILES)
     sweep.pictures.close(60)
     assert "1 trial" in sweep.errors.undone["pictures of trials"]
 
@@ -104,7 +98,7 @@ def test_a_full_disk_is_tried_again(tmp_path):
     (tmp_path / "pictures").write_text("where the folder should be")
     sweep = Sweep(tmp_path / "pictures")
     sweep.pictures.draw("t0", END)
-    sweep.wait_for(lambda: sweep.errors.counts.total() > 0)
+    wait_for(lambda: sweep.errors.counts.total() > 0)
     (tmp_path / "pictures").unlink()
     sweep.pictures.close(60)
     assert sweep.kept["t0"] == FILES

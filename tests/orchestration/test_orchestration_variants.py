@@ -57,7 +57,7 @@ def points(sweep):
 
 
 def steps_of(sweep, trial):
-    """The names of a trial's candidates on the way, by their steps."""
+    """The names of a trial's intermediate models, by their steps."""
     found = {v for t, v in points(sweep) if t == trial and v and v.startswith("step-")}
     return sorted(found, key=lambda name: int(name.removeprefix("step-")))
 
@@ -143,8 +143,8 @@ def test_the_disk_budget_holds_all_the_time(sweep):
     assert len(sweep.sizes) > 100
     assert 0 < max(sweep.sizes) <= BUDGET
     sizes = [size_of(folder) for folder in sweep.weights.glob("*/*")]
-    candidates = sum(1 + len(steps_of(sweep, trial)) for trial in TRIALS)
-    assert candidates * min(sizes) > 5 * BUDGET, "without deletion it would not be exceeded"
+    models = sum(1 + len(steps_of(sweep, trial)) for trial in TRIALS)
+    assert models * min(sizes) > 5 * BUDGET, "without deletion it would not be exceeded"
 
 
 def test_weights_of_the_front_are_kept_and_no_others(sweep):

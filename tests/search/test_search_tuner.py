@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hft_ray.config.load import validate
-from hft_ray.orchestration.cluster import QUIET
+from hft_ray.orchestration.ray_cluster import QUIET
 from hft_ray.search import Study
 from hft_ray.search.scheduler import StudyScheduler
 from hft_ray.search.searcher import StudySearcher

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from servers import MlflowServer
+from waiting import wait_for
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import ConfigError
@@ -222,11 +223,12 @@ def test_a_full_spool_drops_metrics_only(open_tracker, tmp_path):
     tracker = open_tracker("http://127.0.0.1:9", capacity=2)
     tracker.open_sweep("bounded", "", {}, {})
     spool = tmp_path / "sweep/tracking.jsonl"
-    end = time.monotonic() + 240
-    while not spool.exists() or len(spool.read_text().splitlines()) < 20:
-        assert time.monotonic() < end
+
+    def full():
         tracker.log_sweep(0, {"x": 1.0})
-        time.sleep(0.01)
+        return spool.exists() and len(spool.read_text().splitlines()) >= 20
+
+    wait_for(full)
     for _ in range(50):
         tracker.log_sweep(1, {"late": 1.0})
     tracker.finish_sweep("complete")
@@ -304,13 +306,12 @@ def test_an_outage(server, open_tracker, tmp_path):
         before = time.perf_counter()
         lasting.log("t0", step, {"train/loss": float(step)})
         slowest = max(slowest, time.perf_counter() - before)
-        if step % 250 == 0:
-            time.sleep(0.2)  # so that several attempts fail
+        if step == 500:
+            wait_for(lambda: any("not reached" in each for each in lasting.problems))
     lasting.open_trial("t1", {"lr": 0.1}, {})
     lasting.finish_trial("t0", "complete")
     assert slowest < 0.1
     assert not lasting.flush(0.5)
-    assert any("not reached" in problem for problem in lasting.problems)
 
     first = open_tracker(server.uri, spool=tmp_path / "other")
     first.open_sweep("spooled", "a: 1\n", {"p": 1}, {})

@@ -16,7 +16,7 @@ from hft_ray.ranks import Ranks
 from hft_ray.training.documents import Documents
 from hft_ray.training.feed import Feed
 from hft_ray.training.schedule import learning_rate, total_steps
-from hft_ray.training.stages import Rounds, Stage
+from hft_ray.training.stage import Rounds, Stage
 
 
 class Numbers:

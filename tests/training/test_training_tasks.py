@@ -210,7 +210,7 @@ def test_a_mixture_has_its_weights_and_a_score_for_each_task(runs):
     config = Config.model_validate(runs.files["mixture"])
     workspace = Workspace(runs.folder / "root", Ranks(), torch.device("cpu"))
     (stage,) = make_stages(config, workspace)
-    data = stage.objective._data
+    data = stage.objective.data
     assert np.bincount(data.members).tolist() == [16, 8, 8]
     assert stage.per_epoch == 38 / 8
     # All of a's ten are trained on before one comes again.

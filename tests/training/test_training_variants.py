@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import random
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,84 +16,14 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training import Workspace
 from hft_ray.training.base_snapshot import BaseSnapshot
-from hft_ray.training.candidates import Candidates
+from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.kept import bytes_to_keep, keep, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
-from hft_ray.training.variants import RunArtifacts, averages, least_needed, reset_selection, widest
+from hft_ray.training.variant_builder import RunArtifacts, reset_selection
 from hft_ray.weight_space import average_shares
 from hft_ray.weights import average
 
 TWO = {"gain": "max", "lost": "min"}
-
-
-def curve_of(function, count, ends=((0.0, 0.0), (1.0, 1.0))):
-    """Run the bisection on ``alpha -> (gain, lost)``; return the alphas in their order."""
-    found = averages(
-        Variants(averages=count),
-        tuple({"gain": gain, "lost": lost} for gain, lost in ends),
-        TWO,
-        lambda alpha: dict(zip(("gain", "lost"), function(alpha), strict=True)),
-    )
-    return [alpha for alpha, _ in found]
-
-
-def test_bisection_begins_in_the_middle_and_goes_where_the_room_is():
-    # Both change in the upper half alone: there is nothing to find below.
-    late = curve_of(lambda alpha: (max(0, 2 * alpha - 1), max(0, 2 * alpha - 1)), 4)
-    assert late == [0.5, 0.75, 0.875, 0.625]
-    early = curve_of(lambda alpha: (min(1, 2 * alpha), min(1, 2 * alpha)), 3)
-    assert early == [0.5, 0.25, 0.375]
-
-
-def test_bisection_leaves_out_where_one_objective_is_flat():
-    # The task is learned by alpha 0.5, forgetting comes after: no box has two sides but the ends'.
-    assert curve_of(lambda alpha: (min(1, 2 * alpha), max(0, 2 * alpha - 1)), 1) == [0.5]
-    # A step in both between 0.5 and 0.625 is closed in on.
-    closing = curve_of(lambda alpha: (float(alpha > 0.6), float(alpha > 0.6)), 5)
-    assert closing == [0.5, 0.75, 0.625, 0.5625, 0.59375]
-
-
-def test_bisection_without_any_room_goes_next_to_the_trained_model():
-    assert curve_of(lambda alpha: (0.0, 0.0), 4, ends=((0, 0), (0, 0))) == [0.5, 0.75, 0.25, 0.875]
-    nothing = widest({0.0: {}, 1.0: {"gain": math.nan, "lost": 1.0}}, TWO)
-    assert nothing == 0.5
-
-
-def test_the_widest_box_is_chosen_among_many():
-    rng = random.Random(3)
-    for _ in range(200):
-        alphas = sorted({0.0, 1.0, *(rng.random() for _ in range(rng.randint(0, 6)))})
-        curve = {a: {"gain": rng.random(), "lost": rng.random()} for a in alphas}
-        boxes = {
-            (low + high) / 2: abs(curve[high]["gain"] - curve[low]["gain"])
-            * abs(curve[high]["lost"] - curve[low]["lost"])
-            for low, high in pairwise(alphas)
-        }
-        assert boxes[widest(curve, TWO)] == max(boxes.values())
-
-
-def test_listed_alphas_are_scored_as_they_are():
-    ends = ({"gain": 0.0}, {"gain": 1.0})
-    found = list(averages(Variants(averages=[0.9, 0.1]), ends, TWO, lambda alpha: {"gain": alpha}))
-    assert found == [(0.9, {"gain": 0.9}), (0.1, {"gain": 0.1})]
-    assert list(averages(Variants(averages=0), ends, TWO, lambda alpha: {})) == []
-
-
-@pytest.mark.parametrize(
-    ("points", "expected"),
-    [
-        ([(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], 1),
-        ([(0.0, 0.0), (0.1, 0.1), (0.5, 0.5), (1.0, 1.0)], 1),
-        ([(0.0, 0.0), (0.5, 0.5), (0.9, 0.9), (1.0, 1.0)], 2),
-        ([(1.0, 1.0), (0.5, 0.5), (0.55, 0.55), (0.0, 0.0)], 2),
-        ([(0.0, 0.0), (0.2, 0.9), (0.3, 0.3), (1.0, 1.0)], 1),
-        ([(0.3, 0.3), (0.3, 0.3), (0.3, 0.3)], 1),
-        ([(0.5, 0.5)], 0),
-    ],
-)
-def test_the_least_needed_is_dominated_or_the_most_crowded(points, expected):
-    values = [dict(zip(("gain", "lost"), point, strict=True)) for point in points]
-    assert least_needed(values, TWO) == expected
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +148,7 @@ def test_damaged_kept_weights_are_refused(small, tmp_path, damage):
 
 
 class Trial:
-    """The candidates of one trial, of which a folder takes about ``size`` bytes."""
+    """The intermediate models of one trial, of which a folder takes about ``size`` bytes."""
 
     def __init__(self, root, name, model, budget, steps=9):
         self.names = [name for name, _ in model.named_parameters()]
@@ -229,14 +156,14 @@ class Trial:
         self.root, self.folder = root, root / name
         self.budget = DiskBudget(root, int(budget * self.size), 1)
         wanted = RunArtifacts(self.folder, TWO, Variants(steps=steps), self.budget)
-        self.candidates = Candidates(wanted, model, "hash", Ranks())
+        self.models = IntermediateModels(wanted, model, "hash", Ranks())
 
     def take(self, step, gain, lost):
-        self.candidates.take(step, {"gain": gain, "lost": lost}, self.names)
+        self.models.take(step, {"gain": gain, "lost": lost}, self.names)
         return self.there()
 
     def take_last(self, gain, lost):
-        self.candidates.take_last({"gain": gain, "lost": lost}, self.names)
+        self.models.take_last({"gain": gain, "lost": lost}, self.names)
         return self.there()
 
     def there(self):
@@ -251,7 +178,7 @@ def test_what_a_later_model_dominates_is_deleted_at_once(small, tmp_path):
     assert trial.take(3, 0.2, 0.3) == ["step-1", "step-2"], "dominated itself"
     assert trial.take(4, 0.3, 0.15) == ["step-1", "step-4"]
     assert trial.take_last(0.2, 0.4) == ["final", "step-1", "step-4"], "its averages may be better"
-    assert [each.variant for each in trial.candidates.found] == ["step-1", "step-2", "step-4"]
+    assert [each.variant for each in trial.models.found] == ["step-1", "step-2", "step-4"]
 
 
 def test_of_many_evaluations_a_few_are_kept(small, tmp_path):
@@ -261,10 +188,10 @@ def test_of_many_evaluations_a_few_are_kept(small, tmp_path):
         assert len(there) == min(step, 3)
         # The ends, and one between them.
         assert {"step-1", f"step-{step}"} <= set(there)
-        assert sorted(each.variant for each in trial.candidates.found) == there
+        assert sorted(each.variant for each in trial.models.found) == there
     none = Trial(tmp_path / "none", "t0", small, budget=99, steps=0)
     assert none.take(1, 0.5, 0.5) == []
-    assert none.candidates.found == []
+    assert none.models.found == []
 
 
 def test_the_last_model_has_the_first_claim_on_the_budget(small, tmp_path):

@@ -24,7 +24,7 @@ from hft_ray.training import TrainingError, Workspace
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.run import run
 from hft_ray.training.save_model import save_model
-from hft_ray.training.variants import RunArtifacts
+from hft_ray.training.variant_builder import RunArtifacts
 
 BESIDE = ("stop_at", "extras", "again")
 OBJECTIVES = {"general/texts": "min", "forgetting/questions": "min"}

@@ -11,8 +11,8 @@ from hft_ray.config.errors import Problem
 from hft_ray.config.keys import searched_values
 from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.config.schema import Config
-from hft_ray.config.sections.adapter_section import Adapter
-from hft_ray.config.sections.stages_section import StageEntry
+from hft_ray.config.sections.adapter import Adapter
+from hft_ray.config.sections.stages import StageEntry
 from hft_ray.config.sections.tasks import Task
 
 LENGTH = ("steps", "epochs")

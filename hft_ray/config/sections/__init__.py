@@ -1,1 +1,1 @@
-"""What FILE may hold: one module for each section, and what sections share."""
+"""What FILE may hold: a module for each section, under the section's name, and what they share."""

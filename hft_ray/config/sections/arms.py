@@ -24,7 +24,7 @@ from hft_ray.config.errors import nearest
 from hft_ray.config.sections.section import Name, Section
 from hft_ray.config.sections.selection import Selection
 from hft_ray.config.sections.space import Space
-from hft_ray.config.sections.variants_section import Variants
+from hft_ray.config.sections.variants import Variants
 
 FULL = "full"
 AVERAGING, HALF_RESET = "averaging", "half_reset"

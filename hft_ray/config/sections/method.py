@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hft_ray.config.sections.section import Section
-from hft_ray.config.sections.stages_section import Preferences
+from hft_ray.config.sections.stages import Preferences
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -18,7 +18,7 @@ from hft_ray.config.sections.constraints import (
 )
 from hft_ray.config.sections.section import Name, PositiveInt, Section
 from hft_ray.config.sections.space import Space
-from hft_ray.config.sections.variants_section import Variants
+from hft_ray.config.sections.variants import Variants
 
 
 class Scheduler(Section):

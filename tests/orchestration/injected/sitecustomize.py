@@ -97,14 +97,21 @@ def meet(moment):
 
 
 def wrap_worker(module):
-    carry_out = module._Worker._train
+    train, score_base = module.run, module.run_base
 
-    def train(self, order):
-        Now.sweep, Now.trial = self.config.name, order.trial
-        Now.rank, Now.step = self.rank, 0
-        return carry_out(self, order)
+    def begin(trial, config, workspace):
+        Now.sweep, Now.trial = config.name, trial
+        Now.rank, Now.step = workspace.ranks.rank, 0
 
-    module._Worker._train = train
+    def run(config, workspace, report, *, checkpoints, **keywords):
+        begin(checkpoints.name, config, workspace)
+        return train(config, workspace, report, checkpoints=checkpoints, **keywords)
+
+    def run_base(config, workspace, items):
+        begin("base", config, workspace)
+        return score_base(config, workspace, items)
+
+    module.run, module.run_base = run, run_base
 
 
 def wrap_run(module):
@@ -144,33 +151,42 @@ def wrap_tensor_files(module):
 
 
 def wrap_cache(module):
-    make = module._make
+    once = module.once
 
-    def making(*arguments):
-        with (FOLDER / "encoded").open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        return make(*arguments)
+    def counted(root, key, make):
+        def making():
+            with (FOLDER / "encoded").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            return make()
 
-    module._make = making
+        return once(root, key, making)
+
+    module.once = counted
 
 
 def wrap_record(module):
+    begin = module.Recorder.__init__
     log_front, write_report = module.Recorder.log_front, module.Recorder.write_report
     write_front = module.write_front
 
+    def beginning(self, config, *arguments, **keywords):
+        Now.sweep = config.name
+        begin(self, config, *arguments, **keywords)
+
     def logging_front(self, front, finished):
-        Now.sweep, Now.step = self._config.name, finished
+        Now.step = finished
         meet("front")
         log_front(self, front, finished)
 
     def writing_report(self, trials):
-        Now.sweep, Now.step = self._config.name, 0
+        Now.step = 0
         return write_report(self, trials)
 
     def writing_front(*arguments):
         meet("report")
         return write_front(*arguments)
 
+    module.Recorder.__init__ = beginning
     module.Recorder.log_front = logging_front
     module.Recorder.write_report = writing_report
     module.write_front = writing_front
@@ -200,7 +216,8 @@ def wrap_store(module):
 
 
 def wrap_mirror(module):
-    module.SweepMirror._copy = striking("mirror", module.SweepMirror._copy)
+    worker = module.Worker
+    module.Worker = lambda work, step, *rest: worker(work, striking("mirror", step), *rest)
 
 
 def wrap_requests(module):

@@ -1,4 +1,4 @@
-"""The models that a run passes through and that may be on the front; their weights, kept."""
+"""The intermediate models of a run that may be on the front, and their weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import nn
 
 from hft_ray.artifacts import size_of
 from hft_ray.pareto.dominance import is_dominated
+from hft_ray.pareto.spread import least_needed
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import bytes_to_keep, keep
-from hft_ray.training.outcome import Candidate
-from hft_ray.training.variants import RunArtifacts, least_needed
+from hft_ray.training.outcome import ScoredVariant
+from hft_ray.training.variant_builder import RunArtifacts
 
 FINAL = "final"
 
 
-class Candidates:
-    """Takes every scored model of a run, and keeps the weights of those that may be exported.
+class IntermediateModels:
+    """Takes the scored models of a run, and keeps the weights of those that may be exported.
 
     Args:
         wanted: Where weights are kept, within which budget, and what is better.
@@ -30,7 +31,7 @@ class Candidates:
 
     def __init__(self, wanted: RunArtifacts, model: nn.Module, base: str, ranks: Ranks) -> None:
         self._wanted, self._model, self._base, self._ranks = wanted, model, base, ranks
-        self.found: list[Candidate] = []
+        self.found: list[ScoredVariant] = []
 
     def take(self, step: int, values: dict[str, float], touched: Collection[str]) -> bool:
         """Take the model after ``step`` steps, unless an earlier one is better throughout.
@@ -43,7 +44,7 @@ class Candidates:
         objectives, most = self._wanted.objectives, self._wanted.variants.steps
         if is_dominated(values, (each.values for each in self.found), objectives):
             return False
-        new = Candidate(f"step-{step}", step, values)
+        new = ScoredVariant(f"step-{step}", step, values)
         self.found.append(new)
         self._drop_dominated_by(values)
         while len(self.found) > most:
@@ -60,7 +61,7 @@ class Candidates:
         self._keep(FINAL, touched)
 
     def _drop_dominated_by(self, values: dict[str, float]) -> None:
-        """Delete the weights of what can be on no front any more."""
+        """Delete the weights of what cannot be on a front any more."""
         for each in self.found:
             if is_dominated(each.values, [values], self._wanted.objectives):
                 self._delete(each.variant)
@@ -77,7 +78,7 @@ class Candidates:
     def _room_for(self, name: str, size: int) -> Iterator[bool]:
         """Yield whether so many bytes fit into the budget; no other trial writes meanwhile.
 
-        Models on the way give way to the last one of their run.
+        Intermediate models give way to the last one of their run.
         """
         budget = self._wanted.budget
         if budget is None:
@@ -88,7 +89,7 @@ class Candidates:
             return
         with budget.locked():
             self._delete(name)  # of a process that was killed after it
-            room = budget.room_for_final() if name == FINAL else budget.room_for_snapshot(size)
+            room = budget.room_for_final() if name == FINAL else budget.room_for_intermediate(size)
             for each in self.found if name == FINAL else []:
                 if room < size:
                     room += self._delete(each.variant)

@@ -9,26 +9,22 @@ step-N    the model after N steps, at an evaluation before the last; of many tho
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from hft_ray.artifacts import DiskBudget
 from hft_ray.config import Selection, Variants
-from hft_ray.pareto.dominance import is_dominated
+from hft_ray.pareto.spread import Values, average_name, averages
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.engine import Engine
-from hft_ray.training.outcome import Candidate, Outcome
+from hft_ray.training.outcome import Outcome, ScoredVariant
 from hft_ray.weight_space import Shares, average_shares, reset_shares
 
 _COSTS = ("train/", "selection/", "cost/", "system/")
-Values = dict[str, float]
-ScoreAlpha = Callable[[float], Values]
 ScoreVariant = Callable[[str], Values]
 _MOST_SEEDS = 50
 HALF_RESET = "reset-0.5"
@@ -49,11 +45,6 @@ class RunArtifacts:
     objectives: Mapping[str, Literal["max", "min"]]
     variants: Variants = field(default_factory=Variants)
     budget: DiskBudget | None = None
-
-
-def average_name(alpha: float) -> str:
-    """Return the name of an average; with all digits, since the export makes it again by it."""
-    return f"alpha-{alpha!r}"
 
 
 def reset_selection(selection: Selection, catalog: Catalog, touched: Collection[str]) -> Selection:
@@ -84,71 +75,6 @@ def _half(selection: Selection, number: int) -> Selection:
         seed=selection.seed + number * 1_000_003,
         embeddings="frozen",
     )
-
-
-def averages(
-    variants: Variants,
-    ends: tuple[Values, Values],
-    objectives: Mapping[str, str],
-    score: ScoreAlpha,
-) -> Iterator[tuple[float, Values]]:
-    """Yield alphas and what they scored.
-
-    Args:
-        variants: How many, or which.
-        ends: Values of the base (alpha 0) and of the trained model (alpha 1).
-        objectives: The metrics that are compared.
-        score: Scores the average of a given alpha.
-    """
-    if isinstance(variants.averages, list):
-        for alpha in variants.averages:
-            yield alpha, score(alpha)
-        return
-    curve = {0.0: ends[0], 1.0: ends[1]}
-    for _ in range(variants.averages):
-        alpha = widest(curve, objectives)
-        curve[alpha] = score(alpha)
-        yield alpha, curve[alpha]
-
-
-def widest(curve: Mapping[float, Values], objectives: Mapping[str, str]) -> float:
-    """Return the middle of the two neighbours that leave most room for the front between them.
-
-    Room is the volume of the box that they span in the objectives: no point of a falling curve
-    between them can add more to the hypervolume. Of equal ones, the widest in alpha, then the one
-    next to the trained model.
-    """
-    alphas = sorted(curve)
-
-    def room(pair: tuple[float, float]) -> tuple[float, float, float]:
-        low, high = pair
-        sides = (abs(curve[high].get(x, 0.0) - curve[low].get(x, 0.0)) for x in objectives)
-        volume = math.prod(sides)
-        return (volume if math.isfinite(volume) else 0.0, high - low, high)
-
-    low, high = max(pairwise(alphas), key=room)
-    return (low + high) / 2
-
-
-def least_needed(found: Sequence[Values], objectives: Mapping[str, str]) -> int:
-    """Return the index of the one whose loss leaves the rest spread most widely.
-
-    One that another dominates, else the one with the smallest crowding distance of NSGA-II
-    (Deb et al. 2002, section III-B): the sum over the objectives of the distance between its two
-    neighbours, relative to the whole range; ends are never crowded. Of equal ones the earliest.
-    """
-    for index, values in enumerate(found):
-        if is_dominated(values, [*found[:index], *found[index + 1 :]], objectives):
-            return index
-    distances = [0.0] * len(found)
-    for name in objectives:
-        order = sorted(range(len(found)), key=lambda index: found[index].get(name, 0.0))
-        width = found[order[-1]].get(name, 0.0) - found[order[0]].get(name, 0.0)
-        distances[order[0]] = distances[order[-1]] = math.inf
-        for before, index, after in zip(order, order[1:], order[2:], strict=False):
-            gap = found[after].get(name, 0.0) - found[before].get(name, 0.0)
-            distances[index] += gap / width if width > 0 else 0.0
-    return distances.index(min(distances))
 
 
 class VariantBuilder:
@@ -202,7 +128,7 @@ def score_variants(
     trained: Outcome,
     score: ScoreVariant,
     ranks: int,
-) -> list[Candidate]:
+) -> list[ScoredVariant]:
     """Make and score the variants of a trained model, which the model is again at the end.
 
     Args:
@@ -227,10 +153,10 @@ def score_variants(
     def average(alpha: float) -> Values:
         return scored(average_name(alpha), lambda: builder.average(alpha))
 
-    between = averages(wanted.variants, (base, trained.values), wanted.objectives, average)
+    between = averages(wanted.variants.averages, (base, trained.values), wanted.objectives, average)
     named = [(average_name(alpha), values) for alpha, values in between]
     if wanted.variants.half_reset:
         values = scored(HALF_RESET, lambda: builder.half_reset(selection))
         named.append((HALF_RESET, values))
     builder.average(1.0)
-    return [Candidate(name, trained.steps, values) for name, values in named]
+    return [ScoredVariant(name, trained.steps, values) for name, values in named]
