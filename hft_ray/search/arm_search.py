@@ -6,7 +6,7 @@ equal, and a sweep that is resumed assigns trials as before. A sweep without arm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -14,7 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Config
 from hft_ray.config.rules.by_arm import by_arm, fixed_settings
+from hft_ray.pareto.spread import alpha_of
 from hft_ray.search.bayes.domain import domain
+from hft_ray.search.bayes.observed import Reading, ends
 from hft_ray.search.prior_trials import RANDOM_EVERY, WarmStart, as_trials
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler
@@ -24,6 +26,7 @@ from hft_ray.search.trial_result import TRAINED
 from hft_ray.search.trial_snapshot import configuration_of, is_further_seed, trial_id
 from hft_ray.search.value_estimates import ValueEstimates
 
+Violations = Callable[[Mapping[str, float]], dict[str, float]]
 RUNG = "rung:"
 """Attribute of a trial for the decision at a rung, followed by the rung's steps."""
 
@@ -38,6 +41,7 @@ class ArmSearch:
         places: Number of arms.
         trials: The study's trials.
         warm: Results of earlier sweeps.
+        violations: Metric -> value, to constraint -> how far it is violated.
 
     Attributes:
         reference: Objective -> worst value that counts for the hypervolume; those of FILE until the
@@ -52,8 +56,10 @@ class ArmSearch:
         places: int,
         trials: Sequence[FrozenTrial],
         warm: WarmStart,
+        violations: Violations,
     ) -> None:
         assert config.search is not None
+        self._violations = violations
         self._config, self._fixed = config, dict(fixed)
         self.rungs = make_rungs(config)
         self.estimates = ValueEstimates(list(config.search.objectives))
@@ -66,13 +72,26 @@ class ArmSearch:
         finished = sum(trial.state.is_finished() for trial in own)
         self.reference: Mapping[str, float] = config.search.reference_point or {}
         settings = domain(config, self.space)
-        sampler = make_sampler(config.search, finished, prefix, settings, lambda: self.reference)
+        sampler = make_sampler(
+            config.search, finished, prefix, settings, lambda: self.reference, self._readings
+        )
         random_every, seed = RANDOM_EVERY if warm else None, config.search.seed + finished
         self.sampler = ViewSampler(sampler, self._view, random_every, seed)
         self._restore(own)
 
     def _view(self, study: optuna.Study) -> StudyView:
         return StudyView(study, self.estimates.values(), self._excluded, self.space, self._prior)
+
+    def _readings(self, trial: FrozenTrial) -> list[Reading]:
+        """Return the values of a trial's model and of its averages with the base."""
+        objectives = self.estimates.objectives
+        found = ends(trial)
+        for each in trial.user_attrs.get("result", {}).get("variants", ()):
+            alpha, values = alpha_of(each["variant"]), each["values"]
+            if alpha is not None and all(name in values for name in objectives):
+                limits = self._violations(values)
+                found.append(Reading([values[name] for name in objectives], limits, alpha))
+        return found
 
     def _restore(self, trials: Sequence[FrozenTrial]) -> None:
         verdicts: list[dict[str, Any]] = []
@@ -149,7 +168,7 @@ class ExcludedTrials:
 
 
 def make_arm_searches(
-    config: Config, trials: Sequence[FrozenTrial], warm: WarmStart
+    config: Config, trials: Sequence[FrozenTrial], warm: WarmStart, violations: Violations
 ) -> list[ArmSearch]:
     """Return the searches of a sweep, one for each arm.
 
@@ -157,6 +176,7 @@ def make_arm_searches(
         config: FILE with ``search``.
         trials: The study's trials.
         warm: Results of earlier sweeps.
+        violations: See :class:`ArmSearch`.
     """
     assert config.search is not None
     arms, given = by_arm(config), config.search.arms or {}
@@ -168,6 +188,7 @@ def make_arm_searches(
             len(arms),
             trials,
             warm,
+            violations,
         )
         for place, (name, one) in enumerate(arms.items())
     ]

@@ -22,14 +22,24 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from hft_ray.pareto.dominance import nondominated
-from hft_ray.search.bayes.acquisition import Feasible, Gain, best_point
+from hft_ray.search.bayes.acquisition import AlongCurve, Feasible, Gain, best_point
 from hft_ray.search.bayes.encoding import Encoding, Searched, key
-from hft_ray.search.bayes.observed import Observed, Scaled, Variances, observed, signs, standardised
+from hft_ray.search.bayes.observed import (
+    Observed,
+    Readings,
+    Scaled,
+    ends,
+    observed,
+    signs,
+    standardised,
+)
 from hft_ray.search.bayes.processes import Fit, Prediction, fitted, process
 from hft_ray.search.bayes.scales import Array
 
 MOST = 1000
 """Most points that a model holds."""
+POSITIONS = 5
+"""Most positions on its curve at which the worth of a point is looked at."""
 AHEAD = 256
 """So many points of the evenly spread ones are looked at for one that is new."""
 
@@ -45,7 +55,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         seed: Of the points that the sweep begins with, and of all else that is random.
         startup: Points that are spread evenly over the space before there is a model; by default
             two for each setting and two more, at most 12.
-        variances: Of the values of a trial, where they are known.
+        readings: What a complete trial yields.
         reference: What is worth nothing; by default the worst values that there are.
     """
 
@@ -54,13 +64,13 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         settings: Sequence[Searched],
         seed: int = 0,
         startup: int | None = None,
-        variances: Variances | None = None,
+        readings: Readings = ends,
         reference: Reference = lambda: None,
     ) -> None:
         self._encoding = Encoding(settings)
         self._seed = seed
         self._startup = min(12, 2 * len(settings) + 2) if startup is None else startup
-        self._variances, self._reference = variances, reference
+        self._readings, self._reference = readings, reference
         self._fits: dict[str, Fit] = {}
         self._random = optuna.samplers.RandomSampler(seed=seed)
 
@@ -75,16 +85,17 @@ class BotorchSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         """Return the settings of the next point that exist there."""
         trials = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-        seen = observed(trials, self._encoding, study.directions, self._variances)
+        seen = observed(trials, self._encoding, study.directions, self._readings)
         rng = np.random.default_rng([self._seed, trial.number])
-        begun = len(seen.points) + len(seen.forbidden) + len(seen.pending)
-        if begun < self._startup or len(seen.points) < 2:
-            return self._encoding.params(self._spread(begun, seen.known))
+        if seen.trials < self._startup or len(seen.points) < 2:
+            return self._encoding.params(self._spread(seen.trials, seen.known))
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             torch.manual_seed(int(rng.integers(2**31)))
             point = self._modelled(seen, study, rng)
-        return self._encoding.params(self._spread(begun, seen.known) if point is None else point)
+        return self._encoding.params(
+            self._spread(seen.trials, seen.known) if point is None else point
+        )
 
     def sample_independent(
         self,
@@ -113,9 +124,11 @@ class BotorchSampler(optuna.samplers.BaseSampler):
     def _modelled(
         self, seen: Observed, study: optuna.Study, rng: np.random.Generator
     ) -> Array | None:
-        features, kept = self._encoding.features, _kept(seen)
+        kept, positions = _kept(seen), _positions(seen)
         scaled = standardised(seen.values[kept], seen.variances[kept])
-        x, pending = features(seen.points[kept]), features(seen.pending)
+        x = self._rows(seen, seen.points[kept], seen.positions[kept])
+        running = seen.pending.repeat(len(positions), axis=0)
+        pending = self._rows(seen, running, np.tile(positions, len(seen.pending)))
         name = f"values {scaled.columns}"
         model, self._fits[name] = fitted(x, scaled.values, scaled.variances, self._fits.get(name))
         prediction = Prediction(model)
@@ -138,7 +151,14 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         if limits := self._limits(seen):
             worth = Feasible(worth, limits)
         assert worth is not None
+        if len(positions) > 1:
+            worth = AlongCurve(worth, positions)
         return best_point(worth, self._encoding, seen.known, points[nondominated(-believed)], rng)
+
+    def _rows(self, seen: Observed, points: Array, positions: Array) -> Array:
+        """Return what the models see: points, and where trials yield curves, positions on them."""
+        features = self._encoding.features(points)
+        return np.hstack([features, positions[:, None]]) if seen.curved else features
 
     def _worthless(self, study: optuna.Study, scaled: Scaled, values: Array) -> Array:
         """Return what is worth nothing, on the scale of ``scaled``."""
@@ -150,7 +170,8 @@ class BotorchSampler(optuna.samplers.BaseSampler):
 
     def _limits(self, seen: Observed) -> list[Prediction]:
         """Return a process for each constraint that was violated anywhere."""
-        points = self._encoding.features(np.concatenate([seen.points, seen.forbidden]))
+        positions = np.concatenate([seen.positions, np.ones(len(seen.forbidden))])
+        points = self._rows(seen, np.concatenate([seen.points, seen.forbidden]), positions)
         found = []
         for place, column in enumerate(seen.limits.T):
             there = np.flatnonzero(~np.isnan(column))[-MOST:]
@@ -163,6 +184,12 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             model, self._fits[name] = fitted(points[there], scaled, None, self._fits.get(name))
             found.append(Prediction(model))
         return found
+
+
+def _positions(seen: Observed) -> Array:
+    """Return the positions that most curves have, the trained model first."""
+    positions, counts = np.unique(seen.positions, return_counts=True)
+    return np.array(sorted(positions, key=lambda x: (-counts[positions == x][0], -x))[:POSITIONS])
 
 
 def _kept(seen: Observed) -> Any:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Search
 from hft_ray.search.bayes.encoding import Searched
+from hft_ray.search.bayes.observed import Readings, ends
 
 Genetic = TypeVar("Genetic", bound=optuna.samplers.BaseSampler)
 
@@ -42,6 +43,7 @@ def make_sampler(
     prefix: str = "",
     domain: Sequence[Searched] = (),
     reference: Callable[[], Mapping[str, float]] = dict,
+    readings: Readings = ends,
 ) -> optuna.samplers.BaseSampler:
     """Return the sampler of a sweep.
 
@@ -53,6 +55,7 @@ def make_sampler(
         domain: The settings that are searched, for a sampler that wants to know them beforehand.
         reference: Objective -> worst value that counts for the hypervolume, as far as it is known
             when a point is proposed.
+        readings: What a complete trial yields, for a sampler that models whole curves.
     """
     seed = search.seed + 1_000_003 * finished
     share = max(5, search.trials // 3)
@@ -103,7 +106,7 @@ def make_sampler(
                     names = search.objectives
                     return [known[name] for name in names] if names.keys() <= known.keys() else None
 
-                return BotorchSampler(domain, seed=search.seed, reference=worst)
+                return BotorchSampler(domain, seed=search.seed, readings=readings, reference=worst)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
 

@@ -62,9 +62,9 @@ class Study:
         self._lock = threading.RLock()
         self._storage = StudyStorage(config, storage)
         warm = warm or WarmStart()
-        self._searches = make_arm_searches(config, self._storage.trials(), warm)
-        self._storage.study.sampler = ArmSampler(self._searches)
         self._constraints = ConstraintCheck(self.search.bounds)
+        self._searches = make_arm_searches(config, self._storage.trials(), warm, self.violations)
+        self._storage.study.sampler = ArmSampler(self._searches)
         self._saved = self._storage.seconds
         self._criteria = StoppingCriteria(self.search, config.cluster.workers, self._saved)
         self._queue = TrialQueue(

@@ -84,6 +84,32 @@ class Gain(AcquisitionFunction):
         return logsumexp((logdiffexp(beyond, above) + deviation.log()).sum(dim=-1), dim=-1)
 
 
+class AlongCurve(AcquisitionFunction):
+    """The logarithm of what the points are worth that one trial yields, as if each came alone.
+
+    A trial yields a curve from the untouched model to the trained one. What its points gain
+    together is at least the largest of their gains and at most the sum, which is what this is: the
+    points of all curves overlap alike.
+
+    Args:
+        worth: Of a point and a position, which is the last feature.
+        positions: The positions of the points, shape ``(p,)``.
+    """
+
+    def __init__(self, worth: AcquisitionFunction, positions: Array) -> None:
+        super().__init__(model=worth.model)
+        self._worth, self._positions = worth, torch.as_tensor(positions)
+
+    @t_batch_mode_transform(expected_q=1)
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logarithm, for ``X`` of shape ``(b, 1, d)``."""
+        count = len(self._positions)
+        points = X.expand(-1, count, -1).reshape(-1, 1, X.shape[-1])
+        places = self._positions.to(X).repeat(len(X)).view(-1, 1, 1)
+        worths = self._worth(torch.cat([points, places], dim=-1))
+        return logsumexp(worths.view(-1, count), dim=-1)
+
+
 def best_point(
     worth: AcquisitionFunction,
     encoding: Encoding,

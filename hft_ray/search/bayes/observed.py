@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,31 @@ LOST = 16
 FAR = 10.0
 """Values so many interquartile ranges below the lower quartile count as if they were there."""
 
-Variances = Callable[[FrozenTrial], Sequence[float] | None]
-"""Trial -> variance of each objective; None where it is not known."""
+
+@dataclass(frozen=True)
+class Reading:
+    """Values at one position of what a trial yields.
+
+    Attributes:
+        values: Value of each objective.
+        limits: Constraint -> how far it is violated.
+        position: Where it lies between the untouched model (0) and the trained one (1).
+        variances: Variance of each value; None where they are not known.
+    """
+
+    values: Sequence[float]
+    limits: Mapping[str, float]
+    position: float = 1.0
+    variances: Sequence[float] | None = None
+
+
+Readings = Callable[[FrozenTrial], Sequence[Reading]]
+"""A complete trial -> what it yields: its trained model, and averages with the base."""
+
+
+def ends(trial: FrozenTrial) -> list[Reading]:
+    """Return the trained model alone."""
+    return [Reading(trial.values, trial.constraints)]
 
 
 @dataclass
@@ -27,7 +50,8 @@ class Observed:
     """What trials gave.
 
     Attributes:
-        points: The points with values, shape ``(n, settings)``.
+        points: The points with values, one row for each position, shape ``(n, settings)``.
+        positions: Where on its curve each value lies, shape ``(n,)``.
         values: All of them to be large, shape ``(n, m)``.
         variances: The variances of the values, NaN where they are not known.
         limits: Violations of the constraints at the points, then at ``forbidden``; NaN where one
@@ -35,15 +59,23 @@ class Observed:
         forbidden: Points without values that violate constraints, shape ``(f, settings)``.
         pending: Points of which no value is known yet, or ever, shape ``(p, settings)``.
         known: Keys of all points.
+        trials: How many trials gave all this.
     """
 
     points: Array
+    positions: Array
     values: Array
     variances: Array
     limits: Array
     forbidden: Array
     pending: Array
     known: set[bytes]
+    trials: int
+
+    @property
+    def curved(self) -> bool:
+        """Whether any trial yields more than its trained model."""
+        return bool((self.positions != 1).any())
 
     @property
     def feasible(self) -> Mask:
@@ -55,51 +87,58 @@ class Observed:
 @dataclass
 class _Rows:
     points: list[Array] = field(default_factory=list)
-    values: list[Sequence[float]] = field(default_factory=list)
-    variances: list[Sequence[float]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     limits: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, point: Array, reading: Reading) -> None:
+        self.points.append(point)
+        self.readings.append(reading)
+        self.limits.append(_finite(reading.limits))
 
 
 def observed(
     trials: Iterable[FrozenTrial],
     encoding: Encoding,
     directions: Sequence[StudyDirection],
-    variances: Variances | None = None,
+    readings: Readings = ends,
 ) -> Observed:
     """Return what trials gave; those whose settings lie outside the space are left out."""
     good, bad = _Rows(), _Rows()
     running: list[Array] = []
     lost: list[Array] = []
-    nothing = [math.nan] * len(directions)
+    seen: list[Array] = []
     for trial in trials:
         point = encoding.point(trial.params) if trial.params else None
         if point is None:
             continue
-        limits = {name: x for name, x in trial.constraints.items() if math.isfinite(x)}
+        seen.append(point)
         if trial.state == TrialState.RUNNING:
             running.append(point)
         elif trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values)):
-            given = variances(trial) if variances else None
-            good.points.append(point)
-            good.values.append(trial.values)
-            good.variances.append(nothing if given is None else given)
-            good.limits.append(limits)
-        elif any(x > 0 for x in limits.values()):
-            bad.points.append(point)
-            bad.limits.append(limits)
+            for each in readings(trial):
+                good.add(point, each)
+        elif any(x > 0 for x in _finite(trial.constraints).values()):
+            bad.add(point, Reading((), trial.constraints))
         elif trial.state.is_finished():
             lost.append(point)
-    settings = len(encoding.settings)
-    every = [*good.points, *bad.points, *running, *lost]
+    settings, nothing = len(encoding.settings), [math.nan] * len(directions)
+    variances = [nothing if r.variances is None else r.variances for r in good.readings]
     return Observed(
         np.array(good.points).reshape(-1, settings),
-        np.array(good.values).reshape(-1, len(directions)) * signs(directions),
-        np.array(good.variances, dtype=float).reshape(-1, len(directions)),
+        np.array([each.position for each in good.readings]),
+        np.array([r.values for r in good.readings]).reshape(-1, len(directions))
+        * signs(directions),
+        np.array(variances, dtype=float).reshape(-1, len(directions)),
         _table(good.limits + bad.limits, len(good.limits)),
         np.array(bad.points).reshape(-1, settings),
         np.array([*running, *lost[-LOST:]]).reshape(-1, settings),
-        {key(each) for each in every},
+        {key(each) for each in seen},
+        len(seen),
     )
+
+
+def _finite(limits: Mapping[str, float]) -> dict[str, float]:
+    return {name: x for name, x in limits.items() if math.isfinite(x)}
 
 
 def signs(directions: Sequence[StudyDirection]) -> Array:
