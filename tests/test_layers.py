@@ -28,9 +28,10 @@ BELOW = {
     "weight_space": set(),
     "out_folder": {"config"},
     "storage_root": {"config"},
+    "device_cost": {"config"},
     "training": {
         *("config", "selection", "data", "evaluation", "pareto"),
-        *("artifacts", "weight_space"),
+        *("artifacts", "weight_space", "device_cost"),
     },
     "weights": {
         *("config", "selection", "data", "evaluation", "training", "pareto"),

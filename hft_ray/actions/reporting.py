@@ -10,6 +10,7 @@ from hft_ray.config import ConfigError, Problem
 from hft_ray.storage_root import storage_root
 
 if TYPE_CHECKING:
+    from hft_ray.device_cost import DeviceCost
     from hft_ray.pareto import Front, Point
 
 
@@ -21,11 +22,13 @@ class Report:
         front: Its front.
         chosen: The point that was asked for, None if none was.
         files: ``front.json``, ``front.html`` and ``front.png``.
+        cost: What the sweep's trials have cost, None if unknown.
     """
 
     front: Front
     chosen: Point | None
     files: list[Path]
+    cost: DeviceCost | None
 
 
 def front(
@@ -76,6 +79,7 @@ def report(
     from hft_ray import tracking
     from hft_ray.orchestration.folder import SweepFolder
     from hft_ray.orchestration.fronts import config_of, front_of, searched
+    from hft_ray.orchestration.sweep_cost import cost_facts, tracked_cost
     from hft_ray.report.files import write_front
 
     root = storage_root(storage)
@@ -85,7 +89,9 @@ def report(
     chosen = None if select is None else _chosen(found, select)
     folder = SweepFolder(root, name)
     folder.mark()
-    return Report(found, chosen, write_front(found, searched(config), folder.path / "front"))
+    cost, place = tracked_cost(record, config), folder.path / "front"
+    files = write_front(found, searched(config), place, cost_facts(cost))
+    return Report(found, chosen, files, cost)
 
 
 def _chosen(found: Front, rule: str) -> Point:

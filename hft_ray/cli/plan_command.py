@@ -33,6 +33,7 @@ def plan(
 
 
 def _show(planned: Plan, console: Console) -> None:
+    from hft_ray.device_cost import DeviceCost
     from hft_ray.orchestration.sweep_lines import clock
 
     model, seconds = planned["model"], planned["seconds_estimate"]
@@ -56,6 +57,11 @@ def _show(planned: Plan, console: Console) -> None:
         "estimated training time, for sequences of data.max_length and without evaluations: "
         f"about {clock(seconds)}{most}"
     )
+    if planned["device_hours_estimate"] is not None:
+        cost = DeviceCost(planned["device_hours_estimate"], planned["price_estimate"])
+        every = cost.times(1 + further / planned["trials"])
+        most = f"; with all further seeds {every}" if further else ""
+        console.print(f"that is about {cost}{most}")
     for problem in planned["problems"]:
         console.print(problem, style="yellow", soft_wrap=True, markup=False)
     for name in planned["unchecked"]:

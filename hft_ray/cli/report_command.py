@@ -12,7 +12,7 @@ from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
-    from hft_ray.pareto import Front, Point
+    from hft_ray.actions.reporting import Report
 
 
 def report(
@@ -47,13 +47,14 @@ def report(
             content["selected"] = found.chosen.trial
         typer.echo(dumps(content))
         return
-    _print(found.front, found.chosen, select, str(found.files[1]))
+    _print(found, select)
 
 
-def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> None:
+def _print(found: Report, rule: str | None) -> None:
     from hft_ray.cli.tables import arm_tables, front_table
     from hft_ray.report import estimate_text, format_setting, format_value
 
+    front, chosen = found.front, found.chosen
     console = Console(highlight=False)
     for table in (front_table(front), *arm_tables(front)):
         console.print(table)
@@ -68,4 +69,6 @@ def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> N
         settings = {key: format_setting(value) for key, value in chosen.params.items()}
         for key, shown in {**values, **settings}.items():
             console.print(f"  {key}: {shown}", markup=False, soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
+    if found.cost is not None:
+        console.print(f"trials took {found.cost}")
+    console.print(f"report: {found.files[1]}", soft_wrap=True)

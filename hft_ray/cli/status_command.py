@@ -81,6 +81,8 @@ def panel(status: SweepStatus) -> RenderableType:
     head = Text.assemble((status.name, "bold"), f"  {status.state}\n", "  ".join(counts))
     eta = f"  eta {clock(status.eta)}" if status.state == "running" else ""
     head.append(f"\nelapsed {clock(status.elapsed)}{eta}")
+    if status.cost is not None:
+        head.append(f"\ntrials took {status.cost}")
     for trial, (step, loss) in sorted(status.running.items()):
         head.append(f"\n{trial} at step {step}" + ("" if loss is None else f", loss {loss:.4f}"))
     if status.silence is not None and status.silence > SILENT_SECONDS:
