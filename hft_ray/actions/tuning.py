@@ -58,11 +58,12 @@ def tune(
     ready = ready_to_tune(config, storage=storage, address=address, fresh=fresh)
     for line in ready.notes:
         warnings.warn(line, stacklevel=2)
-    with _logged(ready.folder.logs / "driver.log"):
-        front = ready.run(*_told(say))
-    for line in ready.errors.summary():
-        warnings.warn(line, stacklevel=2)
-    return front
+    try:
+        with _logged(ready.folder.logs / "driver.log"):
+            return ready.run(*_told(say))
+    finally:
+        for line in ready.errors.summary():
+            warnings.warn(line, stacklevel=2)
 
 
 def simulate(

@@ -202,3 +202,47 @@ def test_the_front_of_a_sweep_that_mlflow_knows(recorded):
         hft_ray.compare(["s"], storage=recorded)
     with pytest.raises(hft_ray.ConfigError, match="no sweep of this name"):
         hft_ray.export("s", "knee", recorded / "out", storage=recorded)
+
+
+@pytest.mark.parametrize("end", [None, hft_ray.SweepError("no worker group is left")])
+def test_a_sweep_says_what_happens_and_warns(end, monkeypatch, tmp_path):
+    """Without a cluster: what a sweep tells on its way reaches the caller and ``driver.log``."""
+    from hft_ray.orchestration import ready_sweep
+    from hft_ray.orchestration.sweep_view import SweepView
+    from hft_ray.pareto import build_front
+
+    objectives = {"task/score": "max", "forgetting/mean": "min"}
+    made = build_front("s", objectives, [], {}, dict.fromkeys(objectives, 0.0))
+
+    def run_sweep(config, folder, watch, interrupted, errors):
+        errors.caught("mirror", ValueError("it broke"))
+        watch({"event": "phase", "trial": ""}, SweepView("s", planned=1, groups=1, phase="search"))
+        if end is not None:
+            raise end
+        return made
+
+    for name, stub in {
+        "run_sweep": run_sweep,
+        "pinned": lambda config: config,
+        "check_all": lambda *checks, source: None,
+        "probe": lambda *arguments: "it is away",
+        "connect": lambda address: {"local": False},
+        "ray_nodes": lambda: [{"CPU": 64}],
+    }.items():
+        monkeypatch.setattr(ready_sweep, name, stub)
+    lines = []
+    config = hft_ray.load(SWEEP)
+    with pytest.warns(UserWarning) as told:
+        if end is None:
+            assert hft_ray.tune(config, storage=tmp_path, say=lines.append) is made
+        else:
+            with pytest.raises(hft_ray.SweepError, match="no worker group"):
+                hft_ray.tune(config, storage=tmp_path, say=None)
+    said = [str(each.message) for each in told]
+    assert "is not reached: it is away" in said[0]
+    assert any("1 error in the background" in each for each in said)
+    log = tmp_path / "sweeps" / "s" / "logs" / "driver.log"
+    assert "ValueError: it broke" in log.read_text()
+    if end is None:
+        assert lines[0] == f"s: logs in {log.parent}"
+        assert lines[-1] == "[0/1 0:00] search"
