@@ -82,7 +82,7 @@ class _Sweep:
     ) -> None:
         self.config, self.folder = config, folder
         self.interrupted, self.errors = interrupted, errors
-        self.study = Study(config, folder.study, WarmStart.read(folder.warm))
+        self.study = Study(config, folder.study, WarmStart.read(folder.warm), ahead=True)
         self.study.answers = FolderAnswers(folder)
         self.handler = EventHandler(config, folder, self.study, watch, errors)
         requests = self.handler.recorder.stop_requests()
@@ -122,6 +122,7 @@ class _Sweep:
                 ending.callback(self._shut_down, groups, wait=state == "complete")
                 ending.callback(self.handler.close, state)
                 ending.callback(self.tune.close)
+                ending.callback(self.study.close)
                 ending.callback(self.listener.close)
 
     def _shut_down(self, groups: Groups, wait: bool) -> None:

@@ -6,6 +6,7 @@ equal, and a sweep that is resumed assigns trials as before. A sweep without arm
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,17 +16,20 @@ from optuna.trial import FrozenTrial, TrialState
 from hft_ray.config import Config
 from hft_ray.config.rules.by_arm import by_arm, fixed_settings
 from hft_ray.pareto.spread import alpha_of
+from hft_ray.search.ahead import Ahead
 from hft_ray.search.bayes.domain import domain
 from hft_ray.search.bayes.observed import Reading, ends
+from hft_ray.search.botorch_sampler import BotorchSampler
 from hft_ray.search.prior_trials import RANDOM_EVERY, WarmStart, as_trials
 from hft_ray.search.rungs import Verdict, make_rungs
-from hft_ray.search.samplers import make_sampler
+from hft_ray.search.samplers import make_sampler, sampler_of
 from hft_ray.search.search_space import Space
 from hft_ray.search.study_view import StudyView, ViewSampler
 from hft_ray.search.trial_result import TRAINED
 from hft_ray.search.trial_snapshot import configuration_of, is_further_seed, trial_id
 from hft_ray.search.value_estimates import ValueEstimates
 
+log = logging.getLogger(__name__)
 Violations = Callable[[Mapping[str, float]], dict[str, float]]
 RUNG = "rung:"
 """Attribute of a trial for the decision at a rung, followed by the rung's steps."""
@@ -42,6 +46,7 @@ class ArmSearch:
         trials: The study's trials.
         warm: Results of earlier sweeps.
         violations: Metric -> value, to constraint -> how far it is violated.
+        ahead: Whether proposals are made before they are asked for.
 
     Attributes:
         reference: Objective -> worst value that counts for the hypervolume; those of FILE until the
@@ -57,6 +62,7 @@ class ArmSearch:
         trials: Sequence[FrozenTrial],
         warm: WarmStart,
         violations: Violations,
+        ahead: bool,
     ) -> None:
         assert config.search is not None
         self._violations = violations
@@ -75,8 +81,11 @@ class ArmSearch:
         sampler = make_sampler(
             config.search, finished, prefix, settings, lambda: self.reference, self._readings
         )
+        if config.search.sampler == "auto":
+            log.info("search.sampler: auto takes %s", sampler_of(config.search))
         random_every, seed = RANDOM_EVERY if warm else None, config.search.seed + finished
-        self.sampler = ViewSampler(sampler, self._view, random_every, seed)
+        prepared = Ahead(sampler.propose) if ahead and isinstance(sampler, BotorchSampler) else None
+        self.sampler = ViewSampler(sampler, self._view, random_every, seed, prepared)
         self._restore(own)
 
     def _view(self, study: optuna.Study) -> StudyView:
@@ -168,7 +177,11 @@ class ExcludedTrials:
 
 
 def make_arm_searches(
-    config: Config, trials: Sequence[FrozenTrial], warm: WarmStart, violations: Violations
+    config: Config,
+    trials: Sequence[FrozenTrial],
+    warm: WarmStart,
+    violations: Violations,
+    ahead: bool = False,
 ) -> list[ArmSearch]:
     """Return the searches of a sweep, one for each arm.
 
@@ -176,7 +189,8 @@ def make_arm_searches(
         config: FILE with ``search``.
         trials: The study's trials.
         warm: Results of earlier sweeps.
-        violations: See :class:`ArmSearch`.
+        violations: See :class:`ArmSearch`, here and below.
+        ahead: See there.
     """
     assert config.search is not None
     arms, given = by_arm(config), config.search.arms or {}
@@ -189,6 +203,7 @@ def make_arm_searches(
             trials,
             warm,
             violations,
+            ahead,
         )
         for place, (name, one) in enumerate(arms.items())
     ]

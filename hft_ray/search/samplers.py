@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hft_ray.config import Search
 from hft_ray.search.bayes.encoding import Searched
 from hft_ray.search.bayes.observed import Readings, ends
+from hft_ray.search.botorch_sampler import BotorchSampler
 
 Genetic = TypeVar("Genetic", bound=optuna.samplers.BaseSampler)
 
@@ -35,6 +36,17 @@ class Gp(optuna.samplers.GPSampler):
             for name, each in settings
             if not each.single() and all(name in other.params for other in trials)
         }
+
+
+AUTO_TRIALS, AUTO_OBJECTIVES = 1000, 3
+
+
+def sampler_of(search: Search) -> str:
+    """Return the sampler that is used: what ``auto`` stands for, or what was asked for."""
+    if search.sampler != "auto":
+        return search.sampler
+    modelled = search.trials <= AUTO_TRIALS and len(search.objectives) <= AUTO_OBJECTIVES
+    return "botorch" if modelled else "tpe"
 
 
 def make_sampler(
@@ -64,7 +76,7 @@ def make_sampler(
     with warnings.catch_warnings():
         # Sobol and Gaussian process sampling are marked experimental in Optuna 5.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match search.sampler:
+        match sampler_of(search):
             case "tpe":
                 # What is under way counts as bad, so that others do not ask for the same.
                 return optuna.samplers.TPESampler(
@@ -98,8 +110,6 @@ def make_sampler(
                     warn_independent_sampling=False,
                 )
             case "botorch":
-                # With it comes torch, which no other sampler needs.
-                from hft_ray.search.botorch_sampler import BotorchSampler
 
                 def worst() -> list[float] | None:
                     known = reference()

@@ -77,9 +77,10 @@ class Search(Section):
     is searched by itself. Known are full, hft, lisa, lora, l2 and replay, and, made of the models
     of full, averaging and half_reset; see docs/baselines.md."""
     sampler: Literal[
-        "tpe", "tpe_multivariate", "botorch", "nsga2", "nsga3", "gp", "random", "sobol"
-    ] = "tpe"
-    """How the next trial is chosen; see docs/search.md."""
+        "auto", "botorch", "tpe", "tpe_multivariate", "nsga2", "nsga3", "gp", "random", "sobol"
+    ] = "auto"
+    """How the next trial is chosen; see docs/search.md. auto: botorch, a model of all results, for
+    up to 1,000 trials and three objectives; beyond, tpe."""
     scheduler: Scheduler = Field(default_factory=Scheduler)
     """Whether trials that fall behind are stopped early."""
     variants: Variants = Field(default_factory=Variants)

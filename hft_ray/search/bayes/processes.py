@@ -8,9 +8,9 @@ Performs Great in High Dimensions", 2024), as BoTorch has it by default.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gpytorch
 import numpy as np
@@ -39,17 +39,28 @@ class Fit:
     Attributes:
         parameters: Name -> tensor.
         points: From how many points.
+        searched: How many points there were when it was last learned from several starts.
     """
 
     parameters: Mapping[str, Tensor]
     points: int
+    searched: int
 
-    def lasts(self, points: int, outputs: int) -> bool:
-        """Whether it is good enough for so many points: a tenth may have come since."""
-        mean = self.parameters["mean_module.raw_constant"]
-        return self.points <= points <= max(self.points + 1, 1.1 * self.points) and (
-            mean.numel() == outputs
-        )
+    def lasts(self, y: Array) -> bool:
+        """Whether it is good enough for these values: a tenth may have come since."""
+        return self.fits(y) and self.points <= len(y) <= max(self.points + 1, 1.1 * self.points)
+
+    def near(self, y: Array) -> bool:
+        """Whether what is most probable now is near: half as many may have come since."""
+        return self.fits(y) and self.searched <= len(y) <= 1.5 * self.searched
+
+    def fits(self, y: Array) -> bool:
+        """Whether it is of so many outputs."""
+        return self.parameters["mean_module.raw_constant"].numel() == y.shape[1]
+
+
+Start = Fit | Literal["prior", "quiet"]
+"""Where learning begins: what was learned before, what is probable beforehand, or no noise."""
 
 
 def process(x: Array, y: Array, variances: Array | None) -> SingleTaskGP:
@@ -92,10 +103,17 @@ def fitted(
         variances: Known variances.
         before: What was learned last; it is where learning begins, or is taken as it is.
     """
-    if before is None or not before.lasts(len(x), y.shape[1]):
+    if before is None or not before.lasts(y):
         chosen = _chosen(len(x))
         some = None if variances is None else variances[chosen]
-        before = Fit(_learned(x[chosen], y[chosen], some, before), len(x))
+        starts: list[Start]
+        if before is not None and before.near(y):
+            starts, searched = [before], before.searched
+        else:
+            starts, searched = ["prior", "quiet"], len(x)
+            if before is not None and before.fits(y):
+                starts.insert(0, before)
+        before = Fit(_learned(x[chosen], y[chosen], some, starts), len(x), searched)
     model = process(x, y, variances)
     _take(model, before)
     return model.eval(), before
@@ -145,21 +163,21 @@ def _chosen(points: int) -> Any:
     return np.concatenate([others, newest])
 
 
-def _learned(x: Array, y: Array, variances: Array | None, before: Fit | None) -> dict[str, Tensor]:
-    """Return what is most probable, from several starts, for each output by itself.
+def _learned(
+    x: Array, y: Array, variances: Array | None, starts: Sequence[Start]
+) -> dict[str, Tensor]:
+    """Return what is most probable, from some starts, for each output by itself.
 
     From one start an output may end where what a setting changes passes for noise, and stay there.
     """
     best: dict[str, Tensor] = {}
     worth = torch.full((y.shape[1],), -torch.inf, dtype=torch.double)
-    for start in ("before", "prior", "quiet"):
+    for start in starts:
         model = process(x, y, variances)
-        if start == "before":
-            if before is None or not before.lasts(before.points, y.shape[1]):
-                continue
-            _take(model, before)
         if start == "quiet":
             _quieten(model)
+        elif start != "prior":
+            _take(model, start)
         mll = ExactMarginalLogLikelihood(model.likelihood, model)
         with contextlib.suppress(ModelFittingError), gpytorch.settings.cholesky_max_tries(6):
             fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": 60}})

@@ -1,0 +1,146 @@
+"""The point that a model of all results expects most of."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.models import SingleTaskGP
+
+from hft_ray.pareto.dominance import nondominated
+from hft_ray.search.bayes.acquisition import AlongCurve, Feasible, Gain, best_point
+from hft_ray.search.bayes.encoding import Encoding
+from hft_ray.search.bayes.observed import Observed, Scaled, standardised
+from hft_ray.search.bayes.processes import Fit, Prediction, fitted, process
+from hft_ray.search.bayes.scales import Array
+
+MOST = 1000
+"""Most values that a model holds."""
+POSITIONS = 5
+"""Most positions on its curve at which the worth of a point is looked at."""
+
+
+class Proposer:
+    """Proposes the point with the largest expected gain; keeps what it learned of the models.
+
+    Args:
+        encoding: The space.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._fits: dict[str, Fit] = {}
+
+    def __call__(
+        self, seen: Observed, reference: Array | None, rng: np.random.Generator
+    ) -> Array | None:
+        """Return the point; None when all are known.
+
+        Args:
+            seen: What trials gave.
+            reference: What is worth nothing, as the values of ``seen`` are; None: the worst there.
+            rng: Random numbers.
+        """
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(int(rng.integers(2**31)))
+            return self._best(seen, reference, rng)
+
+    def _best(
+        self, seen: Observed, reference: Array | None, rng: np.random.Generator
+    ) -> Array | None:
+        kept, positions = _kept(seen), _positions(seen)
+        scaled = standardised(seen.values[kept], seen.variances[kept])
+        x = self._rows(seen, seen.points[kept], seen.positions[kept])
+        running = seen.pending.repeat(len(positions), axis=0)
+        pending = self._rows(seen, running, np.tile(positions, len(seen.pending)))
+        name = f"values {scaled.columns}"
+        model, self._fits[name] = fitted(x, scaled.values, scaled.variances, self._fits.get(name))
+        prediction = Prediction(model)
+        with torch.no_grad():
+            said, _ = prediction(torch.as_tensor(np.concatenate([x, pending])))
+        believed, awaited = np.split(said.numpy(), [len(x)])
+        if len(pending):
+            prediction = Prediction(_with(model, x, scaled, pending, awaited))
+        feasible = seen.feasible[kept]
+        points = seen.points[kept]
+        worth: AcquisitionFunction | None = None
+        if feasible.any():
+            points, believed = points[feasible], believed[feasible]
+            reached = np.concatenate([believed, awaited])
+            worth = Gain(
+                prediction,
+                reached[nondominated(-reached)],
+                _worthless(reference, scaled, scaled.values[feasible]),
+            )
+        if limits := self._limits(seen):
+            worth = Feasible(worth, limits)
+        assert worth is not None
+        if len(positions) > 1:
+            worth = AlongCurve(worth, positions)
+        return best_point(worth, self._encoding, seen.known, points[nondominated(-believed)], rng)
+
+    def _rows(self, seen: Observed, points: Array, positions: Array) -> Array:
+        """Return what the models see: points, and where trials yield curves, positions on them."""
+        features = self._encoding.features(points)
+        return np.hstack([features, positions[:, None]]) if seen.curved else features
+
+    def _limits(self, seen: Observed) -> list[Prediction]:
+        """Return a process for each constraint that was violated anywhere."""
+        positions = np.concatenate([seen.positions, np.ones(len(seen.forbidden))])
+        points = self._rows(seen, np.concatenate([seen.points, seen.forbidden]), positions)
+        found = []
+        for place, column in enumerate(seen.limits.T):
+            there = np.flatnonzero(~np.isnan(column))[-MOST:]
+            violations = column[there]
+            if not (violations > 0).any():
+                continue
+            scale = np.median(np.abs(violations[violations != 0]))
+            scaled = np.clip(violations / scale, -3, 3)[:, None]
+            name = f"limit {place}"
+            model, self._fits[name] = fitted(points[there], scaled, None, self._fits.get(name))
+            found.append(Prediction(model))
+        return found
+
+
+def _worthless(reference: Array | None, scaled: Scaled, values: Array) -> Array:
+    """Return what is worth nothing, on the scale of ``scaled``."""
+    if reference is None:
+        worst: Array = values.min(axis=0)
+        return worst
+    return scaled.like(reference)
+
+
+def _positions(seen: Observed) -> Array:
+    """Return the positions that most curves have, the trained model first."""
+    positions, counts = np.unique(seen.positions, return_counts=True)
+    return np.array(sorted(positions, key=lambda x: (-counts[positions == x][0], -x))[:POSITIONS])
+
+
+def _kept(seen: Observed) -> Any:
+    """Return which points a model holds: all, or those of the front and the newest."""
+    count = len(seen.points)
+    if count <= MOST:
+        return slice(None)
+    front = np.flatnonzero(nondominated(-seen.values) & seen.feasible)[-MOST // 2 :]
+    chosen = list(dict.fromkeys([*front.tolist(), *range(count - 1, -1, -1)]))
+    return np.sort(chosen[:MOST])
+
+
+def _with(
+    model: SingleTaskGP, x: Array, scaled: Scaled, pending: Array, awaited: Array
+) -> SingleTaskGP:
+    """Return the model as it will be when what is under way gives what it expects."""
+    certain = None
+    if scaled.variances is not None:
+        certain = np.concatenate([scaled.variances, np.zeros_like(awaited)])
+    values = np.concatenate([scaled.values, awaited])
+    after = process(np.concatenate([x, pending]), values, certain)
+    learned = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, each in after.named_parameters():
+            each.copy_(learned[name])
+    return after.eval()
