@@ -28,9 +28,10 @@ BELOW = {
     "weight_space": set(),
     "out_folder": {"config"},
     "storage_root": {"config"},
+    "device_cost": {"config"},
     "training": {
         *("config", "selection", "data", "evaluation", "pareto"),
-        *("artifacts", "weight_space"),
+        *("artifacts", "weight_space", "device_cost"),
     },
     "weights": {
         *("config", "selection", "data", "evaluation", "training", "pareto"),
@@ -55,7 +56,6 @@ WITH_RAY = (
     "compat/ray_",
     "search/searcher.py",
     "search/scheduler.py",
-    "cli/tune_sweep.py",
 )
 HEAVY = {"ray", "mlflow", "optuna", "torch", "transformers", "deepspeed", "botorch", "gpytorch"}
 TORCH = {"torch", "botorch", "gpytorch"}
@@ -272,6 +272,12 @@ def test_nothing_but_the_command_line_imports_the_command_line():
             assert "cli" not in ours(module), module
 
 
+def test_nothing_but_commands_and_the_package_imports_the_actions():
+    for module in MODULES:
+        if package_of(module) not in ("cli", "actions", "__init__"):
+            assert "actions" not in ours(module), module
+
+
 def test_tracking_alone_knows_mlflow():
     users = {package_of(module) for module in MODULES if "mlflow" in libraries(module)}
     assert users == {"tracking"}
@@ -327,7 +333,7 @@ def test_the_rules_see_imports_that_hide():
 
 def test_every_package_of_the_lower_layers_has_its_rule():
     packages = {package_of(module) for module in MODULES if "/" in module}
-    assert packages - BELOW.keys() == {"orchestration", "cli"}
+    assert packages - BELOW.keys() == {"orchestration", "actions", "cli"}
 
 
 def imports_of_modules() -> dict[str, set[str]]:

@@ -25,6 +25,7 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.stop_requests import StopListener
+from hft_ray.orchestration.sweep_errors import InterruptedSweepError, SweepError
 from hft_ray.orchestration.sweep_view import Watch
 from hft_ray.orchestration.tune_run import TuneRun
 from hft_ray.pareto import Front
@@ -34,14 +35,6 @@ from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
-
-
-class SweepError(RuntimeError):
-    """The sweep cannot continue; what is finished is saved. The message says why."""
-
-
-class InterruptedSweepError(RuntimeError):
-    """The sweep was asked to end early; the same command continues it."""
 
 
 def run_sweep(

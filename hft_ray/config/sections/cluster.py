@@ -47,6 +47,10 @@ class Cluster(Section):
     """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
     s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
 
+    price_per_device_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Price of one device (a GPU; without GPUs a worker) for an hour, in any currency; plan, status
+    and report then show what the sweep costs."""
+
     @model_validator(mode="after")
     def _least_and_most(self) -> Cluster:
         if self.min_groups is not None and self.min_groups > self.groups:
