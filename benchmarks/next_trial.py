@@ -28,8 +28,9 @@ from hft_ray.pareto.spread import alpha_of
 from hft_ray.search import Study
 from hft_ray.search.bayes.domain import domain
 from hft_ray.search.bayes.encoding import Encoding
-from hft_ray.search.bayes.observed import Reading, ends, observed, standardised
+from hft_ray.search.bayes.observed import Reading, ends, observed, signs, standardised
 from hft_ray.search.bayes.processes import Prediction, fitted
+from hft_ray.search.bayes.proposal import Proposer
 from hft_ray.search.botorch_sampler import BotorchSampler
 from hft_ray.search.search_space import Space
 from hft_ray.search.simulate import simulate
@@ -69,19 +70,28 @@ def main() -> int:
         storage = optuna.storages.JournalStorage(
             optuna.storages.journal.JournalFileBackend(str(path))
         )
-        draw(optuna.load_study(study_name=config.name, storage=storage), config, given.out)
+        draw(
+            optuna.load_study(study_name=config.name, storage=storage),
+            config,
+            [table.base[name] for name in NAMES],
+            given.out,
+        )
     return 0
 
 
-def draw(study: optuna.Study, config: Config, out: Path) -> None:
+def draw(study: optuna.Study, config: Config, base: list[float], out: Path) -> None:
     assert config.search is not None
     settings = domain(config, Space(config.search.space, study.trials))
     encoding = Encoding(settings)
-    sampler = BotorchSampler(settings, readings=readings, reference=lambda: [0.0, 1.0])
+    sampler = BotorchSampler(
+        settings, readings=readings, reference=lambda: [0.0, 1.0], base=lambda: base
+    )
     params = sampler.propose(study, len(study.trials))
     seen = observed(study.trials, encoding, study.directions, readings)
     scaled = standardised(seen.values, seen.variances)
-    x = np.hstack([encoding.features(seen.points), seen.positions[:, None]])
+    proposer = Proposer(encoding)
+    x = proposer.rows(seen, seen.points, seen.positions)
+    scaled, x = proposer.with_base(scaled, x, signs(study.directions) * base)
     model, _ = fitted(x, scaled.values, None, None)
     alphas = np.linspace(0.1, 1, 40)
     point = encoding.point(params)

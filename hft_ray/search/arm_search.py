@@ -51,6 +51,7 @@ class ArmSearch:
     Attributes:
         reference: Objective -> worst value that counts for the hypervolume; those of FILE until the
             base is scored.
+        base: Metric -> score of the untouched model; empty until it is scored.
     """
 
     def __init__(
@@ -77,9 +78,16 @@ class ArmSearch:
         own = [trial for trial in trials if trial.number % places == place]
         finished = sum(trial.state.is_finished() for trial in own)
         self.reference: Mapping[str, float] = config.search.reference_point or {}
+        self.base: Mapping[str, float] = {}
         settings = domain(config, self.space)
         sampler = make_sampler(
-            config.search, finished, prefix, settings, lambda: self.reference, self._readings
+            config.search,
+            finished,
+            prefix,
+            settings,
+            lambda: self.reference,
+            lambda: self.base,
+            self._readings,
         )
         if config.search.sampler == "auto":
             log.info("search.sampler: auto takes %s", sampler_of(config.search))

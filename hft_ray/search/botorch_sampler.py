@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats.qmc import Sobol
 
 from hft_ray.search.bayes.encoding import Encoding, Searched, key
-from hft_ray.search.bayes.observed import Readings, ends, observed, signs
+from hft_ray.search.bayes.observed import Known, Readings, ends, observed, signs
 from hft_ray.search.bayes.scales import Array
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 AHEAD = 256
 """So many points of the evenly spread ones are looked at for one that is new."""
 
-Reference = Callable[[], Sequence[float] | None]
-"""Returns the value of each objective from which on it is worth nothing; None: not known."""
+Given = Callable[[], Sequence[float] | None]
+"""Returns a value for each objective; None: not known."""
 
 
 class BotorchSampler(optuna.samplers.BaseSampler):
@@ -45,6 +45,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             two for each setting and two more, at most 12.
         readings: What a complete trial yields.
         reference: What is worth nothing; by default the worst values that there are.
+        base: What the untouched model gives, where the curve of each trial begins.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         seed: int = 0,
         startup: int | None = None,
         readings: Readings = ends,
-        reference: Reference = lambda: None,
+        reference: Given = lambda: None,
+        base: Given = lambda: None,
     ) -> None:
         self._encoding = Encoding(settings)
         self._seed = seed
         self._startup = min(12, 2 * len(settings) + 2) if startup is None else startup
-        self._readings, self._reference = readings, reference
+        self._readings, self._reference, self._base = readings, reference, base
         self._proposer: Proposer | None = None
         self._lock = threading.Lock()
         self._random = optuna.samplers.RandomSampler(seed=seed)
@@ -84,18 +86,21 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         seen = observed(others, self._encoding, study.directions, self._readings)
         if seen.trials < self._startup or len(seen.points) < 2:
             return self._encoding.params(self._spread(seen.trials, seen.known))
-        given = self._reference()
-        worst = None if given is None else signs(study.directions) * np.asarray(given, dtype=float)
         point = None
         try:
             with self._lock:
-                point = self._models()(seen, worst, np.random.default_rng([self._seed, number]))
+                rng = np.random.default_rng([self._seed, number])
+                point = self._models()(seen, self._known(study), rng)
         except Exception:
             # A sweep outlives a model that cannot be fitted.
             log.exception("trial %d takes the next evenly spread point", number)
         if point is None:
             point = self._spread(seen.trials, seen.known)
         return self._encoding.params(point)
+
+    def _known(self, study: optuna.Study) -> Known:
+        given, sign = (self._reference(), self._base()), signs(study.directions)
+        return Known(*(None if each is None else sign * np.asarray(each) for each in given))
 
     def _models(self) -> Proposer:
         if self._proposer is None:

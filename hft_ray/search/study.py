@@ -91,6 +91,8 @@ class Study:
             reference: Objective -> worst value that counts for the hypervolume.
         """
         self._constraints.set_base_scores(values)
+        for search in self._searches:
+            search.base = finite(values)
         if all(name in finite(reference) for name in self.objectives):
             self._criteria.reference = dict(reference)
             for search in self._searches:
