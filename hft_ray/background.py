@@ -12,12 +12,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 RETRY = (1.0, 30.0)
 """First and longest pause after an error, in seconds; each is twice the one before."""
 CLOSING_ATTEMPTS = 3
 """Attempts at pending work when the work is closed."""
+
+
+def log_handler(file: Path) -> logging.Handler:
+    """Return a handler of logging that appends to a command's log file."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
 
 
 class BackgroundErrors:

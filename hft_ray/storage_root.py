@@ -9,13 +9,13 @@ from pathlib import Path
 from hft_ray.config.errors import ConfigError, Problem
 
 
-def storage_root(given: Path | None) -> Path:
+def storage_root(given: str | Path | None) -> Path:
     """Return ``--storage``, else ``$HFT_RAY_HOME``, else ``~/hft-ray``, as an absolute path.
 
     Raises:
         ConfigError: It is the address of an object store.
     """
-    root = given or Path(os.environ.get("HFT_RAY_HOME") or "~/hft-ray")
+    root = Path(given or os.environ.get("HFT_RAY_HOME") or "~/hft-ray")
     # A path has lost the second slash.
     if re.match(r"\w+:/", str(root)):
         problem = (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +13,7 @@ from hft_ray.cli.options import Experiment, Json, Storage, Uri
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
-    from hft_ray.out_folder import OutFolder
     from hft_ray.pareto import Comparison
-
-FILES = ("compare.json", "compare.html", "compare.png")
 
 
 def compare(
@@ -38,47 +33,22 @@ def compare(
 
     Example: hft-ray compare demo demo-layers
     """
-    from hft_ray.storage_root import storage_root
-
-    root = storage_root(storage)
-    if out is not None:
-        _folder_of(out).check({})
-    from hft_ray.orchestration.sweep_comparison import compare_from_tracking
+    from hft_ray.actions.comparing import compare as compare_sweeps
     from hft_ray.report import comparison_json
-    from hft_ray.report.files import write_comparison
-    from hft_ray.tracking import NotLoggedError, log_comparison, tracking_uri
 
-    store = tracking_uri(uri, root)
-    comparison = compare_from_tracking(store, experiment, names)
-    if out is None:
-        files = write_comparison(comparison, root / "comparisons" / _folder(names))
-    else:
-        with _folder_of(out).held({}):
-            files = write_comparison(comparison, out)
-    console = Console()
+    found = compare_sweeps(names, out=out, storage=storage, tracking_uri=uri, experiment=experiment)
     if as_json:
-        typer.echo(dumps(json.loads(comparison_json(comparison))))
+        typer.echo(dumps(json.loads(comparison_json(found.comparison))))
     else:
-        _print(comparison, console)
-        console.print(f"report: {files[1]}", soft_wrap=True, highlight=False)
-    try:
-        log_comparison(store, experiment, names, _metrics(comparison), files)
-    except NotLoggedError as error:
-        text = f"not logged to MLflow: {error}\nThe comparison is in {files[0].parent}"
-        typer.echo(text, err=True)
-        raise typer.Exit(1) from error
-
-
-def _folder_of(out: Path) -> OutFolder:
-    from hft_ray.out_folder import OutFolder
-
-    return OutFolder(out, "compare", FILES)
-
-
-def _folder(names: Sequence[str]) -> str:
-    """Return a name for the folder; file systems take 255 characters."""
-    text = "_".join(names)
-    return text if len(text) <= 200 else f"{text[:180]}_{sha256(text.encode()).hexdigest()[:8]}"
+        console = Console()
+        _print(found.comparison, console)
+        console.print(f"report: {found.files[1]}", soft_wrap=True, highlight=False)
+    if found.not_logged is not None:
+        place = found.files[0].parent
+        typer.echo(
+            f"not logged to MLflow: {found.not_logged}\nThe comparison is in {place}", err=True
+        )
+        raise typer.Exit(1)
 
 
 def _print(comparison: Comparison, console: Console) -> None:
@@ -94,17 +64,3 @@ def _print(comparison: Comparison, console: Console) -> None:
             console.print(plain_table(f"{match.objective} at the same {match.at}", rows))
     for note in comparison.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _metrics(comparison: Comparison) -> dict[str, float]:
-    """Return the numbers to log: hypervolumes, their estimates and intervals, and differences."""
-    found = {}
-    for side in comparison.sides:
-        found[f"hypervolume/{side.sweep}"] = side.front.hypervolume
-        if side.hypervolume is not None:
-            low, high = side.hypervolume.interval()
-            found[f"estimate/{side.sweep}"] = side.hypervolume.value
-            found[f"low/{side.sweep}"], found[f"high/{side.sweep}"] = low, high
-    for each in comparison.differences:
-        found[f"difference/{each.a} {each.b}"] = each.hypervolume
-    return found

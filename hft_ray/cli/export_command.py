@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,19 +39,9 @@ def export(
 
     Example: hft-ray export demo --select knee --out knee
     """
-    from hft_ray.artifacts.mirror import S3
-    from hft_ray.out_folder import check_new
-    from hft_ray.storage_root import storage_root
+    from hft_ray.actions.exporting import export as write_model
 
-    root = storage_root(storage)
-    if not out.startswith(S3):
-        check_new(Path(out), {})
-    from hft_ray.orchestration.model_export import export_point, export_to_store
-
-    if out.startswith(S3):
-        point = export_to_store(root, name, select, out, delta, uri)
-    else:
-        point = export_point(root, name, select, Path(out), delta, uri)
+    point = write_model(name, select, out, delta=delta, storage=storage, tracking_uri=uri)
     if as_json:
         chosen = {"out": out, "trial": point.trial, "variant": point.variant}
         typer.echo(dumps(chosen | {"values": point.values}))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hft_ray.background import log_handler
+
 PIPE_WIDTH = 160
 
 
@@ -57,9 +59,7 @@ def terminal(log: Path, quiet: bool = False) -> Iterator[Console]:
     os.dup2(file, 2)
     os.close(file)
     # On the file itself: threads may still log while the command ends.
-    handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[log_handler(log)], force=True)
     with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as out:
         try:
             console = Console(file=out, quiet=quiet, highlight=False)

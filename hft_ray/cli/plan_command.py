@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from hft_ray.cli.options import File, Json, Overrides, Storage
-from hft_ray.cli.sweep_progress import clock
 from hft_ray.strict_json import dumps
+
+if TYPE_CHECKING:
+    from hft_ray.training.plan import Plan
 
 
 def plan(
@@ -20,44 +22,22 @@ def plan(
 
     Example: hft-ray plan search_spaces/demo.yaml
     """
+    from hft_ray.actions.planning import plan as make_plan
     from hft_ray.config.load import load
-    from hft_ray.storage_root import storage_root
 
-    config = load(file, overrides or ())
-    root = storage_root(storage)
-    import torch
-
-    from hft_ray.ranks import Ranks
-    from hft_ray.training import Workspace, check
-    from hft_ray.training.methods import known_sequences, make_stages
-    from hft_ray.training.plan import plan as make_plan
-
-    workspace = Workspace(root, Ranks(), torch.device("cpu"))
-    trusted = check(config, workspace, str(file), trust_hub=True)
-    sections = [*config.training_data.values(), *config.pair_data.values()]
-    needed = {config.model.name, *(each.train for each in sections)}
-    sequences = known_sequences(config)
-    if sequences is None and not needed & set(trusted):
-        sequences = sum(stage.sequences for stage in make_stages(config, workspace))
-    planned = make_plan(config, workspace, sequences)
-    away = None
-    if config.search is not None:
-        from hft_ray.tracking import probe, tracking_uri
-
-        where = tracking_uri(config.tracking.uri, root)
-        away = probe(where, config.tracking.experiment, root, write=False)
-    if away is not None:
-        planned["problems"].append(f"the tracking store {where} does not answer: {away}")
+    planned = make_plan(load(file, overrides or ()), storage=storage, source=str(file))
     if as_json:
         typer.echo(dumps(planned))
     else:
-        _show(planned, trusted, Console(highlight=False))
+        _show(planned, Console(highlight=False))
 
 
-def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None:
-    model, further, seconds = (
-        planned[key] for key in ("model", "further_seeds", "seconds_estimate")
-    )
+def _show(planned: Plan, console: Console) -> None:
+    from hft_ray.device_cost import DeviceCost
+    from hft_ray.orchestration.sweep_lines import clock
+
+    model, seconds = planned["model"], planned["seconds_estimate"]
+    further = planned["further_seeds"]
     seeds = f" and at most {further} further seeds" if further else ""
     console.print(
         f"{planned['trials']} trials{seeds} on {planned['groups']} groups x "
@@ -77,9 +57,14 @@ def _show(planned: dict[str, Any], trusted: list[str], console: Console) -> None
         "estimated training time, for sequences of data.max_length and without evaluations: "
         f"about {clock(seconds)}{most}"
     )
+    if planned["device_hours_estimate"] is not None:
+        cost = DeviceCost(planned["device_hours_estimate"], planned["price_estimate"])
+        every = cost.times(1 + further / planned["trials"])
+        most = f"; with all further seeds {every}" if further else ""
+        console.print(f"that is about {cost}{most}")
     for problem in planned["problems"]:
         console.print(problem, style="yellow", soft_wrap=True, markup=False)
-    for name in trusted:
+    for name in planned["unchecked"]:
         console.print(f"not checked, because it is on a hub: {name}", style="yellow")
 
 

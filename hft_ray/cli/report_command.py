@@ -12,7 +12,7 @@ from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
-    from hft_ray.pareto import Front, Point
+    from hft_ray.actions.reporting import Report
 
 
 def report(
@@ -37,44 +37,24 @@ def report(
 
     Example: hft-ray report demo --select 'task/score>=0.95'
     """
-    from hft_ray.orchestration.folder import SweepFolder
-    from hft_ray.orchestration.fronts import config_of, front_of, searched
+    from hft_ray.actions.reporting import report as write_report
     from hft_ray.report import front_json
-    from hft_ray.report.files import write_front
-    from hft_ray.storage_root import storage_root
-    from hft_ray.tracking import read_sweep, tracking_uri
 
-    root = storage_root(storage)
-    record = read_sweep(tracking_uri(uri, root), experiment, name)
-    config = config_of(record)
-    front = front_of(record, config)
-    chosen = None if select is None else _chosen(front, select)
-    folder = SweepFolder(root, name)
-    folder.mark()
-    files = write_front(front, searched(config), folder.path / "front")
+    found = write_report(name, select, storage=storage, tracking_uri=uri, experiment=experiment)
     if as_json:
-        content: dict[str, Any] = json.loads(front_json(front))
-        if chosen is not None:
-            content["selected"] = chosen.trial
+        content: dict[str, Any] = json.loads(front_json(found.front))
+        if found.chosen is not None:
+            content["selected"] = found.chosen.trial
         typer.echo(dumps(content))
         return
-    _print(front, chosen, select, str(files[1]))
+    _print(found, select)
 
 
-def _chosen(front: Front, rule: str) -> Point:
-    from hft_ray.config import ConfigError, Problem
-    from hft_ray.pareto import ChoiceError, choose
-
-    try:
-        return choose(front, rule)
-    except ChoiceError as error:
-        raise ConfigError(Problem("--select", str(error), rule)) from error
-
-
-def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> None:
+def _print(found: Report, rule: str | None) -> None:
     from hft_ray.cli.tables import arm_tables, front_table
     from hft_ray.report import estimate_text, format_setting, format_value
 
+    front, chosen = found.front, found.chosen
     console = Console(highlight=False)
     for table in (front_table(front), *arm_tables(front)):
         console.print(table)
@@ -89,4 +69,6 @@ def _print(front: Front, chosen: Point | None, rule: str | None, page: str) -> N
         settings = {key: format_setting(value) for key, value in chosen.params.items()}
         for key, shown in {**values, **settings}.items():
             console.print(f"  {key}: {shown}", markup=False, soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
+    if found.cost is not None:
+        console.print(f"trials took {found.cost}")
+    console.print(f"report: {found.files[1]}", soft_wrap=True)

@@ -77,13 +77,16 @@ def _looks(look: Callable[[], SweepStatus], pause: float | None) -> Iterator[Swe
 
 def panel(status: SweepStatus) -> RenderableType:
     """Return the state of a sweep for the terminal."""
-    from hft_ray.cli.sweep_progress import STATES, clock
+    from hft_ray.cli.sweep_progress import STATES
     from hft_ray.cli.tables import front_table
+    from hft_ray.orchestration.sweep_lines import clock
 
     counts = (f"{status.states[each]} {each}" for each in STATES if each in status.states)
     head = Text.assemble((status.name, "bold"), f"  {status.state}\n", "  ".join(counts))
     eta = f"  eta {clock(status.eta)}" if status.state == "running" else ""
     head.append(f"\nelapsed {clock(status.elapsed)}{eta}")
+    if status.cost is not None:
+        head.append(f"\ntrials took {status.cost}")
     for trial, (step, loss) in sorted(status.running.items()):
         head.append(f"\n{trial} at step {step}" + ("" if loss is None else f", loss {loss:.4f}"))
     if status.silence is not None and status.silence > SILENT_SECONDS:

@@ -10,21 +10,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hft_ray.orchestration.sweep_lines import clock, describe
 from hft_ray.orchestration.sweep_view import SweepView
 
 LASTING = ("finished", "retried", "background")
 """The events that are printed above the panel too."""
 STATES = ("complete", "pruned", "stopped", "failed", "running", "queued", "planned")
 """The states of trials in the order in which they are shown."""
-
-
-def clock(seconds: float | None) -> str:
-    """Return seconds as ``m:ss`` or ``h:mm:ss``; a dash when unknown."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class SweepProgress:
@@ -63,42 +55,16 @@ class SweepProgress:
         self._view = view
         line = describe(event, view)
         if line is not None and (self._live is None or event["event"] in LASTING):
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the panel if there is one."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         if self._view is None:
             return Text(f"{self._name}: starting", style="dim")
         return panel(self._view)
-
-
-def describe(event: dict[str, Any], view: SweepView) -> str | None:
-    """Return the line of an event, None for events without one."""
-    trial = event["trial"]
-    done = f"[{view.finished}/{view.planned} {clock(view.elapsed)}]"
-    match event["event"]:
-        case "phase":
-            return f"{done} {view.phase}"
-        case "started":
-            again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
-            return f"{done} {trial} started on group {event['group']}{again}"
-        case "retried":
-            return f"{done} {trial} will be retried: {event['reason']}"
-        case "finished":
-            return f"{done} {trial} {_ending(event, view)}"
-        case "background":
-            return f"{done} {event['text']}"
-    return None
-
-
-def _ending(event: dict[str, Any], view: SweepView) -> str:
-    values = event.get("values") or {}
-    objectives = list(view.front.objectives) if view.front else []
-    scores = "  ".join(f"{name} {values[name]:.3f}" for name in objectives if name in values)
-    reason = event.get("reason")
-    if reason and event["state"] == "complete":
-        reason = f"{scores}; {reason}"
-    text = reason or scores
-    return f"{event['state']}: {text}" if text else event["state"]
 
 
 def panel(view: SweepView) -> RenderableType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,26 +36,20 @@ def tune(
 
     Example: hft-ray tune search_spaces/demo.yaml --set search.trials=20
     """
-    from hft_ray.config import ConfigError, Problem
+    from hft_ray.actions.tuning import ready_to_simulate, ready_to_tune
     from hft_ray.config.load import load
-    from hft_ray.storage_root import storage_root
 
-    config = load(file, overrides or ())
-    if config.search is None:
-        problem = "is missing; for a single run without a search use hft-ray train"
-        raise ConfigError(Problem("search", problem), str(file))
-    root = storage_root(storage)
+    config, source = load(file, overrides or ()), str(file)
     if simulate is not None:
+        simulated = ready_to_simulate(config, simulate, storage=storage, fresh=fresh, source=source)
         from hft_ray.cli import tune_simulated
 
-        tune_simulated.run(config, simulate, root, fresh, as_json)
+        tune_simulated.run(simulated, as_json)
         return
     if sys.stdout.isatty() and not as_json:
         # The imports that follow take many seconds.
         typer.echo(f"{config.name}: checking model and data")
-    if not (address or os.environ.get("RAY_ADDRESS")):
-        # With this, set before Ray is imported, a local cluster listens on loopback only.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ready = ready_to_tune(config, storage=storage, address=address, fresh=fresh, source=source)
     from hft_ray.cli import tune_sweep
 
-    tune_sweep.run(config, str(file), root, address, fresh, as_json)
+    tune_sweep.run(config, ready, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,17 +23,22 @@ from hft_ray.config.yaml_text import read_yaml
 S = TypeVar("S", bound=Section)
 
 
-def load(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read FILE and put the ``key=value`` overrides in.
+def load(
+    file: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Config:
+    """Read FILE, or its content as a mapping, and put overrides in.
 
     Args:
-        path: A YAML file in the schema of :class:`Config`.
-        overrides: ``dotted.key=value`` each; the value is read as YAML.
+        file: A YAML file in the schema of :class:`Config`, or a mapping in that schema.
+        overrides: Dotted key -> value; or ``dotted.key=value`` each, the value read as YAML.
 
     Raises:
-        ConfigError: Everything that is wrong with the file, together.
+        ConfigError: Everything that is wrong with the settings, together.
     """
-    return parse(_text(path), str(path), overrides)
+    if isinstance(file, Mapping):
+        # Copied, since overrides are put into it.
+        return validate(_overridden(deepcopy(dict(file)), overrides), "the mapping")
+    return parse(_text(Path(file)), str(file), overrides)
 
 
 def load_to_score(path: Path, model: str, overrides: Iterable[str] = ()) -> Config:
@@ -54,7 +60,7 @@ def load_to_score(path: Path, model: str, overrides: Iterable[str] = ()) -> Conf
     return validate(raw, str(path))
 
 
-def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
+def parse(text: str, source: str, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
     """Validate the YAML ``text`` of FILE; ``source`` names it in errors. See :func:`load`."""
     return validate(_content(text, source, overrides), source)
 
@@ -69,7 +75,9 @@ def _text(path: Path) -> str:
         raise ConfigError(Problem(str(path), f"the file is not UTF-8 text: {error}")) from error
 
 
-def _content(text: str, source: str, overrides: Iterable[str]) -> dict[str, Any]:
+def _content(
+    text: str, source: str, overrides: Iterable[str] | Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what the YAML ``text`` says once the overrides are put in, not validated."""
     try:
         raw = read_yaml(text)
@@ -79,17 +87,25 @@ def _content(text: str, source: str, overrides: Iterable[str]) -> dict[str, Any]
         ) from error
     if not isinstance(raw, dict):
         raise ConfigError(Problem("yaml", "the file must be a mapping of sections", raw), source)
-    for override in overrides:
-        _override(raw, override)
+    return _overridden(raw, overrides)
+
+
+def _overridden(
+    raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put the overrides in; return the content."""
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_assignment, overrides)
+    for key, value in pairs:
+        place(raw, key, value)
     return raw
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _assignment(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(Problem("--set", "must look like dotted.key=value", override))
     try:
-        place(raw, key, read_yaml(value))
+        return key, read_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(Problem(f"--set {key}", f"the value is not YAML: {error}")) from error
 

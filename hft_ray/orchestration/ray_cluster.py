@@ -12,6 +12,7 @@ import psutil
 import ray
 
 from hft_ray.config import Cluster, ConfigError, Problem
+from hft_ray.orchestration.sweep_errors import ClusterError
 
 QUIET = {
     # Tune refuses reports that lack a metric and so ends trials that failed before their first one.
@@ -30,22 +31,27 @@ LONGEST_SOCKET = 107
 _SOCKET = "/ray/session_2000-12-31_23-59-59_000000_1234567/sockets/plasma_store"
 
 
-class ClusterError(RuntimeError):
-    """A local Ray cluster does not start. The message says why."""
-
-
 def connect(address: str | None) -> dict[str, Any]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS`` (a job has that); else start a local one.
 
+    A process that has joined a cluster already, such as a notebook's, stays in it.
+
     Returns:
-        ``{"address", "local", "logs"}``, the last the folder of what Ray's processes print.
+        ``{"address", "local", "logs"}``: the last the folder of what the processes of a local
+        cluster print, which this call has started.
 
     Raises:
-        ConfigError: No cluster answers at the address.
+        ConfigError: No cluster answers at the address, or this process is in another cluster.
         ClusterError: A local one does not start.
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
+    if ray.is_initialized():
+        joined = ray.get_runtime_context().gcs_address
+        if address and address != joined:
+            problem = f"this process is in the Ray cluster at {joined}; leave the address out, or "
+            raise ConfigError(Problem("--address", f"{problem}call ray.shutdown() first", address))
+        return {"address": joined, "local": False, "logs": None}
     existing = address or os.environ.get("RAY_ADDRESS")
     try:
         context = _init(existing)
@@ -81,6 +87,11 @@ def check_sockets(environment: Mapping[str, str] = os.environ) -> None:
             f"most {room} bytes; set RAY_TMPDIR to a short one, such as /tmp"
         )
         raise ConfigError(Problem(f"${name}", problem, environment[name]))
+
+
+def joins(address: str | None) -> bool:
+    """Whether :func:`connect` joins a cluster that is there, and starts no local one."""
+    return bool(address or os.environ.get("RAY_ADDRESS")) or ray.is_initialized()
 
 
 def _init(existing: str | None) -> Any:

@@ -10,10 +10,12 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
+from hft_ray.device_cost import DeviceCost, cost_of_workers
 from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
+from hft_ray.orchestration.sweep_cost import DEVICE_HOURS, cost_facts, worker_seconds
 from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder
@@ -67,6 +69,7 @@ class Recorder:
         self._base: dict[str, float] = {}
         self._reference: dict[str, float] = {}
         self._queued: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
         self._running: dict[str, dict[str, Any]] = {}
         self._points = TrialPoints(config, self._tracker.run_id)
         self._pictures = TrialPictures(
@@ -143,6 +146,7 @@ class Recorder:
         result: Mapping[str, Any],
     ) -> None:
         """Write how a trial ended, and its variants, each as a run below the trial's."""
+        self._seconds[trial] = worker_seconds(self._config.cluster, result)
         variants = [{**each, "state": "complete"} for each in result.get("variants") or ()]
         for end in (result, *variants):
             variant = end.get("variant")
@@ -186,9 +190,15 @@ class Recorder:
         return front_builder(self._config, self._base, self._reference)
 
     def log_front(self, front: Front, finished: int) -> None:
-        """Log the front's size and hypervolume after so many finished trials."""
+        """Log size and hypervolume of the front, and the cost, after so many finished trials."""
         metrics = {"front/hypervolume": front.hypervolume, "front/size": float(front.size)}
+        metrics[DEVICE_HOURS] = self.cost.device_hours
         self._tracker.log_sweep(finished, metrics)
+
+    @property
+    def cost(self) -> DeviceCost:
+        """What the trials that have ended so far have cost."""
+        return cost_of_workers(self._config.cluster, sum(self._seconds.values()))
 
     def write_report(self, trials: Sequence[TrialSnapshot]) -> Front:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
@@ -201,7 +211,7 @@ class Recorder:
         self._tracker.flush(timeout=30, artifacts=False)
         front = self._whole(trials, models)
         folder = self._folder.path / "front"
-        files = write_front(front, searched(self._config), folder)
+        files = write_front(front, searched(self._config), folder, cost_facts(self.cost))
         if models:
             files.append(folder / SCORES)
             write_all(folder / SCORES, models)

@@ -3,64 +3,103 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from hft_ray.config import Config, ConfigError, Problem
+from hft_ray.orchestration.begin_warm import Say, start_warm
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
+from hft_ray.orchestration.interrupts import signals
+from hft_ray.orchestration.sweep_errors import InterruptedSweepError
 from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.pareto import Front
 from hft_ray.report.files import write_front
 from hft_ray.search import Study
 from hft_ray.search.prior_trials import WarmStart
 from hft_ray.search.simulate import SimulatedEvent, simulate
-from hft_ray.search.table import Table
+from hft_ray.search.table import Table, read_table
 
 
-def run_simulated(
-    config: Config, folder: SweepFolder, table: Table, watch: Watch, interrupted: threading.Event
-) -> Front | None:
-    """Replay a sweep, or what is left of it, from a table of learning curves.
+@dataclass(frozen=True)
+class ReadySimulation:
+    """A sweep that is checked, and the table of learning curves that it is replayed from.
+
+    Attributes:
+        folder: The simulated sweep's folder.
+    """
+
+    folder: SweepFolder
+    _config: Config
+    _table: Table
+    _begin_warm: Callable[[Say], None]
+
+    def run(self, say: Say, watch: Watch) -> Front:
+        """Replay the sweep, or what is left of it; return its front, written to the folder.
+
+        Args:
+            say: Shows a line about the start.
+            watch: Called when the view has changed.
+
+        Raises:
+            ConfigError: The sweep is running already.
+            InterruptedSweepError: A signal ended it before its last trial.
+        """
+        config, folder, table = self._config, self.folder, self._table
+        with folder.held():
+            folder.claim(config)
+            say(f"{config.name}, simulated: nothing is trained or logged to MLflow")
+            self._begin_warm(say)
+            check_table(folder, table)
+            _digest_in(folder).write_text(table.digest, encoding="utf-8")
+            study = Study(config, folder.study, WarmStart.read(folder.warm))
+            study.set_base_scores(table.base, reference := _reference(config, table))
+            with signals() as interrupted:
+                _replay(config, study, table, watch, interrupted)
+            builder, points = front_builder(config, table.base, reference), TrialPoints(config)
+            for known in study.trials():
+                builder.put(known.trial, points.of(known))
+            front = builder.front()
+            write_front(front, searched(config), folder.path / "front")
+        return front
+
+
+def ready_simulation(config: Config, table: Path, root: Path, fresh: bool) -> ReadySimulation:
+    """Read the table and check whether the sweep can be replayed from it.
 
     Args:
         config: FILE with ``search``; ``cluster.groups`` trials run at the same virtual time.
-        folder: The simulated sweep's folder, claimed.
-        table: The results that training would have had.
-        watch: Called when the view has changed.
-        interrupted: Set from outside to end early.
-
-    Returns:
-        The front, written to the folder; None when ``interrupted`` ended the sweep before its last
-        trial. The same call continues it.
+        table: The results that training would have had: a .jsonl, .jsonl.gz or .parquet file.
+        root: Storage root.
+        fresh: Refuse to continue an earlier simulated sweep of this name.
 
     Raises:
-        ConfigError: The table is another one than before, or the sweep is running.
+        ConfigError: Something is wrong; nothing was started.
     """
-    reference = _reference(config, table)
-    with folder.held():
-        check_table(folder, table)
-        _digest_in(folder).write_text(table.digest, encoding="utf-8")
-        study = Study(config, folder.study, WarmStart.read(folder.warm))
-        study.set_base_scores(table.base, reference)
-        view = SweepView(config.name, study.planned(), config.cluster.groups)
-        view.phase = "replaying"
-        view.states = {known.trial: known.state for known in study.trials()}
-        for event in simulate(study, table, config.cluster.groups, interrupted.is_set, table.base):
-            _show(event, view)
-            if event.kind != "report":
-                view.planned = study.planned()
-            watch({"event": "simulated", "trial": event.trial}, view)
-        if study.left():
-            return None
-        if study.ended_early is not None:
-            view.phase = f"ended early: {study.ended_early}"
-            watch({"event": "phase", "trial": ""}, view)
-        builder, points = front_builder(config, table.base, reference), TrialPoints(config)
-        for known in study.trials():
-            builder.put(known.trial, points.of(known))
-        front = builder.front()
-        write_front(front, searched(config), folder.path / "front")
-    return front
+    folder = SweepFolder(root, config.name, simulated=True)
+    folder.check(config, fresh)
+    curves = read_table(table, config)
+    check_table(folder, curves)
+    return ReadySimulation(folder, config, curves, start_warm(config, folder))
+
+
+def _replay(
+    config: Config, study: Study, table: Table, watch: Watch, interrupted: threading.Event
+) -> None:
+    view = SweepView(config.name, study.planned(), config.cluster.groups)
+    view.phase = "replaying"
+    view.states = {known.trial: known.state for known in study.trials()}
+    for event in simulate(study, table, config.cluster.groups, interrupted.is_set, table.base):
+        _show(event, view)
+        if event.kind != "report":
+            view.planned = study.planned()
+        watch({"event": "simulated", "trial": event.trial}, view)
+    if study.left():
+        raise InterruptedSweepError
+    if study.ended_early is not None:
+        view.phase = f"ended early: {study.ended_early}"
+        watch({"event": "phase", "trial": ""}, view)
 
 
 def _show(event: SimulatedEvent, view: SweepView) -> None:

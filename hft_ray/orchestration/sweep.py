@@ -25,6 +25,7 @@ from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.stop_requests import StopListener
+from hft_ray.orchestration.sweep_errors import InterruptedSweepError, SweepError
 from hft_ray.orchestration.sweep_view import Watch
 from hft_ray.orchestration.tune_run import TuneRun
 from hft_ray.pareto import Front
@@ -34,14 +35,6 @@ from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
-
-
-class SweepError(RuntimeError):
-    """The sweep cannot continue; what is finished is saved. The message says why."""
-
-
-class InterruptedSweepError(RuntimeError):
-    """The sweep was asked to end early; the same command continues it."""
 
 
 def run_sweep(
@@ -89,7 +82,7 @@ class _Sweep:
     ) -> None:
         self.config, self.folder = config, folder
         self.interrupted, self.errors = interrupted, errors
-        self.study = Study(config, folder.study, WarmStart.read(folder.warm))
+        self.study = Study(config, folder.study, WarmStart.read(folder.warm), ahead=True)
         self.study.answers = FolderAnswers(folder)
         self.handler = EventHandler(config, folder, self.study, watch, errors)
         requests = self.handler.recorder.stop_requests()
@@ -129,6 +122,7 @@ class _Sweep:
                 ending.callback(self._shut_down, groups, wait=state == "complete")
                 ending.callback(self.handler.close, state)
                 ending.callback(self.tune.close)
+                ending.callback(self.study.close)
                 ending.callback(self.listener.close)
 
     def _shut_down(self, groups: Groups, wait: bool) -> None:

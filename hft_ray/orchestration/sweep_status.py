@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hft_ray.config import Config
+from hft_ray.device_cost import DeviceCost
 from hft_ray.orchestration.fronts import config_of, front_of
+from hft_ray.orchestration.sweep_cost import tracked_cost
 from hft_ray.pareto import Front
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, silence
 
@@ -24,6 +26,7 @@ class SweepStatus:
         front: Front of the finished trials, None before the base model is scored.
         elapsed: Seconds from the sweep's first start to its end, or until now if it is running.
         eta: Seconds until the end, None if unknown.
+        cost: What its trials have cost so far, None if unknown.
         silence: Seconds since the last sign of life of a running sweep's driver, None if unknown.
     """
 
@@ -34,6 +37,7 @@ class SweepStatus:
     front: Front | None
     elapsed: float
     eta: float | None
+    cost: DeviceCost | None
     silence: float | None
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +49,8 @@ class SweepStatus:
             "hypervolume": None if self.front is None else self.front.hypervolume,
             "elapsed_seconds": self.elapsed,
             "eta_seconds": self.eta,
+            "device_hours": None if self.cost is None else self.cost.device_hours,
+            "price": None if self.cost is None else self.cost.price,
         }
 
 
@@ -65,6 +71,7 @@ def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
         front=front_of(record, config) if record.objectives else None,
         elapsed=(now if on else record.span.ended or now) - record.span.began,
         eta=_eta(record, config, now),
+        cost=tracked_cost(record, config),
         silence=silence(record.tags) if on else None,
     )
 

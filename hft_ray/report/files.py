@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hft_ray.analysis import Setting
@@ -15,13 +15,19 @@ from hft_ray.report.influence_html import influence_section
 from hft_ray.report.json_content import comparison_json, front_json
 
 
-def write_front(front: Front, searched: Sequence[Setting], folder: Path) -> list[Path]:
+def write_front(
+    front: Front,
+    searched: Sequence[Setting],
+    folder: Path,
+    facts: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write ``front.json``, ``front.html`` and ``front.png`` to ``folder``; return the files.
 
     Args:
         front: The front.
         searched: The searched settings, of which the page says what they do.
         folder: Where to write; made if it is not there.
+        facts: What else the head of the page says: label -> text.
     """
     # Takes two seconds of processor time, which a sweep need not wait for at its start.
     from hft_ray.analysis.influence import influences
@@ -32,7 +38,7 @@ def write_front(front: Front, searched: Sequence[Setting], folder: Path) -> list
     found = influences(front.points, searched, list(front.objectives))
     section = influence_section(front, found)
     sections = [] if section is None else [section]
-    page.write_text(render_html(front, sections=sections), encoding="utf-8")
+    page.write_text(render_html(front, facts, sections), encoding="utf-8")
     render_png(front, picture)
     return [data, page, picture]
 

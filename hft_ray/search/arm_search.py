@@ -16,8 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 from hft_ray.config import Config
 from hft_ray.config.rules.by_arm import by_arm, fixed_settings
 from hft_ray.pareto.spread import alpha_of
+from hft_ray.search.ahead import Ahead
 from hft_ray.search.bayes.domain import domain
 from hft_ray.search.bayes.observed import Reading, ends
+from hft_ray.search.botorch_sampler import BotorchSampler
 from hft_ray.search.prior_trials import RANDOM_EVERY, WarmStart, as_trials
 from hft_ray.search.rungs import Verdict, make_rungs
 from hft_ray.search.samplers import make_sampler, sampler_of
@@ -44,10 +46,12 @@ class ArmSearch:
         trials: The study's trials.
         warm: Results of earlier sweeps.
         violations: Metric -> value, to constraint -> how far it is violated.
+        ahead: Whether proposals are made before they are asked for.
 
     Attributes:
         reference: Objective -> worst value that counts for the hypervolume; those of FILE until the
             base is scored.
+        base: Metric -> score of the untouched model; empty until it is scored.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class ArmSearch:
         trials: Sequence[FrozenTrial],
         warm: WarmStart,
         violations: Violations,
+        ahead: bool,
     ) -> None:
         assert config.search is not None
         self._violations = violations
@@ -73,14 +78,22 @@ class ArmSearch:
         own = [trial for trial in trials if trial.number % places == place]
         finished = sum(trial.state.is_finished() for trial in own)
         self.reference: Mapping[str, float] = config.search.reference_point or {}
+        self.base: Mapping[str, float] = {}
         settings = domain(config, self.space)
         sampler = make_sampler(
-            config.search, finished, prefix, settings, lambda: self.reference, self._readings
+            config.search,
+            finished,
+            prefix,
+            settings,
+            lambda: self.reference,
+            lambda: self.base,
+            self._readings,
         )
         if config.search.sampler == "auto":
             log.info("search.sampler: auto takes %s", sampler_of(config.search))
         random_every, seed = RANDOM_EVERY if warm else None, config.search.seed + finished
-        self.sampler = ViewSampler(sampler, self._view, random_every, seed)
+        prepared = Ahead(sampler.propose) if ahead and isinstance(sampler, BotorchSampler) else None
+        self.sampler = ViewSampler(sampler, self._view, random_every, seed, prepared)
         self._restore(own)
 
     def _view(self, study: optuna.Study) -> StudyView:
@@ -172,7 +185,11 @@ class ExcludedTrials:
 
 
 def make_arm_searches(
-    config: Config, trials: Sequence[FrozenTrial], warm: WarmStart, violations: Violations
+    config: Config,
+    trials: Sequence[FrozenTrial],
+    warm: WarmStart,
+    violations: Violations,
+    ahead: bool = False,
 ) -> list[ArmSearch]:
     """Return the searches of a sweep, one for each arm.
 
@@ -180,7 +197,8 @@ def make_arm_searches(
         config: FILE with ``search``.
         trials: The study's trials.
         warm: Results of earlier sweeps.
-        violations: See :class:`ArmSearch`.
+        violations: See :class:`ArmSearch`, here and below.
+        ahead: See there.
     """
     assert config.search is not None
     arms, given = by_arm(config), config.search.arms or {}
@@ -193,6 +211,7 @@ def make_arm_searches(
             trials,
             warm,
             violations,
+            ahead,
         )
         for place, (name, one) in enumerate(arms.items())
     ]

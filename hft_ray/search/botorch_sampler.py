@@ -9,6 +9,7 @@ any number may run at the same time. The gain of several objectives is that of D
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from scipy.stats.qmc import Sobol
 
 from hft_ray.search.bayes.encoding import Encoding, Searched, key
-from hft_ray.search.bayes.observed import Readings, ends, observed, signs
+from hft_ray.search.bayes.observed import Known, Readings, ends, observed, signs
 from hft_ray.search.bayes.scales import Array
 
 if TYPE_CHECKING:
     from hft_ray.search.bayes.proposal import Proposer
 
+log = logging.getLogger(__name__)
 AHEAD = 256
 """So many points of the evenly spread ones are looked at for one that is new."""
 
-Reference = Callable[[], Sequence[float] | None]
-"""Returns the value of each objective from which on it is worth nothing; None: not known."""
+Given = Callable[[], Sequence[float] | None]
+"""Returns a value for each objective; None: not known."""
 
 
 class BotorchSampler(optuna.samplers.BaseSampler):
@@ -44,6 +45,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             two for each setting and two more, at most 12.
         readings: What a complete trial yields.
         reference: What is worth nothing; by default the worst values that there are.
+        base: What the untouched model gives, where the curve of each trial begins.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         seed: int = 0,
         startup: int | None = None,
         readings: Readings = ends,
-        reference: Reference = lambda: None,
+        reference: Given = lambda: None,
+        base: Given = lambda: None,
     ) -> None:
         self._encoding = Encoding(settings)
         self._seed = seed
         self._startup = min(12, 2 * len(settings) + 2) if startup is None else startup
-        self._readings, self._reference = readings, reference
+        self._readings, self._reference, self._base = readings, reference, base
         self._proposer: Proposer | None = None
         self._lock = threading.Lock()
         self._random = optuna.samplers.RandomSampler(seed=seed)
@@ -72,26 +75,32 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the settings of the next point that exist there."""
-        return self.propose(study.get_trials(deepcopy=False), study.directions, trial.number)
+        return self.propose(study, trial.number)
 
-    def propose(
-        self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
-    ) -> dict[str, Any]:
+    def propose(self, study: optuna.Study, number: int) -> dict[str, Any]:
         """Return the settings of trial ``number``, by what the other trials are now.
 
         It may be called from any thread.
         """
-        others = [each for each in trials if each.number != number]
-        seen = observed(others, self._encoding, directions, self._readings)
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != number]
+        seen = observed(others, self._encoding, study.directions, self._readings)
         if seen.trials < self._startup or len(seen.points) < 2:
             return self._encoding.params(self._spread(seen.trials, seen.known))
-        given = self._reference()
-        reference = None if given is None else signs(directions) * np.asarray(given, dtype=float)
-        with self._lock:
-            point = self._models()(seen, reference, np.random.default_rng([self._seed, number]))
+        point = None
+        try:
+            with self._lock:
+                rng = np.random.default_rng([self._seed, number])
+                point = self._models()(seen, self._known(study), rng)
+        except Exception:
+            # A sweep outlives a model that cannot be fitted.
+            log.exception("trial %d takes the next evenly spread point", number)
         if point is None:
             point = self._spread(seen.trials, seen.known)
         return self._encoding.params(point)
+
+    def _known(self, study: optuna.Study) -> Known:
+        given, sign = (self._reference(), self._base()), signs(study.directions)
+        return Known(*(None if each is None else sign * np.asarray(each) for each in given))
 
     def _models(self) -> Proposer:
         if self._proposer is None:

@@ -50,12 +50,18 @@ def sampler_of(search: Search) -> Sampler:
     return "botorch" if modelled else "tpe"
 
 
+def in_order(names: Sequence[str], values: Mapping[str, float]) -> list[float] | None:
+    """Return the values of all names; None if one is missing."""
+    return [values[name] for name in names] if all(name in values for name in names) else None
+
+
 def make_sampler(
     search: Search,
     finished: int,
     prefix: str = "",
     domain: Sequence[Searched] = (),
     reference: Callable[[], Mapping[str, float]] = dict,
+    base: Callable[[], Mapping[str, float]] = dict,
     readings: Readings = ends,
 ) -> optuna.samplers.BaseSampler:
     """Return the sampler of a sweep.
@@ -68,6 +74,7 @@ def make_sampler(
         domain: The settings that are searched, for a sampler that wants to know them beforehand.
         reference: Objective -> worst value that counts for the hypervolume, as far as it is known
             when a point is proposed.
+        base: Objective -> value of the untouched model, likewise.
         readings: What a complete trial yields, for a sampler that models whole curves.
     """
     seed = search.seed + 1_000_003 * finished
@@ -111,13 +118,14 @@ def make_sampler(
                     warn_independent_sampling=False,
                 )
             case "botorch":
-
-                def worst() -> list[float] | None:
-                    known = reference()
-                    names = search.objectives
-                    return [known[name] for name in names] if names.keys() <= known.keys() else None
-
-                return BotorchSampler(domain, seed=search.seed, readings=readings, reference=worst)
+                names = list(search.objectives)
+                return BotorchSampler(
+                    domain,
+                    seed=search.seed,
+                    readings=readings,
+                    reference=lambda: in_order(names, reference()),
+                    base=lambda: in_order(names, base()),
+                )
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case unknown:

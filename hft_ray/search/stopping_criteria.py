@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hft_ray.config import Search
 from hft_ray.pareto.dominance import minimised
 from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search.trial_snapshot import TrialSnapshot
 
+Violations = Callable[[Mapping[str, float]], Mapping[str, float]]
 HOUR = 3600.0
 DEVICE_SECONDS = "cost/device_seconds"
 
@@ -20,6 +21,7 @@ class StoppingCriteria:
         search: Section ``search`` of FILE.
         workers: Devices of a trial.
         seconds: Run time of earlier commands.
+        violations: Metric -> value, to constraint -> how far it is violated.
 
     Attributes:
         seconds: Run time of the sweep, over all commands.
@@ -29,8 +31,11 @@ class StoppingCriteria:
         plateau: Why no new configuration starts any more, None if configurations start.
     """
 
-    def __init__(self, search: Search, workers: int, seconds: float) -> None:
+    def __init__(
+        self, search: Search, workers: int, seconds: float, violations: Violations = lambda x: {}
+    ) -> None:
         self._search, self._workers, self._before = search, workers, seconds
+        self._violations = violations
         self.seconds = seconds
         self.reference: dict[str, float] = {}
         self._seen = -1
@@ -83,6 +88,15 @@ class StoppingCriteria:
         return f"the last {last} configurations added {gain:.2%} of the hypervolume"
 
     def _volume(self, trials: Sequence[TrialSnapshot]) -> float:
+        """Return the hypervolume of what the trials yield, variants included, as on the front."""
         objectives = self._search.objectives
-        costs = minimised([each.result["values"] for each in trials if each.feasible], objectives)
+        scores = [
+            each["values"]
+            for trial in trials
+            if trial.state == "complete"
+            for each in (trial.result, *trial.result.get("variants", ()))
+            if objectives.keys() <= each["values"].keys()
+        ]
+        kept = [each for each in scores if all(x <= 0 for x in self._violations(each).values())]
+        costs = minimised(kept, objectives)
         return hypervolume(costs, minimised([self.reference], objectives)[0])

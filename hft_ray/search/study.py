@@ -46,6 +46,8 @@ class Study:
         config: FILE with ``search``.
         storage: The file (see :class:`StudyStorage`); written by this process alone.
         warm: Results of earlier sweeps; the same whenever this sweep is resumed.
+        ahead: Whether the next trial is proposed before it is asked for, so that a proposal that
+            takes seconds holds up no worker group. It may lack the results of the last seconds.
 
     Attributes:
         answers: Trial -> its scores of single items, where they are known.
@@ -54,7 +56,9 @@ class Study:
         ConfigError: The file holds a study with other objectives.
     """
 
-    def __init__(self, config: Config, storage: Path, warm: WarmStart | None = None) -> None:
+    def __init__(
+        self, config: Config, storage: Path, warm: WarmStart | None = None, ahead: bool = False
+    ) -> None:
         assert config.search is not None
         self.config, self.search = config, config.search
         self.objectives = list(self.search.objectives)
@@ -63,10 +67,13 @@ class Study:
         self._storage = StudyStorage(config, storage)
         warm = warm or WarmStart()
         self._constraints = ConstraintCheck(self.search.bounds)
-        self._searches = make_arm_searches(config, self._storage.trials(), warm, self.violations)
+        trials = self._storage.trials()
+        self._searches = make_arm_searches(config, trials, warm, self.violations, ahead)
         self._storage.study.sampler = ArmSampler(self._searches)
         self._saved = self._storage.seconds
-        self._criteria = StoppingCriteria(self.search, config.cluster.workers, self._saved)
+        self._criteria = StoppingCriteria(
+            self.search, config.cluster.workers, self._saved, self.violations
+        )
         self._queue = TrialQueue(
             config,
             self._storage,
@@ -84,6 +91,8 @@ class Study:
             reference: Objective -> worst value that counts for the hypervolume.
         """
         self._constraints.set_base_scores(values)
+        for search in self._searches:
+            search.base = finite(values)
         if all(name in finite(reference) for name in self.objectives):
             self._criteria.reference = dict(reference)
             for search in self._searches:
@@ -127,6 +136,7 @@ class Study:
             frozen = self._storage.trial(trial.number)
             arm.exclude_if_outside(frozen)
             self._storage.sync()
+            self._prepare()
         return snapshot_of(frozen)
 
     def left(self) -> int:
@@ -177,6 +187,7 @@ class Study:
                 kept = {"step": step, "values": finite(values)}
                 self._storage.set_attribute(number, TRAINED, kept)
                 self._storage.sync()
+                self._prepare()
 
     def tell(self, trial: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """End a trial; a trial that has ended already keeps its result.
@@ -207,7 +218,19 @@ class Study:
             self._storage.finish(number, result, self.objectives, violations)
             self._save_seconds()
             self._storage.sync()
+            self._prepare()
         return result
+
+    def _prepare(self) -> None:
+        """Have the trial proposed that is likely to be the next."""
+        number = self._queue.next_new()
+        if number is not None:
+            self._arm(number).sampler.prepare(self._storage.study, number)
+
+    def close(self) -> None:
+        """End the background work; the study itself needs no end."""
+        for search in self._searches:
+            search.sampler.close()
 
     def configuration(self, trial: str) -> str:
         """Return the first trial with the settings of this one, seeds left out."""

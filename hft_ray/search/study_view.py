@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.compat.optuna import StudyProxy
+from hft_ray.search.ahead import Ahead
 from hft_ray.search.search_space import Space
 
 MEMORY = "out_of_memory"
@@ -26,6 +27,7 @@ class ViewSampler(optuna.samplers.BaseSampler):
         view: Returns the study as the sampler sees it now.
         random_every: One in this many trials is drawn at random, if given.
         seed: Seed of those.
+        ahead: Makes proposals before they are asked for, if given.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class ViewSampler(optuna.samplers.BaseSampler):
         view: Callable[[optuna.Study], StudyView],
         random_every: int | None = None,
         seed: int = 0,
+        ahead: Ahead | None = None,
     ) -> None:
+        self._ahead = ahead
         self._sampler, self._make_view, self._random_every = sampler, view, random_every
         self._random = optuna.samplers.RandomSampler(seed=seed)
 
@@ -57,9 +61,23 @@ class ViewSampler(optuna.samplers.BaseSampler):
         """
         if self._at_random:
             return {}
-        proposed = self._sampler.sample_relative(self._view, trial, search_space)
+        proposed = self._ahead.take() if self._ahead is not None else None
+        if proposed is None:
+            proposed = self._sampler.sample_relative(self._view, trial, search_space)
         self._at_random = self._view.knows(proposed)
         return {} if self._at_random else proposed
+
+    def prepare(self, study: optuna.Study, number: int) -> None:
+        """Have the proposal for trial ``number`` made in the background, if that is done at all."""
+        if self._ahead is not None:
+            view = self._make_view(study)
+            view.seen()  # as the trials are now
+            self._ahead.prepare(view, number)
+
+    def close(self) -> None:
+        """End the background work."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any

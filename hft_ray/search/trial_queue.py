@@ -121,6 +121,14 @@ class TrialQueue:
             return 0
         return max(0, self._search.trials - sum(not is_further_seed(trial) for trial in started))
 
+    def next_new(self) -> int | None:
+        """Return the number of the next trial if its settings are still to be drawn."""
+        trials = self._storage.trials()
+        waits = any(trial.state == TrialState.WAITING for trial in trials)
+        if waits or self._to_resume or not self._left_to_explore(self._started()):
+            return None
+        return len(trials)
+
     def left(self) -> int:
         """Return an upper bound of the number of trials that are still to be finished."""
         over = self._is_over()

@@ -73,7 +73,9 @@ def _metrics_of_trials(config: Config) -> list[list[str]]:
     return found
 
 
-def check(config: Config, workspace: Workspace, source: str, trust_hub: bool = False) -> list[str]:
+def check(
+    config: Config, workspace: Workspace, source: str | None, trust_hub: bool = False
+) -> list[str]:
     """Look at settings, model, data and evaluations; encodes the training data as a side effect.
 
     Args:

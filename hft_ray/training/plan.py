@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ValidationError
 from torch import nn
@@ -16,6 +16,7 @@ from torch import nn
 from hft_ray.config import Config
 from hft_ray.config.keys import searched_values, with_settings
 from hft_ray.config.rules.by_arm import by_arm
+from hft_ray.device_cost import cost_of_workers
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.architecture import load_shape
 from hft_ray.training.lora import Lora
@@ -47,8 +48,43 @@ MEMORY = (
 """Settings that a worker's memory hangs on, beside how much is trained."""
 
 
-def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[str, Any]:
-    """Return what ``hft-ray plan --json`` prints.
+class Plan(TypedDict):
+    """What ``hft-ray plan --json`` prints.
+
+    Attributes:
+        trials: Configurations of the sweep; 1 without ``search``.
+        further_seeds: The most trials with further seeds.
+        groups: Trials that run at the same time.
+        workers: Workers of a trial.
+        model: ``parameters``, and ``matrices`` in its layers.
+        selection: For each corner of the space its settings and ``fractions``, the shares of
+            ``matrices``, ``block_parameters`` and ``model_parameters`` that are trained, 0 to 1.
+        memory_per_worker_bytes: ``model``, ``gradients``, ``optimizer`` and ``activations``, in
+            bytes, where most is trained.
+        seconds_estimate: Seconds of training, without evaluations and further seeds; None if
+            unknown.
+        device_hours_estimate: Hours of devices for that; None if unknown.
+        price_estimate: Their price; None if unknown, or without ``cluster.price_per_device_hour``.
+        problems: What may go wrong, in sentences.
+        unchecked: Names that lie on a hub, and so were not looked at.
+    """
+
+    trials: int
+    further_seeds: int
+    groups: int
+    workers: int
+    model: dict[str, int]
+    selection: list[dict[str, Any]]
+    memory_per_worker_bytes: dict[str, int]
+    seconds_estimate: float | None
+    device_hours_estimate: float | None
+    price_estimate: float | None
+    problems: list[str]
+    unchecked: list[str]
+
+
+def plan(config: Config, workspace: Workspace, sequences: int | None) -> Plan:
+    """Return what a FILE would do.
 
     Args:
         config: FILE; checked.
@@ -72,6 +108,10 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
         for one, drawn in largest.values()
         for each in _memory_settings(one)
     ]
+    seconds = _seconds(config, catalog, share, trials, sequences)
+    cost = None
+    if seconds is not None:
+        cost = cost_of_workers(cluster, seconds * cluster.groups * cluster.workers)
     return {
         "trials": trials,
         # The most that the race can give.
@@ -81,8 +121,11 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> dict[st
         "model": {"parameters": catalog.parameters, "matrices": catalog.matrices},
         "selection": selection,
         "memory_per_worker_bytes": asdict(max(memories, key=lambda memory: memory.total)),
-        "seconds_estimate": _seconds(config, catalog, share, trials, sequences),
+        "seconds_estimate": seconds,
+        "device_hours_estimate": None if cost is None else cost.device_hours,
+        "price_estimate": None if cost is None else cost.price,
         "problems": [],
+        "unchecked": [],
     }
 
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 import yaml
 
-from hft_ray.cli import tune_sweep
 from hft_ray.cli.main import main
-from hft_ray.orchestration.sweep import InterruptedSweepError, SweepError
+from hft_ray.orchestration import ready_sweep
+from hft_ray.orchestration.sweep_errors import InterruptedSweepError, SweepError
 from hft_ray.orchestration.sweep_view import SweepView
 from hft_ray.pareto import build_front
 
@@ -39,7 +39,7 @@ def tune(monkeypatch, capfd, tmp_path):
                 raise end
             return build_front("s", OBJECTIVES, [], {}, dict.fromkeys(OBJECTIVES, 0.0))
 
-        monkeypatch.setattr(tune_sweep, "run_sweep", run_sweep)
+        monkeypatch.setattr(ready_sweep, "run_sweep", run_sweep)
         for name, stub in {
             "pinned": lambda config: config,
             "check_all": lambda *checks, source: None,
@@ -47,7 +47,7 @@ def tune(monkeypatch, capfd, tmp_path):
             "connect": lambda address: {"local": False},
             "ray_nodes": lambda: [{"CPU": 64}],
         }.items():
-            monkeypatch.setattr(tune_sweep, name, stub)
+            monkeypatch.setattr(ready_sweep, name, stub)
         monkeypatch.setattr(os, "_exit", sys.exit)
         monkeypatch.setenv("HFT_RAY_HOME", str(tmp_path / "home"))
         file = tmp_path / "f.yaml"

@@ -61,7 +61,10 @@ def test_plan_prints_the_contracts_json_and_starts_nothing(sweep_file, tmp_path)
         "selection",
         "memory_per_worker_bytes",
         "seconds_estimate",
+        "device_hours_estimate",
+        "price_estimate",
         "problems",
+        "unchecked",
     }
     assert planned["trials"] == 6
     assert [row["ratio"] for row in planned["selection"]] == [0.25, 1.0]
@@ -79,6 +82,21 @@ def test_plan_shows_a_table(sweep_file, tmp_path):
     assert "with all further seeds " in text.replace("\n", " ")
     assert "100.0%" in text
     assert "memory per worker" in text
+
+
+def test_plan_says_what_a_sweep_costs(sweep_file, tmp_path):
+    more = ["--set", "cluster.price_per_device_hour=1e6", "--storage", tmp_path / "home"]
+    planned = json.loads(invoke("plan", sweep_file, "--json", *more))
+    hours = planned["device_hours_estimate"]
+    assert hours == pytest.approx(planned["seconds_estimate"] / 3600)
+    assert planned["price_estimate"] == pytest.approx(1e6 * hours)
+    # Groups make it shorter and not cheaper.
+    wide = json.loads(invoke("plan", sweep_file, "--json", *more, "--set", "cluster.groups=3"))
+    assert wide["seconds_estimate"] == pytest.approx(planned["seconds_estimate"] / 3)
+    assert wide["device_hours_estimate"] == pytest.approx(hours)
+    text = " ".join(invoke("plan", sweep_file, *more, "--set", "search.seeds=2").split())
+    assert f"that is about {hours:.3g} device hours, price {1e6 * hours:.2f}" in text
+    assert f"with all further seeds {2 * hours:.3g} device hours" in text
 
 
 def test_a_single_run_has_a_plan_too(tiny_file, tmp_path):

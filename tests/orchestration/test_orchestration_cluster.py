@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import ray
 
 from hft_ray.config import Cluster, ConfigError
 from hft_ray.orchestration.ray_cluster import (
-    ClusterError,
     check_fits,
     check_sockets,
     connect,
     cores,
+    joins,
     problems_fitting,
 )
+from hft_ray.orchestration.sweep_errors import ClusterError
 
 CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
 GPU = {"CPU": 16.0, "GPU": 8.0}
@@ -100,6 +103,18 @@ def test_a_local_cluster_that_does_not_start_is_said_in_a_line(monkeypatch):
     with pytest.raises(ClusterError) as error:
         connect(None)
     assert str(error.value) == "The current node timed out during startup."
+
+
+def test_a_process_stays_in_the_cluster_that_it_has_joined(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    context = SimpleNamespace(gcs_address="10.0.0.1:6379")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for address in (None, "10.0.0.1:6379"):
+        assert joins(address)
+        assert connect(address) == {"address": "10.0.0.1:6379", "local": False, "logs": None}
+    with pytest.raises(ConfigError, match=r"is in the Ray cluster at 10\.0\.0\.1:6379"):
+        connect("10.0.0.2:6379")
 
 
 @pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])

@@ -6,8 +6,9 @@ import io
 
 from rich.console import Console
 
-from hft_ray.cli.sweep_progress import SweepProgress, clock, describe, panel
+from hft_ray.cli.sweep_progress import SweepProgress, panel
 from hft_ray.cli.tables import front_table
+from hft_ray.orchestration.sweep_lines import clock, describe
 from hft_ray.orchestration.sweep_view import SweepView
 from hft_ray.pareto import Point, build_front
 

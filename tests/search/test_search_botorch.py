@@ -123,7 +123,7 @@ def test_it_finds_the_front_in_fewer_trials_than_a_random_search():
 def test_constraints_are_learned():
     searched = REALS[:1]
     study = optuna.create_study(direction="maximize", sampler=BotorchSampler(searched, seed=0))
-    for _ in range(14):
+    for _ in range(16):
         trial = study.ask()
         x = trial.suggest_float("x", 0, 1)
         trial.set_constraint("small", 100 * (x - 0.6))

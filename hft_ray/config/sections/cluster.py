@@ -40,12 +40,16 @@ class Cluster(Section):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     """CPU cores of one worker, and its number of threads."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose worker died is started again."""
+    """How often a trial whose worker died is retried."""
     placement: Literal["pack", "spread"] = "pack"
     """A group's workers: on as few nodes as can be, or on as many."""
     mirror: str | None = None
     """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
     s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
+
+    price_per_device_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Price of one device (a GPU; without GPUs a worker) for an hour, in any currency; plan, status
+    and report then show what the sweep costs."""
 
     @model_validator(mode="after")
     def _least_and_most(self) -> Cluster:

@@ -84,6 +84,19 @@ class Observed:
         return np.asarray(~violated.any(axis=1))
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of the objectives beside what trials gave, all to be large.
+
+    Attributes:
+        reference: What is worth nothing, shape ``(m,)``; None: the worst that there is.
+        base: What the untouched model gives, where every curve begins, shape ``(m,)``, if known.
+    """
+
+    reference: Array | None = None
+    base: Array | None = None
+
+
 @dataclass
 class _Rows:
     points: list[Array] = field(default_factory=list)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction
 from botorch.models import SingleTaskGP
+from scipy.stats.qmc import Sobol
 
 from hft_ray.pareto.dominance import nondominated
 from hft_ray.search.bayes.acquisition import AlongCurve, Feasible, Gain, best_point
 from hft_ray.search.bayes.encoding import Encoding
-from hft_ray.search.bayes.observed import Observed, Scaled, standardised
+from hft_ray.search.bayes.observed import Known, Observed, Scaled, standardised
 from hft_ray.search.bayes.processes import Fit, Prediction, fitted, process
 from hft_ray.search.bayes.scales import Array
 
 MOST = 1000
 """Most values that a model holds."""
+BEGINNINGS = 16
+"""Settings, spread evenly over the space, at which a model is told what the base gives."""
 POSITIONS = 5
 """Most positions on its curve at which the worth of a point is looked at."""
 
@@ -34,35 +38,34 @@ class Proposer:
         self._encoding = encoding
         self._fits: dict[str, Fit] = {}
 
-    def __call__(
-        self, seen: Observed, reference: Array | None, rng: np.random.Generator
-    ) -> Array | None:
+    def __call__(self, seen: Observed, known: Known, rng: np.random.Generator) -> Array | None:
         """Return the point; None when all are known.
 
         Args:
             seen: What trials gave.
-            reference: What is worth nothing, as the values of ``seen`` are; None: the worst there.
+            known: What is known beside them.
             rng: Random numbers.
         """
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             torch.manual_seed(int(rng.integers(2**31)))
-            return self._best(seen, reference, rng)
+            return self._best(seen, known, rng)
 
-    def _best(
-        self, seen: Observed, reference: Array | None, rng: np.random.Generator
-    ) -> Array | None:
+    def _best(self, seen: Observed, known: Known, rng: np.random.Generator) -> Array | None:
         kept, positions = _kept(seen), _positions(seen)
         scaled = standardised(seen.values[kept], seen.variances[kept])
-        x = self._rows(seen, seen.points[kept], seen.positions[kept])
+        x = self.rows(seen, seen.points[kept], seen.positions[kept])
+        if seen.curved and known.base is not None:
+            scaled, x = self.with_base(scaled, x, known.base)
         running = seen.pending.repeat(len(positions), axis=0)
-        pending = self._rows(seen, running, np.tile(positions, len(seen.pending)))
+        pending = self.rows(seen, running, np.tile(positions, len(seen.pending)))
         name = f"values {scaled.columns}"
         model, self._fits[name] = fitted(x, scaled.values, scaled.variances, self._fits.get(name))
         prediction = Prediction(model)
         with torch.no_grad():
             said, _ = prediction(torch.as_tensor(np.concatenate([x, pending])))
         believed, awaited = np.split(said.numpy(), [len(x)])
+        believed = believed[len(x) - len(seen.points[kept]) :]
         if len(pending):
             prediction = Prediction(_with(model, x, scaled, pending, awaited))
         feasible = seen.feasible[kept]
@@ -74,7 +77,7 @@ class Proposer:
             worth = Gain(
                 prediction,
                 reached[nondominated(-reached)],
-                _worthless(reference, scaled, scaled.values[feasible]),
+                _worthless(known.reference, scaled, believed),
             )
         if limits := self._limits(seen):
             worth = Feasible(worth, limits)
@@ -83,7 +86,19 @@ class Proposer:
             worth = AlongCurve(worth, positions)
         return best_point(worth, self._encoding, seen.known, points[nondominated(-believed)], rng)
 
-    def _rows(self, seen: Observed, points: Array, positions: Array) -> Array:
+    def with_base(self, scaled: Scaled, x: Array, base: Array) -> tuple[Scaled, Array]:
+        """Return what a model learns from, and before it that every curve begins at the base."""
+        sobol = Sobol(len(self._encoding.settings), scramble=True, rng=0)
+        features = self._encoding.features(self._encoding.draw(sobol.random(BEGINNINGS)))
+        rows = np.hstack([features, np.zeros((BEGINNINGS, 1))])
+        values = np.tile(scaled.like(base), (BEGINNINGS, 1))
+        variances = scaled.variances
+        if variances is not None:
+            variances = np.concatenate([np.zeros_like(values), variances])
+        everything = np.concatenate([values, scaled.values])
+        return replace(scaled, values=everything, variances=variances), np.concatenate([rows, x])
+
+    def rows(self, seen: Observed, points: Array, positions: Array) -> Array:
         """Return what the models see: points, and where trials yield curves, positions on them."""
         features = self._encoding.features(points)
         return np.hstack([features, positions[:, None]]) if seen.curved else features
@@ -91,7 +106,7 @@ class Proposer:
     def _limits(self, seen: Observed) -> list[Prediction]:
         """Return a process for each constraint that was violated anywhere."""
         positions = np.concatenate([seen.positions, np.ones(len(seen.forbidden))])
-        points = self._rows(seen, np.concatenate([seen.points, seen.forbidden]), positions)
+        points = self.rows(seen, np.concatenate([seen.points, seen.forbidden]), positions)
         found = []
         for place, column in enumerate(seen.limits.T):
             there = np.flatnonzero(~np.isnan(column))[-MOST:]

@@ -45,7 +45,7 @@ class Reals:
         """Return the value at a coordinate."""
         low, high = self._ends
         number = low + place * (high - low)
-        return min(max(math.exp(number) if self._log else number, self._low), self._high)
+        return float(min(max(math.exp(number) if self._log else number, self._low), self._high))
 
     def snap(self, places: Array) -> Array:
         """Return the nearest coordinates that have a value."""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an event, for commands that shut down in order."""
+"""SIGINT and SIGTERM as an event, for sweeps that shut down in order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from types import FrameType
 
 @contextmanager
 def signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM (``ray job stop``) set."""
+    """Yield an event that SIGINT and SIGTERM (``ray job stop``) set.
+
+    In another thread than the main one, which alone may handle signals, nothing sets it.
+    """
     event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         event.set()

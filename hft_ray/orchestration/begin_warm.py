@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
-
 from hft_ray.config import Config
 from hft_ray.orchestration.folder import SweepFolder
 
+Say = Callable[[str], None]
+"""Shows the user a line."""
 
-def start_warm(config: Config, folder: SweepFolder) -> Callable[[Console], None]:
+
+def start_warm(config: Config, folder: SweepFolder) -> Callable[[Say], None]:
     """Read the sweeps of ``search.warm_start``; return a function that stores what they give.
 
     Raises:
@@ -18,17 +19,16 @@ def start_warm(config: Config, folder: SweepFolder) -> Callable[[Console], None]
     """
     assert config.search is not None
     if not config.search.warm_start:
-        return lambda console: None
+        return lambda say: None
     from hft_ray.orchestration.warm_start import keep, warm_start  # takes seconds to import
 
-    warm = warm_start(config, folder)
+    warm, names = warm_start(config, folder), ", ".join(config.search.warm_start)
 
-    def begin(console: Console) -> None:
+    def begin(say: Say) -> None:
         keep(warm, folder)
-        console.print(
+        say(
             f"warm start: {len(warm.known)} trials are known, {len(warm.points)} points to begin "
-            f"with, from {', '.join(config.search.warm_start)}",  # type: ignore[union-attr]
-            soft_wrap=True,
+            f"with, from {names}"
         )
 
     return begin

@@ -1,0 +1,90 @@
+"""The next proposal, made before it is asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from hft_ray.background import Worker
+
+log = logging.getLogger(__name__)
+Params = dict[str, Any]
+Propose = Callable[[optuna.Study, int], Params]
+"""The study as it was at a request, and the number of the next trial -> its settings."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    study: optuna.Study
+    number: int
+    taken: int
+    """How many proposals had been taken when it was made."""
+
+
+class Ahead:
+    """Makes proposals in the background, so that none holds up a free worker group.
+
+    A proposal knows the trials as they were at its request. When a later request is not answered
+    yet, the answer to an earlier one is taken; one that does not know the last trial that was
+    started is never taken.
+
+    Args:
+        propose: Makes a proposal.
+    """
+
+    def __init__(self, propose: Propose) -> None:
+        self._propose = propose
+        self._changed = threading.Condition()
+        self._wanted: _Request | None = None
+        self._working: _Request | None = None
+        self._ready: Params | None = None
+        self._taken = 0
+        self._worker = Worker("proposal", self._step, lambda work, error: None)
+
+    def prepare(self, study: optuna.Study, number: int) -> None:
+        """Request a proposal for trial ``number``; it replaces a request not begun yet."""
+        with self._changed:
+            self._wanted = _Request(study, number, self._taken)
+        self._worker.wake()
+
+    def take(self) -> Params | None:
+        """Return the newest proposal, and wait for the first one; None if none was requested."""
+        with self._changed:
+            while self._ready is None and self._is_coming():
+                self._changed.wait()
+            ready, self._ready, self._wanted = self._ready, None, None
+            self._taken += 1
+        return ready
+
+    def close(self) -> None:
+        """End the thread; a proposal under way is abandoned."""
+        with self._changed:
+            self._wanted = None
+        self._worker.close(timeout=0.0, drain=False)
+
+    def _is_coming(self) -> bool:
+        working = self._working is not None and self._working.taken == self._taken
+        return working or self._wanted is not None
+
+    def _step(self) -> None:
+        with self._changed:
+            request, self._wanted = self._wanted, None
+            self._working = request
+        if request is None:
+            return
+        made = None
+        try:
+            made = self._propose(request.study, request.number)
+        except Exception:
+            # It is made once more when it is asked for.
+            log.exception("no proposal for trial %d in advance", request.number)
+        with self._changed:
+            self._working = None
+            if request.taken == self._taken and made is not None:
+                self._ready = made
+            self._changed.notify_all()
