@@ -31,8 +31,8 @@ class Cluster(Section):
     groups: PositiveInt = 1
     """Worker groups: trials that run at the same time."""
     min_groups: PositiveInt | None = None
-    """Groups that must fit when the sweep begins; the others start whenever nodes join that have
-    room for them, and trials of nodes that leave go to those that are left. Default: all."""
+    """Groups that must fit when the sweep begins. The others start when nodes with room for them
+    join; the trials of nodes that leave go to the remaining groups. Default: all groups."""
     workers: PositiveInt = 1
     """Workers (ranks) of one group."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
@@ -42,9 +42,9 @@ class Cluster(Section):
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial whose worker died is retried."""
     placement: Literal["pack", "spread"] = "pack"
-    """A group's workers: on as few nodes as can be, or on as many."""
+    """Place a group's workers on as few nodes as possible, or on as many."""
     mirror: str | None = None
-    """Where checkpoints and kept weights are copied to, and fetched from where they are missing:
+    """Where checkpoints and kept weights are copied to, and from where missing ones are fetched:
     s3://BUCKET/PREFIX (endpoint and keys come from the environment), or an absolute path."""
 
     price_per_device_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

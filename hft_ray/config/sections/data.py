@@ -16,13 +16,13 @@ Format = Literal["auto", RecordFormat, "preference"]
 
 
 class GeneralReplay(Section):
-    """General data that sft trains on beside its own; tasks have ``method.replay``."""
+    """General data that sft trains on in addition to its own; tasks have ``method.replay``."""
 
     train: str | None = Field(default=None, min_length=1)
-    """Where it comes from, written like data.train; the format is detected from the keys."""
+    """Source of the general data, written like data.train; the format is detected from the keys."""
     share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the sequences trained on that are replayed, in place of as many of data.train: the
-    steps and the batch size hold. Exact over the run, and at any point of it to within two."""
+    """Share of the trained sequences that are general data, in place of as many of data.train:
+    steps and batch size stay the same. Exact over the run, and at any point of it to within two."""
 
     @model_validator(mode="after")
     def _share_of_something(self) -> GeneralReplay:
@@ -32,7 +32,7 @@ class GeneralReplay(Section):
 
 
 class Data(Section):
-    """What is trained on; with ``tasks``, what their data have in common."""
+    """Training data; with ``tasks``, the settings that their data have in common."""
 
     train: str = ""
     """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH. Required,
@@ -45,21 +45,21 @@ class Data(Section):
     split: str = "train"
     """Split of a hub data set."""
     limit: PositiveInt | None = None
-    """Use only so many records."""
+    """Number of records to use; default all."""
     ignore_fields: list[FieldName] = Field(default_factory=list)
     """Fields of records, or of their turns, to leave out. A field that the format does not use, and
     that is not known to be harmless, is refused unless it is named here."""
     subset_seed: Annotated[int, Field(ge=0)] | None = None
-    """Seed of which records `limit` leaves; none: the first ones. Search over several seeds to
-    repeat a few-shot run."""
+    """Seed that draws the records of `limit`; by default the first ones are used. Search over
+    several seeds to repeat a few-shot run."""
     max_length: Annotated[int, Field(ge=8)] = 512
-    """Longest sequence in tokens; what is longer is cut at the end."""
+    """Longest sequence in tokens; longer ones are cut at the end."""
     packing: bool = True
     """Put the examples of a forward pass into one row without padding; they do not attend to each
     other, and what a step trains on is the same. false, and a model whose attention cannot keep
     them apart: one row each, padded to the longest."""
     replay: GeneralReplay = Field(default_factory=GeneralReplay)
-    """General data beside it."""
+    """General data in addition to train."""
 
     @property
     def general(self) -> Data | None:

@@ -13,16 +13,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Replay(Section):
-    """Records that a task of ``continual`` trains on beside its own; which, follows from
-    training.seed."""
+    """Records that a task of ``continual`` trains on in addition to its own; training.seed decides
+    which."""
 
     old: Share = 0.0
     """Share of each earlier task's examples that every later task trains on again."""
     general: Share = 0.0
     """Share of the examples of `data` that every task trains on as well."""
     data: str | None = Field(default=None, min_length=1)
-    """Where the general examples come from, for `general`; written like data.train, the
-    format is detected from the keys."""
+    """Source of the general examples, for `general`; written like data.train, the format is
+    detected from the keys."""
 
     @model_validator(mode="after")
     def _data_for_general(self) -> Replay:
@@ -40,7 +40,7 @@ class Method(Preferences):
     pairs, which are in data.train; continual: the tasks one after another, each a stage; multitask:
     all tasks mixed by their weights."""
     replay: Replay = Field(default_factory=Replay)
-    """Continual: what each task trains on beside its own data."""
+    """Continual: what each task trains on in addition to its own data."""
 
     @property
     def has_tasks(self) -> bool:

@@ -50,8 +50,8 @@ class Selection(Section):
     moved least, or most, from the base; weighted: random, with the category weights, not at layer
     granularity."""
     weights: Weights = Field(default_factory=Weights)
-    """Strategy weighted: the ratios of categories are as these numbers, at most 1, and together
-    make the ratio; at model granularity a unit is drawn with a chance by its weight."""
+    """Strategy weighted: the ratios of categories are proportional to these numbers, at most 1, and
+    together make the ratio; at model granularity a unit is drawn with a chance by its weight."""
     reselect: ReselectAt | PositiveInt = "never"
     """When the choice is drawn again: never, at each task, at each epoch (before the first step
     that begins with data of that epoch), or every N steps."""
@@ -69,7 +69,7 @@ class Selection(Section):
     """At the end of each round prove by checksum that what was frozen has not changed, and measure
     how far each category has moved from the base."""
     embeddings: Literal["trained", "frozen", "selected"] = "trained"
-    """Embeddings, head and whatever else lies outside the layers; the paper trains them."""
+    """Embeddings, head and other parameters outside the layers; the paper trains them."""
     seed: int = 0
     """Seed of the draws."""
 

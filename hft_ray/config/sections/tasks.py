@@ -12,8 +12,8 @@ from hft_ray.config.sections.section import FieldName, Name, PositiveInt, Sectio
 
 
 class TaskData(Section):
-    """Training data. ``data: PATH`` is short for ``data: {train: PATH}``; what is not given here is
-    as in the section ``data``."""
+    """Training data. ``data: PATH`` is short for ``data: {train: PATH}``; other settings are
+    those of the section ``data``."""
 
     train: str = Field(min_length=1)
     """A .jsonl, .json or .parquet file, a hub data set name, or package:MODULE/PATH."""
@@ -22,11 +22,11 @@ class TaskData(Section):
     split: str | None = None
     """Split of a hub data set."""
     limit: PositiveInt | None = None
-    """Use only so many records."""
+    """Number of records to use."""
     ignore_fields: list[FieldName] | None = None
     """Fields of records, or of their turns, to leave out."""
     subset_seed: Annotated[int, Field(ge=0)] | None = None
-    """Seed of which records `limit` leaves; none: the first ones."""
+    """Seed that draws the records of `limit`; by default the first ones are used."""
 
     def within(self, shared: Data) -> Data:
         """Return the whole section: what is not given here is as in ``shared``."""
@@ -45,10 +45,10 @@ class Task(Section):
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Continual: passes over its data, replayed records included; exclusive with steps."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """Multitask: how many of the trained examples are of this task, beside the others' weights."""
+    """Multitask: share of the trained examples, relative to the weights of the other tasks."""
     evaluation: list[Evaluation] = Field(min_length=1)
-    """How it is scored: one is the metric task/NAME, whatever its own name; of several that is the
-    mean, and each is task/NAME.ITS-NAME."""
+    """How it is scored. A single evaluation is the metric task/NAME, whatever its own name; with
+    several, task/NAME is their mean and each is task/NAME.ITS-NAME."""
 
     @field_validator("data", mode="before", json_schema_input_type=TaskData | str)
     @classmethod

@@ -34,11 +34,11 @@ class Training(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU and with optimizer_states bf16, else fp32."""
     optimizer_states: Literal["fp32", "bf16"] = "fp32"
-    """bf16: hold Adam's moments in bf16, and no fp32 copy of the weights but what bf16 loses of
-    them (Kahan summation): 8 bytes of gradient and state per trained parameter instead of 14. With
-    precision bf16, without offload, and with a second of adam_betas of at most 0.995."""
+    """bf16: hold Adam's moments in bf16, and instead of an fp32 copy of the weights only what bf16
+    loses of them (Kahan summation): 8 bytes of gradient and state per trained parameter instead of
+    14. With precision bf16, without offload, and with a second of adam_betas of at most 0.995."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay of matrices; norms and biases have none."""
+    """Decoupled weight decay of matrices; norms and biases are not decayed."""
     l2_to_base: Annotated[float, Field(ge=0)] = 0.0
     """L2-SP: adds this, times half the squared distance of what is trained from its pre-trained
     values, to the loss. With zero_stage 0 to 2; holds a copy of these values on the device."""
@@ -69,7 +69,7 @@ class Training(Section):
     log_every: PositiveInt = 10
     """Steps between two logged training losses."""
     checkpoint_every: PositiveInt | None = None
-    """Steps between two checkpoints of a run, from which it goes on after a crash; none: no."""
+    """Steps between two checkpoints, from which a run resumes after a crash. Default: none."""
     checkpoints_kept: PositiveInt = 2
     """Checkpoints of a run to keep; older ones are deleted."""
 
