@@ -65,7 +65,9 @@ class Gain(AcquisitionFunction):
             whatever a process says. Infinite, or None, where nothing is known.
     """
 
-    def __init__(self, prediction: Prediction, front: Array, reference: Array, best: Array) -> None:
+    def __init__(
+        self, prediction: Prediction, front: Array, reference: Array, best: Array | None = None
+    ) -> None:
         super().__init__(model=prediction.model)
         self._prediction = prediction
         # Noise may have taken a point beyond it; something is worth more than the best point.
