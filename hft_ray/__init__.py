@@ -1,4 +1,4 @@
-"""hft-ray: fine-tune a language model and lose the least of what it already knows.
+"""hft-ray: fine-tune a language model with the least forgetting.
 
 The functions below do what the commands of the same name do; ``docs/python.md`` shows them at work.
 Each is imported when it is first used, so that ``import hft_ray`` is quick.

@@ -49,6 +49,6 @@ def plan(config: Config, *, storage: str | Path | None = None, source: str | Non
         where = tracking_uri(config.tracking.uri, root)
         away = probe(where, config.tracking.experiment, root, write=False)
         if away is not None:
-            problem = f"the tracking store {where} is not reached now: {away}"
+            problem = f"the tracking store {where} does not answer: {away}"
             planned["problems"].append(problem)
     return planned

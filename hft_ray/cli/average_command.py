@@ -26,7 +26,7 @@ def average(
 ) -> None:
     """Interpolate between the base and the tuned model: base + alpha (tuned - base).
 
-    One tensor at a time: the models need not fit into memory.
+    Works on one tensor at a time, so the models need not fit into memory.
 
     Example: hft-ray average result/model --base package:hft_ray/demo/model --alpha 0.5 --out mixed
     """

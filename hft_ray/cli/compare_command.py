@@ -22,14 +22,14 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to write; default ROOT/comparisons/NAMES."),
+        typer.Option(metavar="DIR", help="Output folder; default ROOT/comparisons/NAMES."),
     ] = None,
     uri: Uri = None,
     experiment: Experiment = "hft-ray",
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the fronts of sweeps: hypervolume with interval, what is forgotten at equal scores.
+    """Compare the fronts of sweeps: hypervolume with interval, forgetting at equal scores.
 
     Example: hft-ray compare demo demo-layers
     """

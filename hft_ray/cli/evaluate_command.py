@@ -21,18 +21,20 @@ def evaluate(
     base: Annotated[
         str | None,
         typer.Option(
-            "--base", metavar="BASE", help="What MODEL was tuned from; default FILE's model."
+            "--base",
+            metavar="BASE",
+            help="Base of MODEL; default FILE's model.",
         ),
     ] = None,
     overrides: Overrides = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on FILE's evaluations, and what it forgot since its base.
+    """Score a model on FILE's evaluations, and its forgetting against the base.
 
-    Every score comes with its standard error and 95 % interval; what was forgotten with those of
-    the paired difference on the same items. Scores of weights that were scored before are not
-    computed again. FILE needs no name, model and data. Alone or under torchrun.
+    Every score has a standard error and a 95 % interval; those of forgetting are of the paired
+    differences on the same items. Weights that were scored before are not scored again. FILE may
+    lack name, model and data. Runs alone or under torchrun.
 
     Example: hft-ray evaluate result/model run.yaml
 

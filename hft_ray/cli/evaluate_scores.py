@@ -37,8 +37,8 @@ def run(config: Config, root: Path, model: str, base: str, quiet: bool) -> dict[
             console.print(plain_table(f"Scores of {model}", _rows(evaluated)))
             if evaluated.base is not None:
                 console.print(
-                    f"base: {base}; lost: its score minus the model's, item by item; "
-                    "kept: the share of what it could do beyond a guess"
+                    f"base: {base}; lost: the base's score minus the model's, item by item; "
+                    "kept: the share of the base's score beyond a guess"
                 )
     return evaluated.to_json() if ranks.main else None
 

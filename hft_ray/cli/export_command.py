@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from hft_ray.cli.options import Json, Storage
+from hft_ray.cli.options import Json, Storage, SweepName
 from hft_ray.strict_json import dumps
 
 
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    name: SweepName,
     select: Annotated[
         str,
         typer.Option(
@@ -27,7 +27,7 @@ def export(
     ],
     delta: Annotated[
         bool,
-        typer.Option("--delta", help="Write only the difference from the base; see apply."),
+        typer.Option("--delta", help="Write only the difference from the base, for hft-ray apply."),
     ] = False,
     uri: Annotated[
         str | None, typer.Option("--tracking-uri", help="MLflow server or store; default FILE's.")

@@ -29,15 +29,16 @@ def init(
         ),
     ],
     test: Annotated[
-        str | None, typer.Option(help="Held-out data; by default a tenth of DATA.", metavar="DATA")
+        str | None, typer.Option(help="Held-out data; default a tenth of DATA.", metavar="DATA")
     ] = None,
     keep: Annotated[
-        str | None, typer.Option(help="Suite of what is to be kept.", metavar="SUITE")
+        str | None,
+        typer.Option(help="Suite of general evaluations.", metavar="SUITE"),
     ] = None,
-    hours: Annotated[float, typer.Option(help="How long the sweep may take.", min=0.01)] = 2.0,
+    hours: Annotated[float, typer.Option(help="Time for the sweep, in hours.", min=0.01)] = 2.0,
     name: Annotated[str | None, typer.Option(help="Name of the sweep and of FILE.")] = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive", help="Ask for what is not given.")
+        bool, typer.Option("--interactive", help="Ask for options that are not given.")
     ] = False,
     storage: Storage = None,
     as_json: Json = False,
@@ -49,8 +50,8 @@ def init(
     name = name or _name_of(data)
     if interactive:
         name = typer.prompt("Name of the sweep", default=name)
-        hours = typer.prompt("Hours that the sweep may take", default=hours, type=float)
-        keep = typer.prompt("Suite of what is to be kept", default=keep or "auto")
+        hours = typer.prompt("Hours for the sweep", default=hours, type=float)
+        keep = typer.prompt("Suite of general evaluations", default=keep or "auto")
         keep = None if keep == "auto" else keep
     from hft_ray.config import ConfigError, Model, Problem
     from hft_ray.config.load import load
@@ -73,7 +74,7 @@ def init(
     written = write(first, name, Path())
     file = written[0]
     try:
-        # What was written is what plan and tune read.
+        # plan and tune will read the written file.
         check(load(file, ()), workspace, str(file), trust_hub=True)
     except ConfigError:
         for path in written:

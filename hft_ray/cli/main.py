@@ -28,7 +28,7 @@ from hft_ray.cli.tune_command import tune
 
 app = typer.Typer(
     name="hft-ray",
-    help="Fine-tune a language model on your task and lose the least of what it already knows.",
+    help="Fine-tune a language model on your task with the least forgetting.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -86,7 +86,7 @@ def _explain(error: Exception) -> int | None:
         return None
     console.print("[bold red]failed:[/] ", end="")
     console.print(problem, markup=False)
-    console.print("Make room, or make the place writable; then start the command again.")
+    console.print("Free space, or make the folder writable; then run the command again.")
     return 1
 
 

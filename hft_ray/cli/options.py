@@ -16,6 +16,7 @@ def finite(number: float) -> float:
     return number
 
 
+SweepName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")]
 File = Annotated[Path, typer.Argument(help="YAML file of a run or sweep.", metavar="FILE")]
 Overrides = Annotated[
     list[str] | None,

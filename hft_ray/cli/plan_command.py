@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def plan(
     file: File, overrides: Overrides = None, storage: Storage = None, as_json: Json = False
 ) -> None:
-    """Validate everything and show what would run; trains nothing.
+    """Validate FILE, model and data and show what would run, without training.
 
     Example: hft-ray plan search_spaces/demo.yaml
     """
@@ -65,7 +65,7 @@ def _show(planned: Plan, console: Console) -> None:
     for problem in planned["problems"]:
         console.print(problem, style="yellow", soft_wrap=True, markup=False)
     for name in planned["unchecked"]:
-        console.print(f"not checked, since it lies on a hub: {name}", style="yellow")
+        console.print(f"not checked, because it is on a hub: {name}", style="yellow")
 
 
 def _fractions(rows: list[dict[str, Any]]) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri
+from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: SweepName,
     select: Annotated[
         str | None,
         typer.Option(
@@ -30,10 +30,10 @@ def report(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Rebuild the front of a sweep from MLflow alone; choose one of its trials.
+    """Write the report of a sweep again, from MLflow alone; choose one of its trials.
 
-    Within bounds, the trial that is best in the objective without one is chosen; with several of
-    those, their knee.
+    With bounds, the best trial in the objective without a bound is chosen; with several such
+    objectives, their knee.
 
     Example: hft-ray report demo --select 'task/score>=0.95'
     """

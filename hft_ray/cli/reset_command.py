@@ -24,11 +24,11 @@ def reset(
     out: Out,
     ratio: Annotated[
         float,
-        typer.Option("--ratio", min=0, max=1, callback=finite, help="Share that is reset."),
+        typer.Option("--ratio", min=0, max=1, callback=finite, help="Share to reset."),
     ] = 0.5,
     granularity: Annotated[
         Literal["model", "layer", "category"],
-        typer.Option("--granularity", help="What is drawn: any matrices, layers, or by category."),
+        typer.Option("--granularity", help="Draw matrices, whole layers, or matrices by category."),
     ] = "category",
     budget: Annotated[
         Literal["matrices", "parameters"],
@@ -39,15 +39,15 @@ def reset(
         Literal["tuned", "reset", "selected"],
         typer.Option(
             "--embeddings",
-            help="Parameters outside the layers: stay tuned, are reset, or are drawn too.",
+            help="Parameters outside the layers: kept as tuned, reset, or drawn too.",
         ),
     ] = "tuned",
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Put a share of a tuned model's matrices back to the base's values (half-reset, no training).
+    """Set a share of a tuned model's matrices back to the base's values, without training.
 
-    One tensor at a time: the models need not fit into memory.
+    Works on one tensor at a time, so the models need not fit into memory.
 
     Example: hft-ray reset result/model --base package:hft_ray/demo/model --ratio 0.5 --out half
     """
@@ -68,7 +68,7 @@ def reset(
 
     done = half_reset(*folders, selection, out)
     sentence = (
-        f"{len(done.units)} matrices are the base's again, "
+        f"{len(done.units)} matrices have the base's values again, "
         f"{done.fractions.block_parameters:.1%} of the parameters in the layers and "
         f"{done.fractions.model_parameters:.1%} of the whole model; {done.changed_tensors} of "
         f"{done.tensors} tensors changed"

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
+from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri, finite
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -22,14 +22,18 @@ SILENT_SECONDS = 60.0
 
 
 def status(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    name: SweepName,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Refresh in place until the sweep has ended.")
+        bool, typer.Option("--watch", help="Update the output until the sweep has ended.")
     ] = False,
     seconds: Annotated[
         float,
         typer.Option(
-            "--every", min=0.5, callback=finite, metavar="SECONDS", help="Pause of --watch."
+            "--every",
+            min=0.5,
+            callback=finite,
+            metavar="SECONDS",
+            help="Interval of --watch.",
         ),
     ] = 5.0,
     uri: Uri = None,
@@ -87,7 +91,7 @@ def panel(status: SweepStatus) -> RenderableType:
         head.append(f"\n{trial} at step {step}" + ("" if loss is None else f", loss {loss:.4f}"))
     if status.silence is not None and status.silence > SILENT_SECONDS:
         quiet = f"\nno sign of its driver for {clock(status.silence)}: it may have been killed; "
-        head.append(quiet + "hft-ray tune goes on with the sweep", style="yellow")
+        head.append(quiet + "hft-ray tune continues the sweep", style="yellow")
     if status.front is None:
         return head
     head.append(f"\nhypervolume {status.front.hypervolume:.4f}\n")

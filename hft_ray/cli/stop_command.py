@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hft_ray.cli.options import Experiment, Json, Storage, Uri, finite
+from hft_ray.cli.options import Experiment, Json, Storage, SweepName, Uri, finite
 from hft_ray.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def stop(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")],
+    name: SweepName,
     finish_running: Annotated[
         bool,
         typer.Option(
-            "--finish-running", help="Start nothing new, but let the trials under way end first."
+            "--finish-running", help="Let running trials finish, without starting new ones."
         ),
     ] = False,
     timeout: Annotated[
         float,
         typer.Option(
-            min=0, callback=finite, metavar="SECONDS", help="How long to wait for the sweep."
+            min=0, callback=finite, metavar="SECONDS", help="Longest wait for the sweep's end."
         ),
     ] = 60.0,
     uri: Uri = None,
@@ -52,7 +52,7 @@ def stop(
     if sweep.state != "running":
         text = f"{name} has ended: it is {sweep.state}"
     elif sweep.taken and finish_running:
-        text = f"{name} starts nothing new and ends with its running trials"
+        text = f"{name} does not start new trials and ends after its running ones"
     else:
         _print(sweep, name, f"{name} is still running: {_why(sweep)}", as_json)
         raise typer.Exit(1)
@@ -69,12 +69,12 @@ def _wait(sweep: SweepRun, timeout: float) -> None:
 
 def _why(sweep: SweepRun) -> str:
     if sweep.taken:
-        return "it has the request and is about to end"
+        return "it has received the request and is about to end"
     silence = sweep.silence
-    ago = "never since it began" if silence is None else f"{silence:.0f} s ago"
+    ago = "none since it began" if silence is None else f"{silence:.0f} s ago"
     return (
         f"it has not answered, and its last sign was {ago}; if its driver was killed, there is "
-        "nothing to stop, and hft-ray tune goes on with the sweep"
+        "nothing to stop, and hft-ray tune continues the sweep"
     )
 
 

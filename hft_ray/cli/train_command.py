@@ -15,9 +15,9 @@ from hft_ray.strict_json import dumps
 
 def train(
     file: File,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the result.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in DIR.")
+        bool, typer.Option("--resume", help="Resume from the newest checkpoint in DIR.")
     ] = False,
     overrides: Overrides = None,
     storage: Storage = None,

@@ -155,7 +155,7 @@ def _held(folder: OutFolder, inputs: Mapping[str, str | Path], ranks: Ranks) -> 
 def _left(out: Path) -> str:
     """Return what a failed run has left, and how to continue."""
     if any((out / "checkpoints").glob("step-*")):
-        return f"Checkpoints are in {out / 'checkpoints'}; the same command with --resume goes on."
+        return f"Checkpoints are in {out / 'checkpoints'}; continue with --resume."
     return "No checkpoint was written (training.checkpoint_every); start the command again."
 
 

@@ -26,9 +26,8 @@ def tune(
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="Train nothing: replay learning curves from a .jsonl (or .jsonl.gz) or .parquet "
-            "file of rows {params, step, metrics, seconds}, on cluster.groups groups in virtual "
-            "time.",
+            help="Replay learning curves instead of training: a .jsonl, .jsonl.gz or .parquet file "
+            "of rows {params, step, metrics, seconds}, on cluster.groups groups in virtual time.",
         ),
     ] = None,
     as_json: Json = False,

@@ -57,14 +57,14 @@ def _explain(error: Exception, folder: SweepFolder) -> int | None:
         return 130
     if isinstance(error, ClusterError):
         _say(f"a local Ray cluster did not start: {error}")
-        _say("The machine may be too busy. Nothing was lost; the same command tries again.")
+        _say("The machine may be overloaded. Nothing was lost; run the same command again.")
         return 1
     reason = str(error) if isinstance(error, SweepError) else disk_problem(error)
     if reason is None:
         return None
     _say(f"the sweep failed: {reason}")
-    _say(f"Finished trials are saved in {folder.path}; the same command goes on.")
-    _say(f"What happened is in {folder.logs / 'driver.log'}")
+    _say(f"Finished trials are saved in {folder.path}; the same command continues the sweep.")
+    _say(f"Details are in {folder.logs / 'driver.log'}")
     return 1
 
 
@@ -73,7 +73,7 @@ def _say_background(ready: ReadySweep) -> None:
     for line in ready.errors.summary():
         _say(line)
     if ready.errors.counts:
-        _say(f"What happened is in {ready.folder.logs / 'driver.log'}")
+        _say(f"Details are in {ready.folder.logs / 'driver.log'}")
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,9 @@ Tuned = Annotated[
 Base = Annotated[
     str,
     typer.Option(
-        "--base", metavar="BASE", help="The model it was tuned from: a directory, or as TUNED."
+        "--base",
+        metavar="BASE",
+        help="Base of TUNED: a directory, package:..., a GGUF file.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The new model directory.")]

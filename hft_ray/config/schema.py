@@ -194,7 +194,7 @@ class Config(Section):
     def training_data(self) -> dict[str, Data]:
         """All that is trained on: setting that names the data -> its section in full."""
         if not self.tasks:
-            if "sft" not in self.kinds:
+            if self.method.kind == "dpo":
                 return {}
             general = self.data.general
             return {"data.train": self.data} | ({"data.replay.train": general} if general else {})

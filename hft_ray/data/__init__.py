@@ -19,7 +19,7 @@ from hft_ray.data.examples import (
     Text,
     TextPair,
 )
-from hft_ray.data.formats import Format, convert, convert_all, detect
+from hft_ray.data.formats import convert, convert_all, detect
 from hft_ray.data.locate import content_hash, locate
 from hft_ray.data.mixture import Mixture, joined, share_of, weighted
 from hft_ray.data.packing import share_out
@@ -40,7 +40,6 @@ __all__ = [
     "DialoguePair",
     "Encoded",
     "Example",
-    "Format",
     "Message",
     "Mixture",
     "Pair",

@@ -14,11 +14,12 @@ import numpy as np
 from filelock import FileLock
 
 from hft_ray.config import ConfigError, Data, Problem
+from hft_ray.config.sections.data import RecordFormat
 from hft_ray.data.chat import RewrittenTurnsError, one_per_answer, require_template
 from hft_ray.data.dataset import TrainingSet, assemble
 from hft_ray.data.encode import Encoded, encode
 from hft_ray.data.examples import Dialogue, Example
-from hft_ray.data.formats import Format, convert_all, detect
+from hft_ray.data.formats import convert_all, detect
 from hft_ray.data.problems import Problems, placed
 from hft_ray.data.records import Records, fingerprint, read_records
 from hft_ray.data.turn import warn_of_endless
@@ -143,7 +144,7 @@ def read_data(data: Data, path: str) -> Records:
     return records.without(data.ignore_fields)
 
 
-def _format(data: Data, records: Records) -> Format:
+def _format(data: Data, records: Records) -> RecordFormat:
     assert data.format != "preference", "these are pairs"
     if data.format != "auto":
         return data.format

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from hft_ray.config import ConfigError, Problem
+from hft_ray.config.sections.data import RecordFormat
 from hft_ray.data.examples import Dialogue, Example, Message, Text
 from hft_ray.data.field_renames import renames_to_any
 from hft_ray.data.fields import convert_each
@@ -14,11 +14,9 @@ from hft_ray.data.messages import read_turns
 from hft_ray.data.reader import ARGUMENTS, SYSTEM, FieldReader
 from hft_ray.data.records import Record, Records
 
-Format = Literal["messages", "prompt_completion", "prompt_answer", "alpaca", "sharegpt", "text"]
-
 # Ordered: where the keys of two formats are there (UltraChat has both a prompt and messages),
 # the first wins.
-FIELDS: Mapping[Format, tuple[str, ...]] = {
+FIELDS: Mapping[RecordFormat, tuple[str, ...]] = {
     "messages": ("messages",),
     "sharegpt": ("conversations",),
     "prompt_completion": ("prompt", "completion"),
@@ -41,7 +39,7 @@ _ALPACA_INPUT = (
 _IN_DIALOGUES = ("history", *SYSTEM, *ARGUMENTS)
 
 
-def detect(record: Record) -> Format:
+def detect(record: Record) -> RecordFormat:
     """Return the format whose fields ``record`` has, or of whose fields it has at least one.
 
     Raises:
@@ -60,7 +58,7 @@ def detect(record: Record) -> Format:
     raise ConfigError(Problem("format", message, list(record)))
 
 
-def convert(record: Record, form: Format, where: str, *, chat: bool = False) -> Example:
+def convert(record: Record, form: RecordFormat, where: str, *, chat: bool = False) -> Example:
     """Turn a record of format ``form`` into an example.
 
     Args:
@@ -73,20 +71,22 @@ def convert(record: Record, form: Format, where: str, *, chat: bool = False) -> 
         ConfigError: It lacks a field that the format needs, or one is not what it should be.
     """
     reader = FieldReader(record, form, where)
-    if form == "messages":
-        return _dialogue(reader, "messages")
-    if form == "sharegpt":
-        return _dialogue(reader, "conversations")
-    if form == "prompt_completion":
-        return _prompt_completion(reader)
-    if form == "prompt_answer":
-        return Text(((reader.string("prompt"), False), (reader.string("answer"), True)))
-    if form == "alpaca":
-        return _alpaca_dialogue(reader) if chat or _in_dialogue(record) else _alpaca(reader)
-    return Text(((reader.string("text"), True),))
+    match form:
+        case "messages":
+            return _dialogue(reader, "messages")
+        case "sharegpt":
+            return _dialogue(reader, "conversations")
+        case "prompt_completion":
+            return _prompt_completion(reader)
+        case "prompt_answer":
+            return Text(((reader.string("prompt"), False), (reader.string("answer"), True)))
+        case "alpaca":
+            return _alpaca_dialogue(reader) if chat or _in_dialogue(record) else _alpaca(reader)
+        case "text":
+            return Text(((reader.string("text"), True),))
 
 
-def convert_all(records: Records, form: Format) -> list[Example]:
+def convert_all(records: Records, form: RecordFormat) -> list[Example]:
     """Turn every record into an example.
 
     Raises:

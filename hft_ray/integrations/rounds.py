@@ -154,10 +154,7 @@ class TrainerRounds:
     def values(self) -> dict[str, float]:
         """The metrics of the selection, named as in ``hft-ray train``."""
         assert self._draw is not None
-        return {
-            "selection/trainable_fraction": self._draw.fractions.model_parameters,
-            "selection/touched_fraction": self._touched.fraction,
-        }
+        return self._touched.metrics(self._draw)
 
     def end(self) -> None:
         """Restore the optimizer, and make all of its parameters trainable again."""

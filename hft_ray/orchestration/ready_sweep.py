@@ -143,6 +143,6 @@ class _Tracking:
         if self._away is None:
             return []
         return [
-            f"the tracking store {self._uri} is not reached: {self._away}",
+            f"the tracking store {self._uri} does not answer: {self._away}",
             f"The sweep starts; its events wait in {self._folder.spool} until it answers.",
         ]

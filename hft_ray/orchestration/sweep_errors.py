@@ -11,7 +11,7 @@ class InterruptedSweepError(RuntimeError):
     """The sweep was asked to end early; the same command, or call, continues it."""
 
     def __init__(self) -> None:
-        super().__init__("stopped; finished trials are saved, the same command goes on")
+        super().__init__("stopped; finished trials are saved, the same command continues the sweep")
 
 
 class ClusterError(RuntimeError):

@@ -27,7 +27,7 @@ def describe(event: dict[str, Any], view: SweepView) -> str | None:
             again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
             return f"{done} {trial} started on group {event['group']}{again}"
         case "retried":
-            return f"{done} {trial} will be started again: {event['reason']}"
+            return f"{done} {trial} will be retried: {event['reason']}"
         case "finished":
             return f"{done} {trial} {_ending(event, view)}"
         case "background":

@@ -60,7 +60,7 @@ def keep(warm: WarmStart, folder: SweepFolder) -> None:
 def _from_sweep(config: Config, root: Path, name: str) -> tuple[list[PriorTrial], list[PriorTrial]]:
     """Return the known trials of an earlier sweep, or else the points of its front."""
     if name == config.name:
-        raise ConfigError(Problem("NAME", "is this sweep; it goes on by itself"))
+        raise ConfigError(Problem("NAME", "is this sweep; it continues without search.warm_start"))
     uri = tracking_uri(config.tracking.uri, root)
     record = read_sweep(uri, config.tracking.experiment, name)
     earlier = config_of(record)

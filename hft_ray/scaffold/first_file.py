@@ -53,7 +53,7 @@ class Wishes:
     Attributes:
         name: Name of the sweep, and of FILE.
         hours: How long the sweep may take.
-        keep: Suite of what is to be kept; None: by model and machine.
+        keep: Suite of general evaluations; None: chosen by model and machine.
         epochs: Passes over the data.
     """
 
@@ -116,7 +116,7 @@ def first_file(
         f"task score: {score.settings['kind']}"
         + (f", {score.settings['metric']}" if "metric" in score.settings else "")
         + f" ({score.why})",
-        f"what is to be kept: {suite}",
+        f"general evaluations: {suite}",
         f"machine: {room.groups} trials at a time, workers of each: {room.workers} ({room.why})",
     ]
     return FirstFile(file_text(head, lines), files, summary)
@@ -231,7 +231,7 @@ class _Chosen:
         evaluation = {"name": "task", **self.score.settings, "data": f"{folder}/test.jsonl"}
         tested = f"{self.held} records" + (" held out of yours" if held_out else "")
         lines = [
-            Line("name", self.wishes.name, "of the sweep: the same name goes on with it"),
+            Line("name", self.wishes.name, "of the sweep; the same name continues it"),
             Line("model", self.model.name, f"{parameters:,} parameters"),
             Line("data.train", f"{folder}/train.jsonl", f"{self.train} records of {what}"),
             Line("data.max_length", self.max_length, "tokens: 995 of 1,000 records are not longer"),
@@ -247,7 +247,11 @@ class _Chosen:
         return [
             *lines,
             Line("evaluation.task", [evaluation], f"{tested}; {self.score.why}"),
-            Line("evaluation.general", [self.suite], "what is to be kept; add what matters to you"),
+            Line(
+                "evaluation.general",
+                [self.suite],
+                "what the model should keep; add what matters to you",
+            ),
             Line("search.trials", trials, time),
             Line("search.objectives.task/score", "max", f"mean score of the task{every}"),
             Line(

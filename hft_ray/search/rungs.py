@@ -248,13 +248,17 @@ def make_rungs(config: Config) -> Rungs | None:
     """Return the rungs that ``search.scheduler`` asks for; None when no trial is to be stopped."""
     assert config.search is not None
     scheduler, every = config.search.scheduler, config.evaluation.every
-    if scheduler.kind == "none" or every is None:
-        return None
-    rules = Halving(
-        min_steps=scheduler.min_steps or every,
-        eta=scheduler.eta,
-        every=every,
-        epsilon=scheduler.epsilon,
-        seed=config.search.seed,
-    )
-    return Rungs(rules, config.search.objectives)
+    match scheduler.kind:
+        case "none":
+            return None
+        case "asha":
+            if every is None:
+                return None
+            rules = Halving(
+                min_steps=scheduler.min_steps or every,
+                eta=scheduler.eta,
+                every=every,
+                epsilon=scheduler.epsilon,
+                seed=config.search.seed,
+            )
+            return Rungs(rules, config.search.objectives)

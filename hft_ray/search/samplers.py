@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hft_ray.config import Search
+from hft_ray.config.sections.search import Sampler
 from hft_ray.search.bayes.encoding import Searched
 from hft_ray.search.bayes.observed import Readings, ends
 from hft_ray.search.botorch_sampler import BotorchSampler
@@ -42,7 +43,7 @@ class Gp(optuna.samplers.GPSampler):
 AUTO_TRIALS, AUTO_OBJECTIVES = 1000, 3
 
 
-def sampler_of(search: Search) -> str:
+def sampler_of(search: Search) -> Sampler:
     """Return the sampler that is used: what ``auto`` stands for, or what was asked for."""
     if search.sampler != "auto":
         return search.sampler
@@ -135,6 +136,8 @@ def make_sampler(
                 )
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
+            case unknown:
+                assert_never(unknown)
 
 
 def _apart(kind: type[Genetic], prefix: str) -> type[Genetic]:

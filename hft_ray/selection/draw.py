@@ -16,7 +16,7 @@ from hft_ray.selection.category_weights import weight
 from hft_ray.selection.fractions import Fractions, realised
 from hft_ray.selection.granularity import pick
 from hft_ray.selection.history import History
-from hft_ray.selection.strategies import STRATEGIES, disjoint, needs
+from hft_ray.selection.strategies import disjoint, needs, ranking
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def draw(
     drawn_from = _left(pool(catalog, selection), selection, round, history)
     _check_measures(drawn_from, selection, round, history)
     _check_weights(drawn_from, selection)
-    rank = STRATEGIES[selection.strategy](selection, round, history)
+    rank = ranking(selection, round, history)
     if selection.across_tasks == "disjoint":
         rank = disjoint(rank, history)
     drawn = set(pick(drawn_from, selection, rank))

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import groupby
 from math import floor
+from typing import Literal
 
 from hft_ray.config import Selection
 from hft_ray.selection.catalog import Unit
@@ -33,7 +34,7 @@ from hft_ray.selection.category_weights import water_filling, weight
 from hft_ray.selection.strategies import Candidate, Ranking
 
 Group = list[Candidate]
-"""The candidates of one category: its units in each layer that has some."""
+"""Candidates that are ranked together, such as those of one category: one for each layer."""
 
 
 def pick(pool: Sequence[Unit], selection: Selection, rank: Ranking) -> list[Unit]:
@@ -51,8 +52,7 @@ def pick(pool: Sequence[Unit], selection: Selection, rank: Ranking) -> list[Unit
         )
         units = (unit for cells in groups.values() for unit in _units(cells))
         return drawn or [min(units, key=lambda unit: rank(_single(unit)))]
-    candidates = _layers(pool) if selection.granularity == "layer" else list(map(_single, pool))
-    ranked = sorted(candidates, key=rank)
+    ranked = sorted(_candidates(pool, selection.granularity), key=rank)
     count = (
         round_half_up(ratio * len(ranked))
         if by_matrices
@@ -66,11 +66,19 @@ def round_half_up(value: Fraction) -> int:
     return floor(value + Fraction(1, 2))
 
 
+def _candidates(pool: Sequence[Unit], granularity: Literal["model", "layer"]) -> Group:
+    match granularity:
+        case "model":
+            return list(map(_single, pool))
+        case "layer":
+            return _layers(pool)
+
+
 def _single(unit: Unit) -> Candidate:
     return Candidate(unit.name, (unit,))
 
 
-def _layers(pool: Sequence[Unit]) -> list[Candidate]:
+def _layers(pool: Sequence[Unit]) -> Group:
     """Return one candidate per layer, named by its index, and one per unit outside."""
     inside = sorted((unit for unit in pool if unit.layer is not None), key=_layer_index)
     layers = [Candidate(str(index), tuple(units)) for index, units in groupby(inside, _layer_index)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+
+from hft_ray.config.sections.selection import ReselectAt
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Schedule:
         steps_per_epoch: Optimizer steps of one epoch; a fraction where batches run across epochs.
     """
 
-    reselect: Literal["never", "task", "epoch"] | int
+    reselect: ReselectAt | int
     steps_per_epoch: Fraction | int
 
     def round_of(self, step: int) -> int:

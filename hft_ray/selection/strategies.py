@@ -45,9 +45,6 @@ Key = tuple[tuple[float, ...], str]
 """Scores, the first of which decides first, then a hash to break ties; smaller is drawn first."""
 
 Ranking = Callable[[Candidate], Key]
-Strategy = Callable[[Selection, int, History], Ranking]
-"""(selection, round, history) -> the ranking of that round."""
-
 
 _MEASURED: Mapping[str, Literal["gradient", "drift"]] = {
     "gradient": "gradient",
@@ -150,14 +147,19 @@ def weighted(selection: Selection, round: int, history: History) -> Ranking:
     return _scored(selection, round, waiting_time)
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "random": random,
-    "cyclic": cyclic,
-    "gradient": gradient,
-    "least_drifted": drifted,
-    "most_drifted": drifted,
-    "weighted": weighted,
-}
+def ranking(selection: Selection, round: int, history: History) -> Ranking:
+    """Return the ranking of a round by the selection's strategy."""
+    match selection.strategy:
+        case "random":
+            return random(selection, round, history)
+        case "cyclic":
+            return cyclic(selection, round, history)
+        case "gradient":
+            return gradient(selection, round, history)
+        case "least_drifted" | "most_drifted":
+            return drifted(selection, round, history)
+        case "weighted":
+            return weighted(selection, round, history)
 
 
 def disjoint(rank: Ranking, history: History) -> Ranking:

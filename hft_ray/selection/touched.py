@@ -34,6 +34,13 @@ class Touched:
         """Names of the parameters that any draw so far has made trainable."""
         return frozenset(name for unit in self._units for name in unit.parameters)
 
+    def metrics(self, draw: Draw) -> dict[str, float]:
+        """Return the metrics of a run that trains ``draw`` now: metric -> share, in [0, 1]."""
+        return {
+            "selection/trainable_fraction": draw.fractions.model_parameters,
+            "selection/touched_fraction": self.fraction,
+        }
+
     @property
     def fraction(self) -> float:
         """Share of block parameters, in [0, 1]."""

@@ -201,7 +201,7 @@ class Outbox:
             self._on_outage(True)
             where = self._spool.path
             self._errors.tell(
-                f"{self._work} not reached; the sweep goes on, its events wait in {where}: "
+                f"{self._work} not reached; the sweep continues, and its events wait in {where}: "
                 f"{in_a_line(str(outage))}"
             )
 

@@ -190,10 +190,10 @@ class RunState:
         for problem in problems:
             log.warning("%s", problem)
         if found is None:
-            log.info("no checkpoint in %s to go on from: starting afresh", folder)
+            log.info("no checkpoint in %s: starting afresh", folder)
             return 0
         drawn = self._drawn_by(found)
-        log.info("going on from %s, step %d of %d", found.path, found.manifest.step, self.steps)
+        log.info("resuming from %s, step %d of %d", found.path, found.manifest.step, self.steps)
         self._ask_base(found, drawn)
         self._restore(found, drawn)
         return found.manifest.step

@@ -64,10 +64,7 @@ class Selector:
     def fractions(self) -> dict[str, float]:
         """How much is trained now, and was in any round, as metrics."""
         assert self.draw is not None
-        return {
-            "selection/trainable_fraction": self.draw.fractions.model_parameters,
-            "selection/touched_fraction": self.touched.fraction,
-        }
+        return self.touched.metrics(self.draw)
 
     @property
     def trained(self) -> Collection[str]:

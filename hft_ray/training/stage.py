@@ -12,9 +12,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from hft_ray.config import Training
+from hft_ray.config.sections.selection import ReselectAt
 from hft_ray.data import batch_indices
 from hft_ray.selection import Schedule
 from hft_ray.training.objective import Objective
@@ -92,9 +92,7 @@ class Rounds:
         stages: The stages of the run.
     """
 
-    def __init__(
-        self, reselect: Literal["never", "task", "epoch"] | int, stages: Sequence[Stage]
-    ) -> None:
+    def __init__(self, reselect: ReselectAt | int, stages: Sequence[Stage]) -> None:
         self._starts: list[int] = []
         for stage in stages if reselect != "never" else stages[:1]:
             schedule = Schedule(reselect, stage.per_epoch)

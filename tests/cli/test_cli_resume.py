@@ -79,7 +79,7 @@ def test_a_command_that_is_killed_goes_on_to_the_same_model(tiny_file, tmp_path,
         assert process.returncode != 0
         assert not (killed / "out" / "result.json").exists()
     text = finished(killed, command(killed, tiny_file, ranks, "--resume"))
-    assert re.search(r"going on from .*step-000000\d\d, step 1[58] of 20", text), text
+    assert re.search(r"resuming from .*step-000000\d\d, step 1[58] of 20", text), text
     names = [folder / "out" / "model" / "model.safetensors" for folder in (whole, killed)]
     assert names[0].read_bytes() == names[1].read_bytes()
 

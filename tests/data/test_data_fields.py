@@ -1,10 +1,13 @@
 """Every field of a record is used, harmless, or refused by name, in the ways that tools write."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from hft_ray.config import ConfigError, Data
+from hft_ray.config.sections.data import RecordFormat
+from hft_ray.config.sections.evaluation import EVALUATIONS
 from hft_ray.data import (
     Dialogue,
     DialoguePair,
@@ -17,12 +20,19 @@ from hft_ray.data import (
     prepare_pairs,
     read_examples,
 )
+from hft_ray.data.fields import USED
+from hft_ray.data.formats import FIELDS
 
 USER = {"role": "user", "content": "Hi"}
 ANSWER = {"role": "assistant", "content": "Hello"}
 HUMAN, GPT = {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}
 CALL = {"function": {"name": "f", "arguments": {"x": 1}}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def test_every_format_and_kind_of_evaluation_has_its_fields():
+    assert FIELDS.keys() == set(get_args(RecordFormat))
+    assert USED.keys() == {*FIELDS, "preference", *EVALUATIONS} - {"lm_eval"}
 
 
 def dialogue(record):

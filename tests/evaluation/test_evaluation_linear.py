@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from hft_ray.compat.torch_dispatch import TorchDispatchMode
 from hft_ray.evaluation import linear
 from hft_ray.evaluation.linear import Head, Shaping
 

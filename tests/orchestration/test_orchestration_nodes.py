@@ -35,7 +35,7 @@ def swept(tiny_file, tmp_path_factory):
         controlling = nodes.controlling()
         mapped = [nodes.mapped(address) for address in ("127.0.0.3", "127.0.0.4")]
         nodes.kill("127.0.0.4")
-        nodes.wait_for_line("sweep", "will be started again: a node was lost")
+        nodes.wait_for_line("sweep", "will be retried: a node was lost")
         nodes.add(5)
         (sweep.plans / "lost").touch()
         yield nodes, sweep, (controlling, mapped), nodes.wait_for_job("sweep")

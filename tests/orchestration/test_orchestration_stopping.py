@@ -80,7 +80,7 @@ def test_stop_lets_running_trials_end_and_status_tells(file, ask):
         assert code == 0, err
         assert json.loads(out) == {"sweep": "stopped", "state": "stopped", "taken": True}
         assert driver.wait(LONG) == 130, driver.said()
-        assert "the same command goes on" in driver.error_output
+        assert "the same command continues the sweep" in driver.error_output
     finally:
         driver.close()
     runs = Runs(file.parent / "home", "stopped")

@@ -124,7 +124,7 @@ def stages(tiny_file, root):
 def test_ctrl_c_ends_a_sweep_so_that_it_can_go_on(stages, root):
     *_, driver, code = stages
     assert code == 130, driver.said()
-    assert "the same command goes on" in driver.error_output
+    assert "the same command continues the sweep" in driver.error_output
     assert driver.left_behind() == []
     runs = Runs(root, "stages")
     assert runs.states() == {"t0000": "complete", "t0001": "complete", "t0002": "stopped"}
@@ -136,7 +136,7 @@ def test_ctrl_c_ends_a_sweep_so_that_it_can_go_on(stages, root):
 
 def test_a_killed_worker_costs_its_trial_one_attempt_and_no_result(stages, root):
     *_, driver, _ = stages
-    assert "t0001 will be started again: a worker process died" in driver.output
+    assert "t0001 will be retried: a worker process died" in driver.output
     assert "t0001 started on group 0, attempt 2" in driver.output
     # The workers stay warm otherwise: two trials and the base in the first life of the group.
     joined = [line for line in driver.events() if "'joined'" in line]

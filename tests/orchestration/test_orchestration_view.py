@@ -119,7 +119,7 @@ def test_each_event_worth_a_line_has_one():
         None,
         "t0000 started on group 0",
         None,
-        "t0000 will be started again: a worker process died",
+        "t0000 will be retried: a worker process died",
         "t0000 started on group 0, attempt 2",
         "t0000 complete: task/score 0.500  forgetting/mean 0.250",
         "t0001 failed: the loss became nan",

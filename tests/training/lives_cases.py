@@ -202,7 +202,7 @@ def started_at(result: dict[str, Any]) -> int:
     last = result["told"][-1]
     if "starting afresh" in last:
         return 0
-    return int(re.search(r"going on from .*, step (\d+) of", last)[1])
+    return int(re.search(r"resuming from .*, step (\d+) of", last)[1])
 
 
 def same_to_the_bit(lives: Lives, ranks: int, setting: str, number: int) -> int:

@@ -12,6 +12,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hft_ray.compat.hf_attributes import attention_implementation
 from hft_ray.config import Config
 from hft_ray.data import IGNORED, collate, collate_pairs, concatenate, share_out
 from hft_ray.ranks import Ranks
@@ -187,7 +188,7 @@ def test_a_document_does_not_depend_on_its_neighbours(lengths, data):
 def test_models_that_cannot_keep_documents_apart_are_padded(name, caplog):
     shape, why = REFUSED[name]
     model = make_model(name, shape)
-    usual = model.config._attn_implementation
+    usual = attention_implementation(model)
     with caplog.at_level(logging.WARNING):
         documents = settled(model)
     assert not documents.packed
@@ -195,7 +196,7 @@ def test_models_that_cannot_keep_documents_apart_are_padded(name, caplog):
     assert "m: batches are padded, since documents in one row would see each other" in message
     assert why in message
     with documents.apart():
-        assert model.config._attn_implementation == usual
+        assert attention_implementation(model) == usual
 
 
 def test_padding_that_was_asked_for_is_not_warned_of(caplog):
@@ -213,4 +214,4 @@ def test_models_keep_their_own_attention_and_mode(dtype):
     model = make_model("llama", SHAPE).to(dtype).train()
     assert settled(model).packed
     assert model.training
-    assert model.config._attn_implementation == "sdpa"
+    assert attention_implementation(model) == "sdpa"

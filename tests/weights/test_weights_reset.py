@@ -64,7 +64,7 @@ def test_budget_and_embeddings_follow_their_options(pairs, command, tmp_path):
         code, text, _ = command(
             "reset", tuned, "--base", base, *words, "--embeddings", mode, "--out", out
         )
-        assert code == 0 and "matrices are the base's again" in text
+        assert code == 0 and "matrices have the base's values again" in text
         reset = _drawn(
             tuned, ratio=0.25, budget="parameters", granularity="model", embeddings=meaning
         )

@@ -40,7 +40,7 @@ class Cluster(Section):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     """CPU cores of one worker, and its number of threads."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose worker died is started again."""
+    """How often a trial whose worker died is retried."""
     placement: Literal["pack", "spread"] = "pack"
     """A group's workers: on as few nodes as can be, or on as many."""
     mirror: str | None = None

@@ -8,16 +8,11 @@ from pydantic import Field, model_validator
 
 from hft_ray.config.sections.section import FieldName, PositiveInt, Section
 
-Format = Literal[
-    "auto",
-    "messages",
-    "prompt_completion",
-    "prompt_answer",
-    "alpaca",
-    "sharegpt",
-    "text",
-    "preference",
+RecordFormat = Literal[
+    "messages", "prompt_completion", "prompt_answer", "alpaca", "sharegpt", "text"
 ]
+"""Formats of records that sft trains on, each once."""
+Format = Literal["auto", RecordFormat, "preference"]
 
 
 class GeneralReplay(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
@@ -147,14 +147,15 @@ class LmEval(_Evaluation):
     """Use the tokenizer's chat template."""
 
 
-Evaluation = Annotated[
-    Perplexity | MultipleChoice | Generation | Divergence | PairPreference | LmEval,
-    Field(discriminator="kind"),
-]
-EVALUATIONS = ("perplexity", "multiple_choice", "generation", "kl", "preference", "lm_eval")
-"""Every ``kind``."""
 OnRecords = Perplexity | MultipleChoice | Generation | Divergence | PairPreference
 """Evaluations that read records of a data file."""
+Evaluation = Annotated[OnRecords | LmEval, Field(discriminator="kind")]
+EVALUATIONS = tuple(
+    kind
+    for each in (*get_args(OnRecords), LmEval)
+    for kind in get_args(each.model_fields["kind"].annotation)
+)
+"""Every ``kind``."""
 
 
 class EvaluationSection(Section):

@@ -20,6 +20,8 @@ from hft_ray.config.sections.section import Name, PositiveInt, Section
 from hft_ray.config.sections.space import Space
 from hft_ray.config.sections.variants import Variants
 
+Sampler = Literal["botorch", "tpe", "tpe_multivariate", "nsga2", "nsga3", "gp", "random", "sobol"]
+
 
 class Scheduler(Section):
     """When a trial ends early. ``scheduler: asha`` is short for ``scheduler: {kind: asha}``."""
@@ -76,9 +78,7 @@ class Search(Section):
     fixes and a space of its own beside that of the sweep. Each has an equal share of the trials and
     is searched by itself. Known are full, hft, lisa, lora, l2 and replay, and, made of the models
     of full, averaging and half_reset; see docs/baselines.md."""
-    sampler: Literal[
-        "auto", "botorch", "tpe", "tpe_multivariate", "nsga2", "nsga3", "gp", "random", "sobol"
-    ] = "auto"
+    sampler: Literal["auto", Sampler] = "auto"
     """How the next trial is chosen; see docs/search.md. auto: botorch, a model of all results, for
     up to 1,000 trials and three objectives; beyond, tpe."""
     scheduler: Scheduler = Field(default_factory=Scheduler)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from hft_ray.config.sections.section import Fraction, PositiveInt, Section
 
 Weight = Annotated[float, Field(ge=0)]
+ReselectAt = Literal["never", "task", "epoch"]
 
 
 class Weights(Section):
@@ -51,7 +52,7 @@ class Selection(Section):
     weights: Weights = Field(default_factory=Weights)
     """Strategy weighted: the ratios of categories are as these numbers, at most 1, and together
     make the ratio; at model granularity a unit is drawn with a chance by its weight."""
-    reselect: Literal["never", "task", "epoch"] | PositiveInt = "never"
+    reselect: ReselectAt | PositiveInt = "never"
     """When the choice is drawn again: never, at each task, at each epoch (before the first step
     that begins with data of that epoch), or every N steps."""
     across_tasks: Literal["independent", "disjoint", "nested"] = "independent"
