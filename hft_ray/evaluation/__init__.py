@@ -8,6 +8,7 @@ from hft_ray.evaluation.forgetting import Difference, forgetting, mean_forgettin
 from hft_ray.evaluation.harness import known_harness
 from hft_ray.evaluation.items import Items, load_items
 from hft_ray.evaluation.metrics import (
+    best_values,
     metric_errors,
     metric_estimates,
     metric_names,
@@ -47,6 +48,7 @@ __all__ = [
     "Suite",
     "TaskSequence",
     "averageable",
+    "best_values",
     "check_evaluation",
     "context_length",
     "evaluation_identity",

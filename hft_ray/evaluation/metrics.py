@@ -6,7 +6,10 @@ from hft_ray.config import STDERR, EvaluationSection
 from hft_ray.evaluation.forgetting import forgetting, mean_forgetting
 from hft_ray.evaluation.retention import mean_retention, retention, unable
 from hft_ray.evaluation.score import Estimate, Score, Scores
-from hft_ray.evaluation.units import averageable, one_unit
+from hft_ray.evaluation.units import NATS, SHARE, averageable, one_unit, unit
+
+_BEST = {SHARE: 1.0, NATS: 0.0}
+"""Unit -> the best score in it."""
 
 
 def metric_values(current: Scores, base: Scores | None) -> dict[str, float]:
@@ -90,6 +93,25 @@ def worst_values(base: Scores) -> dict[str, float]:
         lost["forgetting/mean"] = _mean(list(lost.values()))
     kept = [f"retention/{name}" for name in base.general if name not in unable(base)]
     return found | lost | dict.fromkeys([*kept, *(["retention/mean"] if kept else [])], 0.0)
+
+
+def best_values(base: Scores) -> dict[str, float]:
+    """Return the value that cannot be surpassed, of every score and forgetting that has one.
+
+    A score is at best 1 as a share, and 0 in nats per token; forgetting is then at its lowest.
+    """
+    found: dict[str, float] = {}
+    for part, scores in (("task", base.task), ("general", base.general)):
+        limits = {n: _BEST[unit(x.metric)] for n, x in scores.items() if unit(x.metric) in _BEST}
+        lost = {n: _sign(scores[n]) * (scores[n].value - best) for n, best in limits.items()}
+        found |= {f"{part}/{name}": best for name, best in limits.items()}
+        if part == "general":
+            found |= {f"forgetting/{name}": least for name, least in lost.items()}
+        if limits and one_unit(score.metric for score in scores.values()):
+            found[f"{part}/score"] = _mean([_sign(scores[n]) * x for n, x in limits.items()])
+            if part == "general":
+                found["forgetting/mean"] = _mean(list(lost.values()))
+    return found
 
 
 def _sign(score: Score) -> float:

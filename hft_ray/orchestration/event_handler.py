@@ -60,10 +60,10 @@ class EventHandler:
         """Open the sweep in tracking, when the base model has been scored.
 
         Args:
-            base: Outcome of scoring it: ``values`` and ``worst``, metric -> value.
+            base: Outcome of scoring it: ``values``, ``worst`` and ``best``, metric -> value.
         """
         self.recorder.open(base["values"], base["worst"], self._earlier)
-        self._study.set_base_scores(base["values"], self.recorder.reference)
+        self._study.set_base_scores(base["values"], self.recorder.reference, base["best"])
         self.view.front = self.recorder.front()
         # The driver before may have been killed while it did so.
         self._clean_up(self.view.ended)

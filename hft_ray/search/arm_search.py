@@ -52,6 +52,7 @@ class ArmSearch:
         reference: Objective -> worst value that counts for the hypervolume; those of FILE until the
             base is scored.
         base: Metric -> score of the untouched model; empty until it is scored.
+        best: Metric -> value that cannot be surpassed, likewise.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ArmSearch:
         finished = sum(trial.state.is_finished() for trial in own)
         self.reference: Mapping[str, float] = config.search.reference_point or {}
         self.base: Mapping[str, float] = {}
+        self.best: Mapping[str, float] = {}
         settings = domain(config, self.space)
         sampler = make_sampler(
             config.search,
@@ -87,6 +89,7 @@ class ArmSearch:
             settings,
             lambda: self.reference,
             lambda: self.base,
+            lambda: self.best,
             self._readings,
         )
         if config.search.sampler == "auto":

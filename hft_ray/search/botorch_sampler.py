@@ -46,6 +46,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         readings: What a complete trial yields.
         reference: What is worth nothing; by default the worst values that there are.
         base: What the untouched model gives, where the curve of each trial begins.
+        best: What cannot be surpassed; infinite, with the sign of better, where nothing is known.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         readings: Readings = ends,
         reference: Given = lambda: None,
         base: Given = lambda: None,
+        best: Given = lambda: None,
     ) -> None:
         self._encoding = Encoding(settings)
         self._seed = seed
         self._startup = min(12, 2 * len(settings) + 2) if startup is None else startup
-        self._readings, self._reference, self._base = readings, reference, base
+        self._readings, self._reference = readings, reference
+        self._base, self._best = base, best
         self._proposer: Proposer | None = None
         self._lock = threading.Lock()
         self._random = optuna.samplers.RandomSampler(seed=seed)
@@ -99,7 +102,8 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         return self._encoding.params(point)
 
     def _known(self, study: optuna.Study) -> Known:
-        given, sign = (self._reference(), self._base()), signs(study.directions)
+        given = (self._reference(), self._base(), self._best())
+        sign = signs(study.directions)
         return Known(*(None if each is None else sign * np.asarray(each) for each in given))
 
     def _models(self) -> Proposer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, assert_never
@@ -62,6 +63,7 @@ def make_sampler(
     domain: Sequence[Searched] = (),
     reference: Callable[[], Mapping[str, float]] = dict,
     base: Callable[[], Mapping[str, float]] = dict,
+    best: Callable[[], Mapping[str, float]] = dict,
     readings: Readings = ends,
 ) -> optuna.samplers.BaseSampler:
     """Return the sampler of a sweep.
@@ -75,6 +77,7 @@ def make_sampler(
         reference: Objective -> worst value that counts for the hypervolume, as far as it is known
             when a point is proposed.
         base: Objective -> value of the untouched model, likewise.
+        best: Objective -> value that cannot be surpassed, of those that have one.
         readings: What a complete trial yields, for a sampler that models whole curves.
     """
     seed = search.seed + 1_000_003 * finished
@@ -119,12 +122,17 @@ def make_sampler(
                 )
             case "botorch":
                 names = list(search.objectives)
+                unbounded = {
+                    name: math.inf if direction == "max" else -math.inf
+                    for name, direction in search.objectives.items()
+                }
                 return BotorchSampler(
                     domain,
                     seed=search.seed,
                     readings=readings,
                     reference=lambda: in_order(names, reference()),
                     base=lambda: in_order(names, base()),
+                    best=lambda: in_order(names, {**unbounded, **best()}),
                 )
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)

@@ -83,16 +83,22 @@ class Study:
             lambda trial: self.answers(trial),
         )
 
-    def set_base_scores(self, values: Mapping[str, float], reference: Mapping[str, float]) -> None:
+    def set_base_scores(
+        self,
+        values: Mapping[str, float],
+        reference: Mapping[str, float],
+        best: Mapping[str, float] | None = None,
+    ) -> None:
         """Set the scores of the untouched model; see :meth:`ConstraintCheck.set_base_scores`.
 
         Args:
             values: Metric -> score.
             reference: Objective -> worst value that counts for the hypervolume.
+            best: Metric -> value that cannot be surpassed, of those that have one.
         """
         self._constraints.set_base_scores(values)
         for search in self._searches:
-            search.base = finite(values)
+            search.base, search.best = finite(values), dict(best or {})
         if all(name in finite(reference) for name in self.objectives):
             self._criteria.reference = dict(reference)
             for search in self._searches:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from hft_ray.config import Config
-from hft_ray.evaluation import Scores, metric_errors
+from hft_ray.evaluation import Scores, best_values, metric_errors
 from hft_ray.ranks import Ranks
 from hft_ray.selection import draw
 from hft_ray.training.engine import Engine
@@ -32,7 +32,8 @@ def run_base(config: Config, workspace: Workspace, items: Path | None = None) ->
         items: File to write the scores of single items to, if they are kept.
 
     Returns:
-        ``values`` (metric -> value) and ``worst`` (metric -> worst possible value).
+        Metric -> value each: ``values``; ``worst``, the worst sensible ones; ``best``, those that
+        cannot be surpassed, where there is one.
 
     Raises:
         ConfigError: An objective or a constraint is not defined for this model.
@@ -56,6 +57,7 @@ def run_base(config: Config, workspace: Workspace, items: Path | None = None) ->
     return {
         "values": {**base_values(config, scores), **metric_errors(scores, scores)},
         "worst": worst_of(config, scores),
+        "best": best_values(scores),
     }
 
 

@@ -7,6 +7,7 @@ from hft_ray.config import STDERR, EvaluationSection
 from hft_ray.evaluation import (
     Score,
     Scores,
+    best_values,
     forgetting,
     mean_forgetting,
     metric_errors,
@@ -128,6 +129,22 @@ def test_means_of_one_unit():
     one = section().model_copy(update={"general": section().general[:1]})
     assert sorted(metric_names(one)) == sorted(values)
     assert set(worst_values(base)) == set(values)
+
+
+def test_what_cannot_be_surpassed():
+    qa, lm = BASE.general["qa"].value, BASE.general["lm"].value
+    assert best_values(BASE) == {
+        "task/t": 1.0,
+        "task/score": 1.0,
+        "general/qa": 1.0,
+        "general/lm": 0.0,
+        "forgetting/qa": qa - 1.0,
+        "forgetting/lm": -lm,
+    }
+    base, _ = ONE_UNIT
+    best = best_values(base)
+    assert best["general/score"] == 1.0
+    assert best["forgetting/mean"] == pytest.approx(base.general["qa"].value - 1)
 
 
 def test_without_a_base_or_without_general_evaluations():

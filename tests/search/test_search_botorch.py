@@ -296,6 +296,19 @@ def test_the_gain_is_that_of_botorch():
     assert ours.detach().numpy() == pytest.approx(theirs.detach().numpy(), rel=1e-4, abs=1e-12)
 
 
+def test_a_gain_ends_where_a_value_cannot_be_surpassed():
+    """At the best point the gain is that of the room below the limit, by integration."""
+    x = np.linspace(0, 1, 6)[:, None]
+    model, _ = fitted(x, np.sin(4 * x), None, None)
+    prediction, front, at = Prediction(model), np.array([[0.5]]), torch.tensor([[[0.5]]])
+    mean, variance = (each.item() for each in prediction(at.double().squeeze(1)))
+    draws = np.random.default_rng(0).normal(mean, variance**0.5, 400_000)
+    for limit in (0.8, np.inf):
+        gain = Gain(prediction, front, np.array([-2.0]), np.array([limit]))(at.double()).exp()
+        expected = np.clip(np.minimum(draws, limit) - 0.5, 0, None).mean()
+        assert gain.item() == pytest.approx(expected, rel=0.02)
+
+
 def test_known_variances_count():
     """The value of a point that is known to be noisy is believed less."""
     x = np.linspace(0, 1, 9)[:, None]

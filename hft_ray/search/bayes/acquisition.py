@@ -20,7 +20,7 @@ from hft_ray.search.bayes.encoding import Encoding, key
 from hft_ray.search.bayes.processes import Prediction
 from hft_ray.search.bayes.scales import Array
 
-FAR = 1e10
+FAR, LEAST = 1e10, 1e-3
 POOL, NEAR, STARTS, CHUNK, CLIMB = 512, 256, 4, 256, 60
 
 
@@ -61,18 +61,25 @@ class Gain(AcquisitionFunction):
         prediction: Of the objectives, all to be large; what is under way counts as done.
         front: What the best points are believed to have, shape ``(n, m)``.
         reference: What is worth nothing, shape ``(m,)``.
+        best: What cannot be surpassed, shape ``(m,)``: a share of right answers is at most 1,
+            whatever a process says. Infinite, or None, where nothing is known.
     """
 
-    def __init__(self, prediction: Prediction, front: Array, reference: Array) -> None:
+    def __init__(
+        self, prediction: Prediction, front: Array, reference: Array, best: Array | None = None
+    ) -> None:
         super().__init__(model=prediction.model)
         self._prediction = prediction
+        # Noise may have taken a point beyond it; something is worth more than the best point.
+        bound = np.inf if best is None else best
+        most = torch.as_tensor(np.maximum(bound, front.max(axis=0) + LEAST)).clamp_max(FAR)
         if front.shape[1] == 1:
-            best = torch.as_tensor(front.max()).view(1, 1)
-            self._low, self._high = best, torch.full_like(best, FAR)
+            self._low = torch.as_tensor(front.max()).view(1, 1)
+            self._high = most.view(1, 1)
             return
         ends = torch.as_tensor(reference)
         boxes = FastNondominatedPartitioning(ends, torch.as_tensor(front)).get_hypercell_bounds()
-        self._low, self._high = boxes[0], boxes[1].clamp_max(FAR)
+        self._low, self._high = boxes[0], torch.minimum(boxes[1], most)
 
     @t_batch_mode_transform(expected_q=1)
     def forward(self, X: Tensor) -> Tensor:

@@ -78,6 +78,9 @@ class Proposer:
                 prediction,
                 reached[nondominated(-reached)],
                 _worthless(known.reference, scaled, believed),
+                np.full(believed.shape[1], np.inf)
+                if known.best is None
+                else scaled.like(known.best),
             )
         if limits := self._limits(seen):
             worth = Feasible(worth, limits)
