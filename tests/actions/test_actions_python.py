@@ -239,7 +239,7 @@ def test_a_sweep_says_what_happens_and_warns(end, monkeypatch, tmp_path):
             with pytest.raises(hft_ray.SweepError, match="no worker group"):
                 hft_ray.tune(config, storage=tmp_path, say=None)
     said = [str(each.message) for each in told]
-    assert "is not reached: it is away" in said[0]
+    assert "does not answer: it is away" in said[0]
     assert any("1 error in the background" in each for each in said)
     log = tmp_path / "sweeps" / "s" / "logs" / "driver.log"
     assert "ValueError: it broke" in log.read_text()
