@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hft_ray.config import Cluster
+
+DEVICE_SECONDS = "cost/device_seconds"
+"""Metric of a trial: wall time times workers."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,16 @@ def cost_of_hours(cluster: Cluster, device_hours: float) -> DeviceCost:
     """Return the cost of a number of device hours."""
     price = cluster.price_per_device_hour
     return DeviceCost(device_hours, None if price is None else device_hours * price)
+
+
+def worker_seconds(cluster: Cluster, result: Mapping[str, Any]) -> float:
+    """Return the seconds, summed over workers, that an ended trial took.
+
+    What it measured itself ends with its last score; ``seconds`` counts what came after.
+
+    Args:
+        cluster: The section of FILE.
+        result: How the trial ended: ``values`` and ``seconds``.
+    """
+    measured = (result.get("values") or {}).get(DEVICE_SECONDS) or 0.0
+    return float(max(measured, (result.get("seconds") or 0.0) * cluster.workers))

@@ -41,7 +41,7 @@ BELOW = {
     "pareto": {"config"},
     "analysis": {"pareto"},
     "report": {"pareto", "analysis"},
-    "search": {"config", "pareto"},
+    "search": {"config", "pareto", "device_cost"},
     "tracking": {"config"},
     "scaffold": {"config", "data", "training"},
     "demo": {"config", "data", "evaluation", "training"},

@@ -10,12 +10,12 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
-from hft_ray.device_cost import DeviceCost, cost_of_workers
+from hft_ray.device_cost import DeviceCost, cost_of_workers, worker_seconds
 from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
-from hft_ray.orchestration.sweep_cost import DEVICE_HOURS, cost_facts, worker_seconds
+from hft_ray.orchestration.sweep_cost import DEVICE_HOURS, cost_facts
 from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hft_ray.config import Cluster, Config
-from hft_ray.device_cost import DeviceCost, cost_of_hours, cost_of_workers
+from hft_ray.config import Config
+from hft_ray.device_cost import DEVICE_SECONDS, DeviceCost, cost_of_hours, cost_of_workers
 
 if TYPE_CHECKING:
     from hft_ray.tracking import SweepRecord
 
 DEVICE_HOURS = "cost/device_hours"
 """Metric of a sweep, by finished trials."""
-_DEVICE_SECONDS = "cost/device_seconds"
-"""Metric of a trial: wall time times workers."""
-
-
-def worker_seconds(cluster: Cluster, result: Mapping[str, Any]) -> float:
-    """Return the seconds, summed over workers, that an ended trial took.
-
-    What it measured itself ends with its last score; ``seconds`` counts what came after.
-
-    Args:
-        cluster: The section of FILE.
-        result: How the trial ended: ``values`` and ``seconds``.
-    """
-    measured = (result.get("values") or {}).get(_DEVICE_SECONDS) or 0.0
-    return float(max(measured, (result.get("seconds") or 0.0) * cluster.workers))
 
 
 def tracked_cost(record: SweepRecord, config: Config) -> DeviceCost | None:
@@ -39,7 +23,7 @@ def tracked_cost(record: SweepRecord, config: Config) -> DeviceCost | None:
     running = [each for each in record.trials if each.state == "running"]
     if known is None and len(running) < len(record.trials):
         return None
-    seconds = sum(each.metrics.get(_DEVICE_SECONDS, 0.0) for each in running)
+    seconds = sum(each.metrics.get(DEVICE_SECONDS, 0.0) for each in running)
     hours = (known or 0.0) + cost_of_workers(config.cluster, seconds).device_hours
     return cost_of_hours(config.cluster, hours)
 

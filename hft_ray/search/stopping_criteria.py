@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from hft_ray.config import Search
+from hft_ray.config import Cluster, Search
+from hft_ray.device_cost import cost_of_workers, worker_seconds
 from hft_ray.pareto.dominance import minimised
 from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search.trial_snapshot import TrialSnapshot
 
 Violations = Callable[[Mapping[str, float]], Mapping[str, float]]
 HOUR = 3600.0
-DEVICE_SECONDS = "cost/device_seconds"
 
 
 class StoppingCriteria:
@@ -19,7 +19,7 @@ class StoppingCriteria:
 
     Args:
         search: Section ``search`` of FILE.
-        workers: Devices of a trial.
+        cluster: Section ``cluster`` of FILE.
         seconds: Run time of earlier commands.
         violations: Metric -> value, to constraint -> how far it is violated.
 
@@ -32,9 +32,13 @@ class StoppingCriteria:
     """
 
     def __init__(
-        self, search: Search, workers: int, seconds: float, violations: Violations = lambda x: {}
+        self,
+        search: Search,
+        cluster: Cluster,
+        seconds: float,
+        violations: Violations = lambda x: {},
     ) -> None:
-        self._search, self._workers, self._before = search, workers, seconds
+        self._search, self._cluster, self._before = search, cluster, seconds
         self._violations = violations
         self.seconds = seconds
         self.reference: dict[str, float] = {}
@@ -54,7 +58,8 @@ class StoppingCriteria:
     def update(self, ended: Sequence[TrialSnapshot]) -> None:
         """Apply the criteria to the trials that have ended, in the order in which they did."""
         if (budget := self._search.budget) is not None and self.spent is None:
-            devices = sum(map(self._device_seconds, ended)) / HOUR
+            seconds = sum(worker_seconds(self._cluster, trial.result) for trial in ended)
+            devices = cost_of_workers(self._cluster, seconds).device_hours
             for spent, given, what in (
                 (devices, budget.device_hours, "device hours"),
                 (self.seconds / HOUR, budget.hours, "hours"),
@@ -64,12 +69,6 @@ class StoppingCriteria:
         if self._search.plateau is not None and self.plateau is None and len(ended) > self._seen:
             self._seen = len(ended)
             self.plateau = self._stagnation(ended)
-
-    def _device_seconds(self, trial: TrialSnapshot) -> float:
-        values, seconds = trial.result.get("values") or {}, trial.result.get("seconds") or 0.0
-        # A trial that failed ran on after its last score.
-        least = seconds * self._workers if trial.state == "failed" else 0.0
-        return float(max(values.get(DEVICE_SECONDS, seconds * self._workers), least))
 
     def _stagnation(self, ended: Sequence[TrialSnapshot]) -> str | None:
         """Return the reason if the last configurations have added too little, else None.

@@ -71,9 +71,7 @@ class Study:
         self._searches = make_arm_searches(config, trials, warm, self.violations, ahead)
         self._storage.study.sampler = ArmSampler(self._searches)
         self._saved = self._storage.seconds
-        self._criteria = StoppingCriteria(
-            self.search, config.cluster.workers, self._saved, self.violations
-        )
+        self._criteria = StoppingCriteria(self.search, config.cluster, self._saved, self.violations)
         self._queue = TrialQueue(
             config,
             self._storage,

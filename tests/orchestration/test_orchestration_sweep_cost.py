@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from hft_ray.cli.main import app
 from hft_ray.config import Cluster
 from hft_ray.config.load import validate
+from hft_ray.device_cost import worker_seconds
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.recorder import Recorder
-from hft_ray.orchestration.sweep_cost import DEVICE_HOURS, worker_seconds
+from hft_ray.orchestration.sweep_cost import DEVICE_HOURS
 from hft_ray.search import Study, TrialSnapshot
 from hft_ray.tracking import Tracker, artifact_location, read_sweep, tracking_uri
 

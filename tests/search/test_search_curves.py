@@ -152,15 +152,18 @@ def test_what_only_averages_show_is_found():
 
 
 def test_a_plateau_counts_what_averages_add():
-    search = make_config(plateau={"trials": 1, "share": 0.05}).search
+    config = make_config(plateau={"trials": 1, "share": 0.05})
 
     def ended(number, *variants):
         made = [{"variant": "alpha-0.5", "values": each} for each in variants]
         result = {"values": scores(0.5, 0.5), "variants": made}
         return TrialSnapshot(f"t000{number}", "complete", {}, result, feasible=True)
 
+    def violations(values):
+        return {"forgetting": values["forgetting/mean"] - 0.6}
+
     def plateau(last):
-        criteria = StoppingCriteria(search, 1, 0.0, lambda x: {"c": x["forgetting/mean"] - 0.6})
+        criteria = StoppingCriteria(config.search, config.cluster, 0.0, violations)
         criteria.reference = scores(0.0, 1.0)
         criteria.update([ended(0), ended(1), last])
         return criteria.plateau

@@ -101,7 +101,9 @@ def test_a_killed_command_has_taken_its_time(tmp_path):
 
 
 def test_failed_trials_have_taken_their_devices_too():
-    criteria = StoppingCriteria(make_config(budget={"device_hours": 2}).search, 2, 0.0)
+    config = make_config(budget={"device_hours": 2})
+    cluster = config.cluster.model_copy(update={"workers": 2})
+    criteria = StoppingCriteria(config.search, cluster, 0.0)
     complete = TrialSnapshot("t0000", "complete", {}, {"values": {"cost/device_seconds": 3500.0}})
     # It was scored once, and went on for an hour; another one was never scored.
     failed = {"values": {"cost/device_seconds": 100.0}, "seconds": 1800.0}
