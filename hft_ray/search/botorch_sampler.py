@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hft_ray.search.bayes.proposal import Proposer
 
 log = logging.getLogger(__name__)
+MOST_STARTUP = 12
 AHEAD = 256
 """So many points of the evenly spread ones are looked at for one that is new."""
 
@@ -41,8 +42,8 @@ class BotorchSampler(optuna.samplers.BaseSampler):
     Args:
         settings: The space, each setting after those that its conditions name.
         seed: Of the points that the sweep begins with, and of all else that is random.
-        startup: Points that are spread evenly over the space before there is a model; by default
-            two for each setting and two more, at most 12.
+        startup: Most points that are spread evenly over the space before there is a model; two
+            for each setting and two more are enough.
         readings: What a complete trial yields.
         reference: What is worth nothing; by default the worst values that there are.
         base: What the untouched model gives, where the curve of each trial begins.
@@ -53,7 +54,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
         self,
         settings: Sequence[Searched],
         seed: int = 0,
-        startup: int | None = None,
+        startup: int = MOST_STARTUP,
         readings: Readings = ends,
         reference: Given = lambda: None,
         base: Given = lambda: None,
@@ -61,7 +62,7 @@ class BotorchSampler(optuna.samplers.BaseSampler):
     ) -> None:
         self._encoding = Encoding(settings)
         self._seed = seed
-        self._startup = min(12, 2 * len(settings) + 2) if startup is None else startup
+        self._startup = min(startup, 2 * len(settings) + 2)
         self._readings, self._reference = readings, reference
         self._base, self._best = base, best
         self._proposer: Proposer | None = None

@@ -15,7 +15,7 @@ from hft_ray.config import Search
 from hft_ray.config.sections.search import Sampler
 from hft_ray.search.bayes.encoding import Searched
 from hft_ray.search.bayes.observed import Readings, ends
-from hft_ray.search.botorch_sampler import BotorchSampler
+from hft_ray.search.botorch_sampler import MOST_STARTUP, BotorchSampler
 
 Genetic = TypeVar("Genetic", bound=optuna.samplers.BaseSampler)
 
@@ -129,6 +129,7 @@ def make_sampler(
                 return BotorchSampler(
                     domain,
                     seed=search.seed,
+                    startup=min(share, MOST_STARTUP),
                     readings=readings,
                     reference=lambda: in_order(names, reference()),
                     base=lambda: in_order(names, base()),
