@@ -1,0 +1,168 @@
+"""Device seconds until a sweep has 95 % of the best hypervolume, where averages are points too.
+
+A sweep of benchmarks/curves.yaml is replayed from a table of recorded curves with averages
+(benchmarks/record_curves.py), 8 trials at once, each to its end. A method is a way to choose the
+next trial, and how many averages with the base are scored of each trained model:
+
+    random+N, tpe+N     those samplers
+    botorch+N           search.sampler: botorch, which learns from the averages as well
+    ends+N              the same, which learns from the trained models alone
+    optuna+0            Tune's OptunaSearch
+
+Sweeps see recorded scores, seeds drawn by lot. They are measured by the means over the seeds, and
+the target is 95 % of the hypervolume of the means of all recorded configurations and averages.
+
+    python benchmarks/curves_comparison.py TABLE OUT.jsonl [--repetitions 20] [--trials 120]
+        [--methods optuna+0 botorch+3 ...]
+
+Each sweep is one line of OUT.jsonl as soon as it is over; the same command goes on where it
+stopped. A sweep that does not get there counts with all of its trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import AbstractContextManager
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from search_efficiency import SHARE, SLOTS, interval, samplers_of
+
+from hft_ray.config import Config
+from hft_ray.config.load import load, validate
+from hft_ray.pareto.dominance import minimised
+from hft_ray.pareto.hypervolume import hypervolume
+from hft_ray.search import Study
+from hft_ray.search.botorch_sampler import BotorchSampler
+from hft_ray.search.simulate import simulate
+from hft_ray.search.table import Curve, Table, read_table
+
+FILE = Path(__file__).parent / "curves.yaml"
+METHODS = ("random+3", "optuna+0", "tpe+3", "ends+3", "botorch+3")
+BEST = {"task/score": 1.0, "forgetting/mean": 0.0}
+"""The base knows all that is general here, so nothing can be forgotten any less."""
+
+
+def ends_alone(*args: Any, readings: Any, base: Any, **given: Any) -> BotorchSampler:
+    """Return the sampler without what makes it see averages."""
+    return BotorchSampler(*args, **given)
+
+
+def way(name: str, config: Config) -> AbstractContextManager[object]:
+    """Replace the sampler of new studies by that of a method, in the ``with`` block."""
+    if name == "ends":
+        return patch("hft_ray.search.samplers.BotorchSampler", ends_alone)
+    return samplers_of(name, config)
+
+
+def configured(method: str, trials: int, seed: int) -> Config:
+    name, _, averages = method.partition("+")
+    raw = load(FILE).model_dump(mode="json", exclude_unset=True)
+    raw["search"] |= {
+        "trials": trials,
+        "seed": seed,
+        "sampler": {"optuna": "tpe", "ends": "botorch"}.get(name, name),
+        "variants": {"averages": int(averages), "half_reset": False, "steps": 0},
+    }
+    return validate(raw, str(FILE))
+
+
+def yields(curve: Curve) -> list[dict[str, float]]:
+    """Return the scores of a trained model and all its averages."""
+    return [curve[-1].metrics, *(each.metrics for each in curve[-1].variants.values())]
+
+
+def sweep(path: Path, method: str, trials: int, seed: int) -> dict[str, Any]:
+    """Run one sweep till it has found enough; return its line."""
+    config = configured(method, trials, seed)
+    assert config.search is not None
+    objectives, table = config.search.objectives, read_table(path, config)
+    worst = table.worst(objectives)
+    reference = minimised([worst], objectives)[0]
+    every = [scores for curve in table.means() for scores in yields(curve)]
+    target = SHARE * hypervolume(minimised(every, objectives), reference)
+    found: list[dict[str, float]] = []
+    best, seconds, ended, began = 0.0, 0.0, 0, time.process_time()
+    params: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        with way(method.partition("+")[0], config):
+            study = Study(config, Path(folder) / "search.jsonl")
+        study.set_base_scores(table.base, worst, BEST)
+        for event in simulate(study, table, SLOTS, base=table.base):
+            if event.kind == "submitted":
+                params[event.trial] = event.details
+            if event.kind == "finished":
+                ended += 1
+                seconds += event.details.get("seconds", 0.0)
+                found += meant(table, event.trial, params[event.trial], event.details)
+                best = hypervolume(minimised(found, objectives), reference)
+                if best >= target:
+                    break
+    line = {"trials": ended, "device_seconds": seconds, "share": SHARE * best / target}
+    cost = (time.process_time() - began) / max(1, ended)
+    return {"method": method, "seed": seed, **line, "seconds": cost}
+
+
+def meant(
+    table: Table, trial: str, params: dict[str, Any], ended: dict[str, Any]
+) -> list[dict[str, float]]:
+    """Return what a trial yielded, as means over the seeds."""
+    end = table.mean(trial, params)[-1]
+    averages = [end.variants[each["variant"]].metrics for each in ended.get("variants", ())]
+    return [end.metrics, *averages]
+
+
+def show(lines: list[dict[str, Any]]) -> None:
+    """Print means, and ratios to OptunaSearch."""
+    methods = dict.fromkeys(each["method"] for each in lines)
+    rows = {name: [each for each in lines if each["method"] == name] for name in methods}
+    for method, row in rows.items():
+        needed = [each["device_seconds"] for each in row]
+        text = (
+            f"{method:10} trials {statistics.mean(each['trials'] for each in row):6.1f}  "
+            f"device seconds {statistics.mean(needed):7.0f}  reached "
+            f"{sum(each['share'] >= SHARE for each in row)}/{len(row)}  "
+            f"{statistics.mean(each['seconds'] for each in row):.2f} s a suggestion"
+        )
+        for other in ("optuna+0", "ends+3"):
+            if other in rows and method != other:
+                theirs = [each["device_seconds"] for each in rows[other]]
+                text += "  / {} {:.2f} [{:.2f}, {:.2f}]".format(other, *interval(needed, theirs))
+        print(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("out", type=Path, metavar="OUT.jsonl")
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    lines = []
+    if given.out.is_file():
+        lines = [json.loads(each) for each in given.out.read_text("utf-8").splitlines()]
+    done = {(each["method"], each["seed"]) for each in lines}
+    for seed, method in product(range(given.repetitions), given.methods):
+        if (method, seed) not in done:
+            lines.append(sweep(given.table, method, given.trials, seed))
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+    print(f"{platform.machine()}, Python {platform.python_version()}")
+    print(" ".join(sys.argv))
+    show(lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
