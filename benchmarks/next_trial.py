@@ -1,6 +1,6 @@
 """Draws how the next trial is chosen: docs/next_trial.png.
 
-    python benchmarks/next_trial.py TABLE docs/next_trial.png [--trials 14]
+    python benchmarks/next_trial.py TABLE docs/next_trial.png [--trials 28]
 
 A sweep of benchmarks/curves.yaml is replayed from a table of recorded curves up to so many trials.
 The picture shows what these trials gave, their front, and for the settings that the sampler then
@@ -53,7 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--trials", type=int, default=14)
+    parser.add_argument("--trials", type=int, default=28)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -84,7 +84,11 @@ def draw(study: optuna.Study, config: Config, base: list[float], out: Path) -> N
     settings = domain(config, Space(config.search.space, study.trials))
     encoding = Encoding(settings)
     sampler = BotorchSampler(
-        settings, readings=readings, reference=lambda: [0.0, 1.0], base=lambda: base
+        settings,
+        readings=readings,
+        reference=lambda: [0.0, 1.0],
+        base=lambda: base,
+        best=lambda: [1.0, 0.0],
     )
     params = sampler.propose(study, len(study.trials))
     seen = observed(study.trials, encoding, study.directions, readings)
@@ -93,7 +97,7 @@ def draw(study: optuna.Study, config: Config, base: list[float], out: Path) -> N
     x = proposer.rows(seen, seen.points, seen.positions)
     scaled, x = proposer.with_base(scaled, x, signs(study.directions) * base)
     model, _ = fitted(x, scaled.values, None, None)
-    alphas = np.linspace(0.1, 1, 40)
+    alphas = np.linspace(0.25, 1, 40)
     point = encoding.point(params)
     assert point is not None
     own = np.hstack([encoding.features(point[None]).repeat(len(alphas), 0), alphas[:, None]])
