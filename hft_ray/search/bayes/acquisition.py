@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,11 +22,16 @@ from hft_ray.search.bayes.processes import Prediction
 from hft_ray.search.bayes.scales import Array
 
 FAR, LEAST = 1e10, 1e-3
+UNLIKELY = 10
+"""Power of twice a probability below one half."""
 POOL, NEAR, STARTS, CHUNK, CLIMB = 512, 256, 4, 256, 60
 
 
 class Feasible(AcquisitionFunction):
-    """The logarithm of a gain times the probability that all constraints hold.
+    """The logarithm of a gain times the probability that each constraint holds.
+
+    A point that more probably violates a constraint than keeps it is next to worthless: what is
+    left to gain elsewhere may be little, but a trial that runs out of memory gains nothing.
 
     Args:
         gain: The logarithm of the gain; None where nothing is known to hold them: then only the
@@ -44,8 +50,8 @@ class Feasible(AcquisitionFunction):
         log = torch.zeros(len(X), dtype=X.dtype) if self.gain is None else self.gain(X)
         for each in self.constraints:
             mean, variance = each(X.squeeze(1))
-            z = -mean / variance.sqrt()
-            log = log + torch.special.log_ndtr(z).view(-1)
+            holds = torch.special.log_ndtr(-mean / variance.sqrt()).view(-1)
+            log = log + holds + UNLIKELY * (holds + math.log(2)).clamp_max(0)
         return log
 
 
