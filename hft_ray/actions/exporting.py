@@ -37,7 +37,8 @@ def export(
         The point whose model was written.
 
     Raises:
-        ConfigError: There is no such sweep or point, its weights are not kept, or ``out`` exists.
+        ConfigError: The sweep or the point does not exist, its weights are not kept, or ``out``
+            exists.
     """
     root = storage_root(storage)
     if not str(out).startswith(S3):

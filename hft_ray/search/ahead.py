@@ -22,16 +22,14 @@ Propose = Callable[[optuna.Study, int], Params]
 class _Request:
     study: optuna.Study
     number: int
-    taken: int
-    """How many proposals had been taken when it was made."""
 
 
 class Ahead:
     """Makes proposals in the background, so that none holds up a free worker group.
 
-    A proposal knows the trials as they were at its request. When a later request is not answered
-    yet, the answer to an earlier one is taken; one that does not know the last trial that was
-    started is never taken.
+    A proposal knows the trials as they were at its request. While a later request for the same
+    trial is not answered, the answer to an earlier one is taken. A proposal for another number does
+    not know the trials that began since, and is never taken.
 
     Args:
         propose: Makes a proposal.
@@ -42,23 +40,24 @@ class Ahead:
         self._changed = threading.Condition()
         self._wanted: _Request | None = None
         self._working: _Request | None = None
-        self._ready: Params | None = None
-        self._taken = 0
+        self._ready: tuple[int, Params] | None = None
         self._worker = Worker("proposal", self._step, lambda work, error: None)
 
     def prepare(self, study: optuna.Study, number: int) -> None:
         """Request a proposal for trial ``number``; it replaces a request not begun yet."""
         with self._changed:
-            self._wanted = _Request(study, number, self._taken)
+            self._wanted = _Request(study, number)
         self._worker.wake()
 
-    def take(self) -> Params | None:
-        """Return the newest proposal, and wait for the first one; None if none was requested."""
+    def take(self, number: int) -> Params | None:
+        """Return the newest proposal for trial ``number``, and wait for the first one.
+
+        None if none was requested, or none could be made.
+        """
         with self._changed:
-            while self._ready is None and self._is_coming():
+            while (ready := self._made(number)) is None and self._is_coming(number):
                 self._changed.wait()
-            ready, self._ready, self._wanted = self._ready, None, None
-            self._taken += 1
+            self._ready = self._wanted = None
         return ready
 
     def close(self) -> None:
@@ -67,9 +66,12 @@ class Ahead:
             self._wanted = None
         self._worker.close(timeout=0.0, drain=False)
 
-    def _is_coming(self) -> bool:
-        working = self._working is not None and self._working.taken == self._taken
-        return working or self._wanted is not None
+    def _made(self, number: int) -> Params | None:
+        return self._ready[1] if self._ready is not None and self._ready[0] == number else None
+
+    def _is_coming(self, number: int) -> bool:
+        requests = (self._working, self._wanted)
+        return any(each is not None and each.number == number for each in requests)
 
     def _step(self) -> None:
         with self._changed:
@@ -85,6 +87,6 @@ class Ahead:
             log.exception("no proposal for trial %d in advance", request.number)
         with self._changed:
             self._working = None
-            if request.taken == self._taken and made is not None:
-                self._ready = made
+            if made is not None:
+                self._ready = (request.number, made)
             self._changed.notify_all()

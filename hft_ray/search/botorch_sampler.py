@@ -95,8 +95,9 @@ class BotorchSampler(optuna.samplers.BaseSampler):
             with self._lock:
                 rng = np.random.default_rng([self._seed, number])
                 point = self._models()(seen, self._known(study), rng)
-        except Exception:
-            # A sweep outlives a model that cannot be fitted.
+        except (RuntimeError, ValueError):
+            # What torch, gpytorch and scipy raise where a matrix cannot be factored or a fit is not
+            # finite: a sweep outlives it.
             log.exception("trial %d takes the next evenly spread point", number)
         if point is None:
             point = self._spread(seen.trials, seen.known)

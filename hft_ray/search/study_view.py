@@ -61,7 +61,7 @@ class ViewSampler(optuna.samplers.BaseSampler):
         """
         if self._at_random:
             return {}
-        proposed = self._ahead.take() if self._ahead is not None else None
+        proposed = self._ahead.take(trial.number) if self._ahead is not None else None
         if proposed is None:
             proposed = self._sampler.sample_relative(self._view, trial, search_space)
         self._at_random = self._view.knows(proposed)

@@ -47,7 +47,7 @@ class RecordedVariant:
 class CurvePoint:
     """One row of a curve, and the variants of the model there.
 
-    ``failed`` is the reason why there is none after it.
+    ``failed`` is the reason why the curve ends there.
     """
 
     step: int
@@ -105,13 +105,13 @@ class Table:
     def mean(self, trial: str, params: Mapping[str, Any]) -> Curve:
         """Return the mean over the seeds of the configuration that :meth:`curve` returns.
 
-        A training that failed has no part in it.
+        Scores after which a training failed count; it is empty where none has any.
         """
         return self._means[self._nearest(trial, params)]
 
     def means(self) -> list[Curve]:
-        """Return the mean over the seeds of each configuration, each once."""
-        return list({id(curve): curve for curve in self._means}.values())
+        """Return the mean over the seeds of each configuration that has one, each once."""
+        return list({id(curve): curve for curve in self._means if curve}.values())
 
     def _nearest(self, trial: str, params: Mapping[str, Any]) -> int:
         distance = np.zeros(len(self._curves))

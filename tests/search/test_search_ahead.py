@@ -122,7 +122,7 @@ def wait_for(condition):
 
 
 def test_nothing_requested_nothing_made(ahead):
-    assert ahead.take() is None
+    assert ahead.take(1) is None
 
 
 def test_a_later_request_is_answered_by_the_earlier_proposal_until_its_own_is_there(
@@ -131,14 +131,22 @@ def test_a_later_request_is_answered_by_the_earlier_proposal_until_its_own_is_th
     ahead.prepare(None, 1)
     proposals.go.release()
     wait_for(lambda: proposals.calls == [1])
+    ahead.prepare(None, 1)  # a result came in
+    wait_for(lambda: proposals.calls == [1, 1])
+    assert ahead.take(1) == {"x": 1}
+
+
+def test_a_proposal_for_an_earlier_trial_is_never_taken(ahead, proposals):
+    """Another trial has begun since, such as a random one, of which it knows nothing."""
+    ahead.prepare(None, 1)
+    proposals.go.release()
+    wait_for(lambda: proposals.calls == [1])
+    assert ahead.take(2) is None
     ahead.prepare(None, 2)
-    wait_for(lambda: proposals.calls == [1, 2])
-    assert ahead.take() == {"x": 1}
-    # The one under way does not know what was just taken.
-    proposals.go.release()
     ahead.prepare(None, 3)
-    proposals.go.release()
-    assert ahead.take() == {"x": 3}
+    for _ in range(2):
+        proposals.go.release()
+    assert ahead.take(3) == {"x": 3}
 
 
 def test_a_request_that_is_not_begun_is_replaced(ahead, proposals):
@@ -154,10 +162,10 @@ def test_a_request_that_is_not_begun_is_replaced(ahead, proposals):
 def test_an_error_leaves_the_proposal_to_the_one_who_asks(ahead, proposals):
     ahead.prepare(None, -1)
     proposals.go.release()
-    assert ahead.take() is None
+    assert ahead.take(-1) is None
     ahead.prepare(None, 4)
     proposals.go.release()
-    assert ahead.take() == {"x": 4}
+    assert ahead.take(4) == {"x": 4}
 
 
 def test_a_model_that_cannot_be_fitted_gives_the_next_spread_point(study, monkeypatch, caplog):

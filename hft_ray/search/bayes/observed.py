@@ -91,7 +91,7 @@ class Known:
     Attributes:
         reference: What is worth nothing, shape ``(m,)``; None: the worst that there is.
         base: What the untouched model gives, where every curve begins, shape ``(m,)``, if known.
-        best: What cannot be surpassed, shape ``(m,)``, infinite where there is no such value.
+        best: What cannot be surpassed, shape ``(m,)``, infinite where none is known.
     """
 
     reference: Array | None = None
