@@ -1,13 +1,14 @@
 """Device seconds until a sweep has 95 % of the best hypervolume, where averages are points too.
 
 A sweep of benchmarks/curves.yaml is replayed from a table of recorded curves with averages
-(benchmarks/record_curves.py), 8 trials at once, each to its end. A method is a way to choose the
+(benchmarks/record_curves.py), 8 trials at once. A method is a way to choose the
 next trial, and how many averages with the base are scored of each trained model:
 
-    random+N, tpe+N     those samplers
+    random+N, tpe+N     those samplers; any other search.sampler likewise
     botorch+N           search.sampler: botorch, which learns from the averages as well
     ends+N              the same, which learns from the trained models alone
     optuna+0            Tune's OptunaSearch
+    botorch+N+asha      search.scheduler: asha; any other sampler likewise
 
 Sweeps see recorded scores, seeds drawn by lot. They are measured by the means over the seeds, and
 the target is 95 % of the hypervolume of the means of all recorded configurations and averages.
@@ -22,19 +23,19 @@ stopped. A sweep that does not get there counts with all of its trials.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import tempfile
 import time
 import warnings
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from resumable import print_how, run_all
 from search_efficiency import SHARE, SLOTS, interval, samplers_of
 
 from hft_ray.config import Config
@@ -47,7 +48,7 @@ from hft_ray.search.simulate import simulate
 from hft_ray.search.table import Curve, Table, read_table
 
 FILE = Path(__file__).parent / "curves.yaml"
-METHODS = ("random+3", "optuna+0", "tpe+3", "ends+3", "botorch+3")
+METHODS = ("random+3", "optuna+0", "gp+0", "botorch+0", "ends+3", "botorch+3")
 BEST = {"task/score": 1.0, "forgetting/mean": 0.0}
 """The base knows all that is general here, so nothing can be forgotten any less."""
 
@@ -65,12 +66,13 @@ def way(name: str, config: Config) -> AbstractContextManager[object]:
 
 
 def configured(method: str, trials: int, seed: int) -> Config:
-    name, _, averages = method.partition("+")
+    name, averages, *scheduler = method.split("+")
     raw = load(FILE).model_dump(mode="json", exclude_unset=True)
     raw["search"] |= {
         "trials": trials,
         "seed": seed,
         "sampler": {"optuna": "tpe", "ends": "botorch"}.get(name, name),
+        "scheduler": scheduler[0] if scheduler else "none",
         "variants": {"averages": int(averages), "half_reset": False, "steps": 0},
     }
     return validate(raw, str(FILE))
@@ -81,8 +83,8 @@ def yields(curve: Curve) -> list[dict[str, float]]:
     return [curve[-1].metrics, *(each.metrics for each in curve[-1].variants.values())]
 
 
-def sweep(path: Path, method: str, trials: int, seed: int) -> dict[str, Any]:
-    """Run one sweep till it has found enough; return its line."""
+def sweep(path: Path, trials: int, method: str, seed: int) -> dict[str, Any]:
+    """Run one sweep till it has found enough; return what it took."""
     config = configured(method, trials, seed)
     assert config.search is not None
     objectives, table = config.search.objectives, read_table(path, config)
@@ -103,13 +105,14 @@ def sweep(path: Path, method: str, trials: int, seed: int) -> dict[str, Any]:
             if event.kind == "finished":
                 ended += 1
                 seconds += event.details.get("seconds", 0.0)
-                found += meant(table, event.trial, params[event.trial], event.details)
+                if event.details["state"] == "complete":
+                    found += meant(table, event.trial, params[event.trial], event.details)
                 best = hypervolume(minimised(found, objectives), reference)
                 if best >= target:
                     break
-    line = {"trials": ended, "device_seconds": seconds, "share": SHARE * best / target}
     cost = (time.process_time() - began) / max(1, ended)
-    return {"method": method, "seed": seed, **line, "seconds": cost}
+    share = SHARE * best / target
+    return {"trials": ended, "device_seconds": seconds, "share": share, "seconds": cost}
 
 
 def meant(
@@ -149,17 +152,12 @@ def main() -> int:
     parser.add_argument("--methods", nargs="*", default=METHODS)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    lines = []
-    if given.out.is_file():
-        lines = [json.loads(each) for each in given.out.read_text("utf-8").splitlines()]
-    done = {(each["method"], each["seed"]) for each in lines}
-    for seed, method in product(range(given.repetitions), given.methods):
-        if (method, seed) not in done:
-            lines.append(sweep(given.table, method, given.trials, seed))
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(lines[-1]) + "\n")
-    print(f"{platform.machine()}, Python {platform.python_version()}")
-    print(" ".join(sys.argv))
+    jobs = [
+        {"method": method, "seed": seed}
+        for seed, method in product(range(given.repetitions), given.methods)
+    ]
+    lines = run_all(given.out, jobs, partial(sweep, given.table, given.trials))
+    print_how()
     show(lines)
     return 0
 

@@ -20,8 +20,6 @@ does not get there counts with ``--trials``. Seconds are of the processor, for o
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -29,12 +27,13 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from resumable import print_how, run_all
 from search_efficiency import KEYS, RATE, SHARE, SLOTS, interval, problems, samplers_of
 
 from hft_ray.config import Config
@@ -153,9 +152,9 @@ def configured(case: Case, method: str, trials: int, seed: int) -> Config:
     return validate({**raw, "training": {"steps": 1}}, "FILE")
 
 
-def sweep(name: str, method: str, trials: int, seed: int) -> dict[str, Any]:
-    """Run one sweep till it has found enough; return its line."""
-    case = cases()[name]
+def sweep(trials: int, problem: str, method: str, seed: int) -> dict[str, Any]:
+    """Run one sweep till it has found enough; return what it took."""
+    case = cases()[problem]
     reference = np.full(case.front.shape[1], 2.0)
     target = SHARE * hypervolume(case.front, reference)
     ended: list[list[float]] = []
@@ -171,8 +170,8 @@ def sweep(name: str, method: str, trials: int, seed: int) -> dict[str, Any]:
                 if best >= target:
                     break
     seconds = (time.process_time() - began) / (len(ended) + SLOTS)
-    found = {"trials": len(ended), "reached": best >= target, "share": SHARE * best / target}
-    return {"problem": name, "method": method, "seed": seed, **found, "seconds": seconds}
+    share = SHARE * best / target
+    return {"trials": len(ended), "reached": best >= target, "share": share, "seconds": seconds}
 
 
 def show(lines: list[dict[str, Any]]) -> None:
@@ -205,18 +204,14 @@ def main() -> int:
     parser.add_argument("--methods", nargs="*", default=METHODS)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    lines = []
-    if given.out.is_file():
-        lines = [json.loads(each) for each in given.out.read_text("utf-8").splitlines()]
-    done = {(each["problem"], each["method"], each["seed"]) for each in lines}
-    for seed, name, method in product(range(given.repetitions), given.problems, given.methods):
-        if (name, method, seed) not in done:
-            lines.append(sweep(name, method, given.trials, seed))
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(lines[-1]) + "\n")
-    libraries = ", ".join(f"{each} {version(each)}" for each in ("optuna", "botorch", "torch"))
-    print(f"{platform.machine()}, Python {platform.python_version()}, {libraries}")
-    print(" ".join(sys.argv))
+    jobs = [
+        {"problem": problem, "method": method, "seed": seed}
+        for seed, problem, method in product(
+            range(given.repetitions), given.problems, given.methods
+        )
+    ]
+    lines = run_all(given.out, jobs, partial(sweep, given.trials))
+    print_how()
     show(lines)
     return 0
 

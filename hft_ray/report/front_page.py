@@ -147,7 +147,8 @@ def _row(
         cells.append(cell("") if chance is None else cell(f"{chance:.0%}", chance))
     cells += [_setting_cell(point.setting(key)) for key in settings]
     cells.append(cell(point.state))
-    cells.append(f'<td data-sort=""><code>{escape(point.run_id or "–")}</code></td>')
+    run = escape(point.run_id or "–")
+    cells.append(f'<td class="run" title="{run}" data-sort=""><code>{run}</code></td>')
     kind = "knee" if is_knee else "full" if point.full_fine_tuning else ""
     return row(cells, kind)
 

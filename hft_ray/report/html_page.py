@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -24,8 +25,10 @@ th, td { text-align: left; padding: 6px 12px; border-bottom: 1px solid #edf0f3;
   white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { cursor: pointer; color: #5b6b7a; font-weight: 600; user-select: none; }
 th:hover { color: #22303c; }
+td.run { max-width: 90px; overflow: hidden; text-overflow: ellipsis; }
 td.long { max-width: 260px; overflow: hidden; text-overflow: ellipsis; }
-td.wrap, th { white-space: normal; overflow-wrap: anywhere; min-width: 56px; }
+td.wrap { white-space: normal; overflow-wrap: anywhere; min-width: 56px; }
+th { white-space: normal; overflow-wrap: break-word; min-width: 40px; }
 tr.knee td { background: #fdf0f4; }
 tr.base td, tr.full td { color: #5b6b7a; background: #fafbfc; }
 code { font-size: 13px; }
@@ -78,8 +81,13 @@ def document(title: str, heading: str, cards: Sequence[str]) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[str]) -> str:
     """Return a table that sorts itself by the column whose head (text) is clicked."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    head = "".join(f"<th>{_breakable(name)}</th>" for name in heads)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
+
+
+def _breakable(name: str) -> str:
+    """Return a name as HTML that may be broken after its separators."""
+    return re.sub(r"([/_.])", r"\1<wbr>", escape(name))
 
 
 def text_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -16,6 +16,7 @@ from hft_ray.pareto import Point, build_front
 from hft_ray.report import format_value
 from hft_ray.report.front_html import render_html
 from hft_ray.report.front_png import render_png
+from hft_ray.report.html_page import table
 from hft_ray.report.rows import front_rows
 
 EVIL = "<script>alert('x')</script><img src=http://evil.example/x.png>%{x}$a_1$"
@@ -186,3 +187,10 @@ def _requested(log):
     events = json.loads(text if text.rstrip().endswith("}") else text.rstrip().rstrip(",") + "]}")
     urls = [str(event.get("params", {}).get("url", "")) for event in events["events"]]
     return [url for url in urls if url.startswith(("http:", "https:"))]
+
+
+def test_names_in_heads_break_after_their_separators_alone():
+    page = table(["forgetting/mean", "learning_rate", "a<b"], [])
+    assert "<th>forgetting/<wbr>mean</th>" in page
+    assert "<th>learning_<wbr>rate</th>" in page
+    assert "<th>a&lt;b</th>" in page

@@ -2,7 +2,8 @@
 
 One process for each objective and each constraint, with an RBF kernel whose lengthscales have
 priors that grow with the number of settings (Hvarfner et al., "Vanilla Bayesian Optimization
-Performs Great in High Dimensions", 2024), as BoTorch has it by default.
+Performs Great in High Dimensions", 2024), as BoTorch has it by default, and with a scale of its
+own.
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ import torch
 from botorch.exceptions import ModelFittingError
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
-from botorch.models.utils.gpytorch_modules import MIN_INFERRED_NOISE_LEVEL
+from botorch.models.utils.gpytorch_modules import (
+    MIN_INFERRED_NOISE_LEVEL,
+    get_covar_module_with_dim_scaled_prior,
+)
 from gpytorch.constraints import GreaterThan
+from gpytorch.kernels import ScaleKernel
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.mlls import ExactMarginalLogLikelihood
-from gpytorch.priors import LogNormalPrior
+from gpytorch.priors import GammaPrior, LogNormalPrior
 from linear_operator.utils.cholesky import psd_safe_cholesky
 from torch import Tensor
 
 from hft_ray.search.bayes.scales import Array
 
+FEW = 100
+"""Up to so many points, learning begins from several starts each time."""
 FITTED = 200
 """Most points from which lengthscales and noise are learned; all count for predictions."""
 
@@ -51,8 +58,11 @@ class Fit:
         return self.fits(y) and self.points <= len(y) <= max(self.points + 1, 1.1 * self.points)
 
     def near(self, y: Array) -> bool:
-        """Whether what is most probable now is near: half as many may have come since."""
-        return self.fits(y) and self.searched <= len(y) <= 1.5 * self.searched
+        """Whether what is most probable now is near: half as many may have come since.
+
+        What few points say of lengthscales and noise changes with each further one.
+        """
+        return self.fits(y) and FEW < self.searched <= len(y) <= 1.5 * self.searched
 
     def fits(self, y: Array) -> bool:
         """Whether it is of so many outputs."""
@@ -87,8 +97,19 @@ def process(x: Array, y: Array, variances: Array | None) -> SingleTaskGP:
             ),
             batch_shape=batch,
         )
+    # How far a function may go beyond what it gave so far is learned as well: its ends often lie
+    # where no point is yet.
+    kernel = ScaleKernel(
+        get_covar_module_with_dim_scaled_prior(x.shape[1], batch),
+        batch_shape=batch,
+        outputscale_prior=GammaPrior(2.0, 0.15),
+    )
     return SingleTaskGP(
-        torch.as_tensor(x), torch.as_tensor(y), likelihood=likelihood, outcome_transform=None
+        torch.as_tensor(x),
+        torch.as_tensor(y),
+        likelihood=likelihood,
+        covar_module=kernel,
+        outcome_transform=None,
     )
 
 
