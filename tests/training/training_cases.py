@@ -14,9 +14,9 @@ from torch import Tensor
 from hft_ray.config.keys import nested
 
 STAGES = (0, 1, 2, 3)
-HALF, FULL = 6, 12
+HALF, FULL = 4, 8
 """Steps of one round and of a run of two rounds."""
-RESUMED = 8
+RESUMED = 6
 """The step that such runs write a checkpoint at, to go on with from another number of ranks."""
 TIMED = ("cost/", "system/", "train/tokens", "train/trained_tokens")
 """Beginnings of the metrics that tell time or memory, of which no two runs have the same."""
