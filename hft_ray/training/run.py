@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,7 @@ from hft_ray.training.variant_builder import RunArtifacts, VariantBuilder, score
 from hft_ray.training.workspace import Workspace
 
 
+@only_new_garbage()
 def run(
     config: Config,
     workspace: Workspace,
@@ -60,8 +60,7 @@ def run(
     """
     numerics = Numerics.of(config.training, workspace.device)
     torch.manual_seed(config.training.seed)
-    gc.collect()  # what an earlier run of this process left, its model above all
-    with workspace.model(config, numerics) as model, only_new_garbage():
+    with workspace.model(config, numerics) as model:
         state = RunState(config, workspace, model, numerics, wanted)
         if config.training.gradient_checkpointing:
             recompute_activations(model)

@@ -18,7 +18,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-TRIALS = 150
 FILE = {
     "name": "s",
     "model": "nowhere/model",
@@ -30,14 +29,13 @@ FILE = {
             "selection.ratio": {"low": 0.1, "high": 0.9},
             "selection.granularity": ["model", "layer"],
         },
-        "trials": TRIALS,
         "scheduler": "asha",
     },
     "cluster": {"groups": 8},
 }
 
 
-def write_files(folder):
+def write_files(folder, search):
     rows = [{"params": {}, "step": 0, "metrics": {"task/score": 0.1, "forgetting/mean": 0.0}}]
     for number in range(20):
         ratio = (number + 1) / 20
@@ -47,7 +45,8 @@ def write_files(folder):
             rows.append({"params": params, "step": step, "metrics": metrics, "seconds": step * 2.0})
     rows[0]["seconds"] = 0
     (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "f.yaml").write_text(yaml.safe_dump(FILE))
+    file = FILE | {"search": FILE["search"] | search}
+    (folder / "f.yaml").write_text(yaml.safe_dump(file))
 
 
 def start(folder):
@@ -69,14 +68,22 @@ def kill_after(process, journal: Path, size: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(2, 0), pytest.param(10, 1, marks=pytest.mark.soak)])
-def test_no_trial_is_lost_or_made_twice(tmp_path, kills, seed):
-    write_files(tmp_path)
+@pytest.mark.parametrize(
+    ("kills", "seed", "search"),
+    [
+        # What proposes is the sweep's own in `test_search_simulate`; its models take a minute here.
+        (2, 0, {"trials": 150, "sampler": "tpe"}),
+        pytest.param(10, 1, {"trials": 150}, marks=pytest.mark.soak),
+    ],
+)
+def test_no_trial_is_lost_or_made_twice(tmp_path, kills, seed, search):
+    write_files(tmp_path, search)
+    trials = search["trials"]
     journal = tmp_path / "home" / "simulated" / "s" / "search.jsonl"
     rng, size, done = random.Random(seed), 0, 0
     known: dict[str, dict] = {}
     for _ in range(kills):
-        size += rng.randrange(1, 2 * 900 * TRIALS // (kills + 2))
+        size += rng.randrange(1, 2 * 900 * trials // (kills + 2))
         done += kill_after(start(tmp_path), journal, size)
         # What had ended before has ended in the same way after.
         ended = {str(t.number): (t.state.name, t.params, t.values) for t in trials_in(journal)}
@@ -87,18 +94,18 @@ def test_no_trial_is_lost_or_made_twice(tmp_path, kills, seed):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err.decode()
     points = json.loads(out)["points"]
-    assert [point["trial"] for point in points] == [f"t{number:04d}" for number in range(TRIALS)]
+    assert [point["trial"] for point in points] == [f"t{number:04d}" for number in range(trials)]
     assert {point["state"] for point in points} <= {"complete", "pruned"}
-    trials = trials_in(journal)
-    assert len(trials) == TRIALS
-    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    found = trials_in(journal)
+    assert len(found) == trials
+    assert {trial.state for trial in found} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert all(
-        (trials[int(number)].state.name, trials[int(number)].params, trials[int(number)].values)
+        (found[int(number)].state.name, found[int(number)].params, found[int(number)].values)
         == each
         for number, each in known.items()
     )
     # Every decision that was written is one, on each trial's rungs in ascending order.
-    for trial in trials:
+    for trial in found:
         rungs = [each for key, each in trial.user_attrs.items() if key.startswith("rung:")]
         assert [each["stop"] for each in rungs[:-1]] == [False] * len(rungs[:-1])
         assert (trial.state == TrialState.PRUNED) == any(each["stop"] for each in rungs)

@@ -56,6 +56,10 @@ def make_trainable():
             assert json.loads(config["params"])["selection.ratio"] <= 1.0
             self.how = ENDS[int(config["trial"][1:])]
 
+        def reset_config(self, new_config):
+            self.setup(new_config)
+            return True
+
         def step(self):
             values = {"task/score": 0.5, "forgetting/mean": 0.1}
             if self.how == "raises":
@@ -104,7 +108,11 @@ def test_every_end_reaches_the_study(ray_cluster, tmp_path):
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(), {"cpu": 0.5}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study), num_samples=50, max_concurrent_trials=2
+            search_alg=StudySearcher(study),
+            num_samples=50,
+            max_concurrent_trials=2,
+            # As in a sweep, and a process takes seconds to start.
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="s",

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from footprint_cases import (
+    DEEP,
+    SHALLOW,
     SHORT,
-    deep_model,
     memory_job,
     peaks_job,
     reselections_job,
+    resize,
     state_job,
     variants_job,
 )
@@ -97,7 +99,16 @@ def deep_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
     """A FILE on a model that is large enough for percentages of its memory."""
     folder = tmp_path_factory.mktemp("deep") / "model"
     shutil.copytree(tiny_models["untied"], folder)
-    deep_model(folder)
+    resize(folder, DEEP)
+    return tiny_file | {"model": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def shallow_file(tiny_file, tiny_models, tmp_path_factory) -> dict[str, Any]:
+    """A FILE on the smallest model that is drawn from."""
+    folder = tmp_path_factory.mktemp("shallow") / "model"
+    shutil.copytree(tiny_models["untied"], folder)
+    resize(folder, SHALLOW)
     return tiny_file | {"model": str(folder)}
 
 
@@ -130,12 +141,12 @@ def peaks(jobs: Jobs, deep_file, tmp_path_factory) -> Lives:
 
 
 @pytest.fixture(scope="session")
-def engines(jobs: Jobs, tiny_file, deep_file, tmp_path_factory) -> Lives:
+def engines(jobs: Jobs, tiny_file, shallow_file, deep_file, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("engines")
     wanted = [variants_job(tiny_file)]
     for ranks in (1, 2):
-        wanted += [state_job(ranks, tiny_file), memory_job(ranks, deep_file)]
-        wanted.append(reselections_job(ranks, tiny_file, SHORT[ranks]))
+        wanted += [state_job(ranks, shallow_file), memory_job(ranks, deep_file)]
+        wanted.append(reselections_job(ranks, shallow_file, SHORT[ranks]))
     return jobs.run(folder, wanted)
 
 

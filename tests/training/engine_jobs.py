@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,16 @@ class Bench:
         return {f"weight/{name}": x for name, x in self.weights().items()} | held
 
 
+@cache
+def shared(root: Path, ranks: Ranks) -> Workspace:
+    """Return the workspace of all engines of a process."""
+    return Workspace(root, ranks, torch.device("cpu"))
+
+
 @contextmanager
 def bench(ranks: Ranks, root: Path, file: dict[str, Any], **changes: Any) -> Iterator[Bench]:
     config = Config.model_validate(merged(file, changes))
-    workspace = Workspace(root, ranks, torch.device("cpu"))
+    workspace = shared(root, ranks)
     with workspace.model(config, Numerics.of(config.training, workspace.device)) as model:
         one = Bench(config, workspace, model)
         try:
@@ -168,7 +175,7 @@ def reference(
     with bench(ranks, root, file, **changes) as one:
         training = one.config.training
         numerics = Numerics(torch.device("cpu"), torch.float32)
-        with Workspace(root, Ranks(), numerics.device).model(
+        with shared(root, Ranks()).model(
             Config.model_validate(merged(file, {"training.zero_stage": 0})), numerics
         ) as plain:
             optimizers: dict[str, torch.optim.AdamW] = {}

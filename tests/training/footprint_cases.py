@@ -30,7 +30,7 @@ POLICIES = ("keep_selected", "keep_all", "reset")
 SHORT = {1: 8, 2: 6}
 """Ranks -> re-selections in the tests that always run."""
 RATIOS = (1.0, 0.5, 0.25)
-# The deep model by hand: heads of 8, so 32 wide, 16 of keys and values; see `deep_model`.
+# The deep model by hand: heads of 8, so 32 wide, 16 of keys and values; see `DEEP`.
 DEEP_LAYER = 2 * 48 * 32 + 2 * 48 * 16 + 3 * 48 * 97 + 2 * 48
 DEEP_OUTSIDE = 2 * 320 * 48 + 48
 DEEP_ADAPTERS = 12 * 8 * (2 * (48 + 32) + 2 * (48 + 16) + 3 * (48 + 97))
@@ -41,17 +41,19 @@ METHODS: dict[str, tuple[dict[str, Any], float, int]] = {
 """Baseline -> changes of FILE, ratio, and how much it trains as its paper counts."""
 
 
-def deep_model(folder: Path) -> None:
-    """Replace the weights of a tiny model by those of one with 12 layers.
+DEEP = {"hidden_size": 48, "intermediate_size": 97, "num_hidden_layers": 12}
+"""Of a quarter of its matrices the largest, which DeepSpeed may hold another gradient of while it
+reduces, is little."""
+SHALLOW = {"num_hidden_layers": 2}
+"""The least that leaves a choice: a step takes as long as the model has layers."""
 
-    Of a quarter of its matrices the largest, which DeepSpeed may hold another gradient of while it
-    reduces, is little.
-    """
+
+def resize(folder: Path, changes: dict[str, int]) -> None:
+    """Replace the weights of a tiny model by those of one of other sizes."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = json.loads((folder / "config.json").read_text())
-    changes = {"hidden_size": 48, "intermediate_size": 97, "num_hidden_layers": 12}
     with torch.random.fork_rng():
         torch.manual_seed(6)
         LlamaForCausalLM(LlamaConfig(**config | changes)).save_pretrained(folder)

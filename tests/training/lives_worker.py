@@ -96,7 +96,10 @@ def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: st
     if events.kill or job.get("record"):
         sys.settrace(events)
     module, function = job["do"].split(".")
-    result = getattr(import_module(module), function)(ranks, root, **job["with"])
+    do = getattr(import_module(module), function)
+    # Nor is what the fork has imported itself.
+    gc.freeze()
+    result = do(ranks, root, **job["with"])
     sys.settrace(None)
     text = json.dumps({"result": result, "events": events.counts})
     (out / f"{job['name']}-{rank}.json").write_text(text, encoding="utf-8")

@@ -1,10 +1,12 @@
 """What saves time or memory changes no result; a backward pass ends at the lowest trained layer."""
 
 import gc
+import weakref
 from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
@@ -106,12 +108,41 @@ def test_an_offloaded_optimizer_makes_the_same_steps(runs, stage):
     assert [each["hash"] for each in rounds[0]] == [each["hash"] for each in rounds[1]]
 
 
-def test_old_objects_are_collected_again_afterwards():
+def cycle():
+    """Return what only a collection frees: an object that refers to itself, and who sees it go."""
+    made = nn.Linear(1, 1)
+    made.itself = [made]
+    return made, weakref.ref(made)
+
+
+def test_what_a_run_makes_is_collected_and_old_objects_are_again_afterwards():
     before = gc.get_freeze_count()
+    old, old_seen = cycle()
     with only_new_garbage():
         assert gc.get_freeze_count() > before
-        cycle = [torch.zeros(1)]
-        cycle.append(cycle)
-        del cycle
-        assert gc.collect() > 0
+        new, new_seen = cycle()
+        del new
+        gc.collect()
+        assert new_seen() is None
+        last, last_seen = cycle()
+        del last
+    assert last_seen() is None
     assert gc.get_freeze_count() == 0
+    del old
+    gc.collect()
+    assert old_seen() is None
+
+
+def test_what_a_failed_run_leaves_is_gone_when_the_next_begins():
+    @only_new_garbage()
+    def fail():
+        _model, seen = cycle()
+        raise ValueError(seen)
+
+    with pytest.raises(ValueError, match="weakref") as caught:
+        fail()
+    (seen,) = caught.value.args
+    assert seen() is not None, "its error refers to it"
+    del caught
+    with only_new_garbage():
+        assert seen() is None

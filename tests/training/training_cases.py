@@ -20,14 +20,16 @@ RESUMED = 8
 """The step that such runs write a checkpoint at, to go on with from another number of ranks."""
 TIMED = ("cost/", "system/", "train/tokens", "train/trained_tokens")
 """Beginnings of the metrics that tell time or memory, of which no two runs have the same."""
+UNASKED: dict[str, Any] = {"evaluation.task": []}
+"""Where nothing looks at answers: generating them takes longer than the other evaluations."""
 _PAIRS = "package:hft_ray/demo/data/preference_test.jsonl"
-PAIRS: dict[str, Any] = {
+PAIRS: dict[str, Any] = UNASKED | {
     "method": {"kind": "dpo", "beta": 0.5},
     "data.train": _PAIRS,
     "data.limit": 20,
     "training.learning_rate": 3e-4,
 }
-STAGED: dict[str, Any] = {
+STAGED: dict[str, Any] = UNASKED | {
     "stages": ["sft", {"kind": "dpo", "beta": 0.5, "steps": 5, "learning_rate": 3e-4}],
     "data.preferences": _PAIRS,
     "selection.reselect": "task",
@@ -51,16 +53,21 @@ def common_cases() -> dict[str, dict[str, Any]]:
     for stage in STAGES:
         two_rounds = {"training.zero_stage": stage, "selection.reselect": HALF}
         cases[f"zero{stage}"] = two_rounds | {"training.steps": FULL}
-        half = cases[f"zero{stage}-half"] = two_rounds | {"training.steps": HALF}
-        cases[f"zero{stage}-passes"] = half | {"training.micro_batch_size": 1}
+        half = two_rounds | {"training.steps": HALF}
+        cases[f"zero{stage}-half"] = half | UNASKED
+        cases[f"zero{stage}-passes"] = half | UNASKED | {"training.micro_batch_size": 1}
         if stage in (0, 3):
-            cases[f"zero{stage}-padded"] = half | {"data.packing": False}
+            cases[f"zero{stage}-padded"] = half | UNASKED | {"data.packing": False}
         cases[f"zero{stage}-carry"] = two_rounds | {
             "training.steps": FULL,
             "training.moments": "keep_selected",
             "training.checkpoint_every": RESUMED,
         }
-        short = {"training.zero_stage": stage, "training.steps": 12, "selection.reselect": 4}
+        short = UNASKED | {
+            "training.zero_stage": stage,
+            "training.steps": 6,
+            "selection.reselect": 2,
+        }
         cases[f"zero{stage}-leaving"] = short | {
             "selection.on_deselect": "reset",
             "training.moments": "keep_all",
@@ -79,13 +86,13 @@ def common_cases() -> dict[str, dict[str, Any]]:
         "selection.on_deselect": "reset",
     }
     for stage in (1, 3):
-        cases[f"bf16-{stage}"] = {
+        cases[f"bf16-{stage}"] = UNASKED | {
             "training.zero_stage": stage,
             "training.steps": 6,
             "training.precision": "bf16",
         }
     for stage in STAGES:
-        cases[f"lean-{stage}"] = {
+        cases[f"lean-{stage}"] = UNASKED | {
             "training.zero_stage": stage,
             "training.steps": 6,
             "training.precision": "bf16",
@@ -93,7 +100,7 @@ def common_cases() -> dict[str, dict[str, Any]]:
             "training.adam_betas": [0.9, 0.99],
         }
     for stage in (0, 3):
-        cases[f"diverging-{stage}"] = {
+        cases[f"diverging-{stage}"] = UNASKED | {
             "training.zero_stage": stage,
             "training.learning_rate": 1e30,
             "training.steps": 6,
@@ -126,32 +133,30 @@ def common_cases() -> dict[str, dict[str, Any]]:
 
 def single_cases() -> dict[str, dict[str, Any]]:
     """Return the cases of one rank alone."""
-    frozen = {"training.steps": 8, "selection.embeddings": "frozen", "training.zero_stage": 2}
+    frozen = UNASKED | {
+        "training.steps": 4,
+        "selection.embeddings": "frozen",
+        "training.zero_stage": 2,
+    }
+    redrawn = UNASKED | {"training.steps": 7, "selection.reselect": 3}
+    two_rounds = {"training.zero_stage": 2, "selection.reselect": HALF, "training.steps": FULL}
     return {
-        "accumulated": {
-            "training.steps": FULL,
-            "selection.reselect": HALF,
-            "training.zero_stage": 2,
-            "training.micro_batch_size": 4,
-        },
-        "again": {
-            "training.zero_stage": 2,
-            "selection.reselect": HALF,
-            "training.steps": FULL,
-        },
-        "other-seed": {"training.seed": 1, "selection.seed": 1},
+        "accumulated": UNASKED | two_rounds | {"training.micro_batch_size": 4},
+        "again": two_rounds,
+        "other-seed": UNASKED | {"training.seed": 1, "selection.seed": 1},
         "never": {"training.steps": 7},
-        "epoch": {"training.epochs": 2.5, "training.steps": None, "selection.reselect": "epoch"},
-        "every-3": {"training.steps": 7, "selection.reselect": 3},
+        "epoch": UNASKED
+        | {"training.epochs": 2.5, "training.steps": None, "selection.reselect": "epoch"},
+        "every-3": redrawn,
         "checkpointing-off": frozen,
         "checkpointing-on": frozen | {"training.gradient_checkpointing": True},
-        "rewarmed": {"training.steps": 7, "selection.reselect": 3, "training.rewarmup": 2},
-        "unaudited": {"training.steps": 7, "selection.reselect": 3, "selection.audit": False},
-        "stopped": {"training.steps": 7, "stop_at": 3},
-        "sparse-log": {"training.steps": 7, "training.log_every": 3},
+        "rewarmed": redrawn | {"training.rewarmup": 2},
+        "unaudited": redrawn | {"selection.audit": False},
+        "stopped": UNASKED | {"training.steps": 7, "stop_at": 3},
+        "sparse-log": UNASKED | {"training.steps": 7, "training.log_every": 3},
         "dpo-accumulated": PAIRS | {"training.micro_batch_size": 2},
         "dpo-gradient": PAIRS | {"selection.strategy": "gradient"},
-        "everything": {"selection.ratio": 1.0},
+        "everything": UNASKED | {"selection.ratio": 1.0},
     }
 
 

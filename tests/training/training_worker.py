@@ -44,7 +44,7 @@ class AndAfter(Workspace):
                 save_model(model, self.tokenizer(config.model), self.after, self.ranks)
 
 
-def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[str, Any]:
+def run_case(file: dict[str, Any], workspace: AndAfter, out: Path) -> dict[str, Any]:
     losses: list[float] = []
     reports: list[int] = []
     told: list[tuple[int, dict[str, float]]] = []
@@ -60,8 +60,7 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
         return bool(file.get("stop_at") == step)
 
     config = Config.model_validate({key: file[key] for key in file if key not in BESIDE})
-    workspace = AndAfter(root, ranks, torch.device("cpu"))
-    wanted = None
+    workspace.after, wanted = None, None
     if "extras" in file:
         workspace.after = out.with_name(f"{out.name}-after")
         folder = out.with_name(f"{out.name}-kept")
@@ -81,7 +80,7 @@ def run_case(file: dict[str, Any], root: Path, out: Path, ranks: Ranks) -> dict[
         "last": final,
         "told": told if config.tasks else [],
         "outcome": outcome,
-        "errors": ranks.gather(error or ""),
+        "errors": workspace.ranks.gather(error or ""),
     }
 
 
@@ -89,4 +88,5 @@ def run_cases(
     ranks: Ranks, root: Path, cases: dict[str, dict[str, Any]], out: str
 ) -> dict[str, Any]:
     """Run cases (name -> FILE and what a case may have beside it)."""
-    return {name: run_case(file, root, Path(out) / name, ranks) for name, file in cases.items()}
+    workspace = AndAfter(root, ranks, torch.device("cpu"))
+    return {name: run_case(file, workspace, Path(out) / name) for name, file in cases.items()}
