@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def plan(
-    file: File, overrides: Overrides = None, storage: Storage = None, as_json: Json = False
+    file: File,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Train a few steps here, and tell the time from them."),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Validate FILE, model and data and show what would run, without training.
 
@@ -25,7 +32,8 @@ def plan(
     from hft_ray.actions.planning import plan as make_plan
     from hft_ray.config.load import load
 
-    planned = make_plan(load(file, overrides or ()), storage=storage, source=str(file))
+    config = load(file, overrides or ())
+    planned = make_plan(config, storage=storage, source=str(file), probe=probe)
     if as_json:
         typer.echo(dumps(planned))
     else:
@@ -53,10 +61,15 @@ def _show(planned: Plan, console: Console) -> None:
     most = ""
     if further and seconds is not None:
         most = f", with all further seeds {clock(seconds * (1 + further / planned['trials']))}"
-    console.print(
-        "estimated training time, for sequences of data.max_length and without evaluations: "
-        f"about {clock(seconds)}{most}"
-    )
+    if (measured := planned["probe"]) is not None:
+        console.print(
+            f"measured here: {measured['step_seconds']:.3g} s a step, "
+            f"{measured['score_seconds']:.3g} s an evaluation"
+        )
+        what = "time of all trials, by the measured steps and evaluations"
+    else:
+        what = "estimated training time, for sequences of data.max_length and without evaluations"
+    console.print(f"{what}: about {clock(seconds)}{most}")
     if planned["device_hours_estimate"] is not None:
         cost = DeviceCost(planned["device_hours_estimate"], planned["price_estimate"])
         every = cost.times(1 + further / planned["trials"])

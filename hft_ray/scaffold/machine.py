@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from hft_ray.config import Variants
 from hft_ray.training.plan import DEVICE_FLOPS
 
 _SHARE = {"cuda": 0.92, "cpu": 0.7}
@@ -28,8 +29,8 @@ _STEPS_OF_MEMORY: tuple[tuple[dict[str, Any], str], ...] = (
     ),
 )
 """Settings that make room, the cheapest first."""
-_SCORINGS = 5
-"""The trained model, three averages and the half-reset, which a sweep makes by default."""
+_SCORINGS = 1 + Variants().scorings
+"""The trained model and the variants that a sweep makes by default."""
 _DECODING = {"cuda": 20.0, "cpu": 2.0}
 """A generated token costs so many times what one in a forward pass over many does."""
 _PASS = 0.01

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from statistics import fmean
 from typing import Any, TypedDict
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from hft_ray.training.architecture import load_shape
 from hft_ray.training.lora import Lora
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.numerics import micro_batch_size
+from hft_ray.training.probe import Probe
 from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
 from hft_ray.training.workspace import Workspace
 
@@ -61,8 +63,10 @@ class Plan(TypedDict):
             ``matrices``, ``block_parameters`` and ``model_parameters`` that are trained, 0 to 1.
         memory_per_worker_bytes: ``model``, ``gradients``, ``optimizer`` and ``activations``, in
             bytes, where most is trained.
-        seconds_estimate: Seconds of training, without evaluations and further seeds; None if
-            unknown.
+        seconds_estimate: Seconds of all trials, without further seeds; by arithmetic and without
+            evaluations, or, with a probe, as measured and with them. None if unknown.
+        probe: ``step_seconds``, ``score_seconds`` and ``trial_seconds`` that a probe measured; None
+            without one.
         device_hours_estimate: Hours of devices for that; None if unknown.
         price_estimate: Their price; None if unknown, or without ``cluster.price_per_device_hour``.
         problems: What may go wrong, in sentences.
@@ -77,19 +81,23 @@ class Plan(TypedDict):
     selection: list[dict[str, Any]]
     memory_per_worker_bytes: dict[str, int]
     seconds_estimate: float | None
+    probe: dict[str, float] | None
     device_hours_estimate: float | None
     price_estimate: float | None
     problems: list[str]
     unchecked: list[str]
 
 
-def plan(config: Config, workspace: Workspace, sequences: int | None) -> Plan:
+def plan(
+    config: Config, workspace: Workspace, sequences: int | None, measured: Probe | None = None
+) -> Plan:
     """Return what a FILE would do.
 
     Args:
         config: FILE; checked.
         workspace: Where to find the model's shape.
         sequences: Sequences that a run trains on; None when only data on a hub can tell.
+        measured: What a probe of :func:`typical_trial` measured.
     """
     catalog = workspace.catalog(config.model)
     trials, seeds = (config.search.trials, config.search.seeds) if config.search else (1, 1)
@@ -108,7 +116,10 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> Plan:
         for one, drawn in largest.values()
         for each in _memory_settings(one)
     ]
-    seconds = _seconds(config, catalog, share, trials, sequences)
+    if measured is None:
+        seconds = _seconds(config, catalog, share, trials, sequences)
+    else:
+        seconds = measured.trial_seconds * trials / cluster.groups
     cost = None
     if seconds is not None:
         cost = cost_of_workers(cluster, seconds * cluster.groups * cluster.workers)
@@ -122,11 +133,22 @@ def plan(config: Config, workspace: Workspace, sequences: int | None) -> Plan:
         "selection": selection,
         "memory_per_worker_bytes": asdict(max(memories, key=lambda memory: memory.total)),
         "seconds_estimate": seconds,
+        "probe": None if measured is None else asdict(measured),
         "device_hours_estimate": None if cost is None else cost.device_hours,
         "price_estimate": None if cost is None else cost.price,
         "problems": [],
         "unchecked": [],
     }
+
+
+def typical_trial(config: Config, workspace: Workspace) -> Config:
+    """Return FILE with the settings of the corner whose trained share is nearest to the mean."""
+    catalog = workspace.catalog(config.model)
+    source = config.model.name if config.model.architecture else workspace.source(config.model)
+    shape = partial(load_shape, workspace.pinned(config.model), source)
+    corners = list(_corners(config, catalog, shape))
+    mean = fmean(map(_share, corners))
+    return min(corners, key=lambda corner: abs(_share(corner) - mean))[0]
 
 
 def _corners(

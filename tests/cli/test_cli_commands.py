@@ -61,6 +61,7 @@ def test_plan_prints_the_contracts_json_and_starts_nothing(sweep_file, tmp_path)
         "selection",
         "memory_per_worker_bytes",
         "seconds_estimate",
+        "probe",
         "device_hours_estimate",
         "price_estimate",
         "problems",

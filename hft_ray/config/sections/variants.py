@@ -14,7 +14,7 @@ Alpha = Annotated[float, Field(gt=0, lt=1)]
 class Variants(Section):
     """Models built from each trained one without further training: more points of the front."""
 
-    averages: Annotated[int, Field(ge=0, le=20)] | list[Alpha] = 3
+    averages: Annotated[int, Field(ge=0, le=20)] | list[Alpha] = 5
     """Averages with the base's weights, base + alpha (tuned - base): a list of alphas, or their
     number; then alpha 0.5 first, and the next ones where the curve through the known points leaves
     the most room for the front."""
@@ -23,3 +23,9 @@ class Variants(Section):
     steps: Annotated[int, Field(ge=0)] = 5
     """Most intermediate models of a trial, at its evaluations (evaluation.every), that count as
     points and are kept: nondominated ones, spread widest."""
+
+    @property
+    def scorings(self) -> int:
+        """Variants of a trained model that are scored after its training."""
+        averages = self.averages if isinstance(self.averages, int) else len(self.averages)
+        return averages + self.half_reset
