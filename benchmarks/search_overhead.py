@@ -31,8 +31,8 @@ from hft_ray.config.load import validate
 from hft_ray.search import Study
 from hft_ray.search.rungs import Halving, Rungs, Verdict
 
-SAMPLERS = ("tpe", "tpe_multivariate", "nsga2", "nsga3", "random", "sobol", "gp")
-MOST_MS = {"tpe": 100.0, "decision": 1.0}
+SAMPLERS = ("tpe", "tpe_multivariate", "nsga2", "nsga3", "random", "sobol", "gp", "botorch")
+MOST_MS = {"tpe": 100.0, "botorch": 5000.0, "decision": 1.0}
 
 
 def make_config(sampler: str, trials: int) -> Config:

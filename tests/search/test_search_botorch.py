@@ -351,3 +351,10 @@ def test_the_reference_point_is_asked_for_at_each_proposal():
         trial = study.ask(settings_of)
         study.tell(trial, [trial.params["selection.ratio"], trial.params["selection.ratio"] ** 2])
     assert asked == [5, 6]
+
+
+def test_after_hundreds_of_trials_the_front_is_known():
+    study = drawn(REALS, 500, front)
+    point = proposed(study, REALS)
+    assert point not in [each.params for each in study.trials]
+    assert max(abs(point["y"] - 0.5), abs(point["z"] - 0.5)) < 0.1
