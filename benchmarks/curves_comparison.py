@@ -1,8 +1,9 @@
 """Device seconds until a sweep has 95 % of the best hypervolume, where averages are points too.
 
-A sweep of benchmarks/curves.yaml is replayed from a table of recorded curves with averages
-(benchmarks/record_curves.py), 8 trials at once. A method is a way to choose the
-next trial, and how many averages with the base are scored of each trained model:
+A sweep of benchmarks/curves.yaml is simulated, 8 trials at once, on curves that are expected and
+differ as recorded ones do (benchmarks/smoothed_curves.py, from a table that
+benchmarks/record_curves.py wrote). A method is a way to choose the next trial, and how many
+averages with the base are scored of each trained model:
 
     random+N, tpe+N     those samplers; any other search.sampler likewise
     botorch+N           search.sampler: botorch, which learns from the averages as well
@@ -10,8 +11,8 @@ next trial, and how many averages with the base are scored of each trained model
     optuna+0            Tune's OptunaSearch
     botorch+N+asha      search.scheduler: asha; any other sampler likewise
 
-Sweeps see recorded scores, seeds drawn by lot. They are measured by the means over the seeds, and
-the target is 95 % of the hypervolume of the means of all recorded configurations and averages.
+Sweeps see scores with noise. They are measured without it, and the target is 95 % of the
+hypervolume, without noise, of configurations all over the space and their averages.
 
     python benchmarks/curves_comparison.py TABLE OUT.jsonl [--repetitions 20] [--trials 120]
         [--methods optuna+0 botorch+3 ...]
@@ -37,6 +38,7 @@ from unittest.mock import patch
 
 from resumable import print_how, run_all
 from search_efficiency import SHARE, SLOTS, interval, samplers_of
+from smoothed_curves import SmoothedCurves
 
 from hft_ray.config import Config
 from hft_ray.config.load import load, validate
@@ -45,7 +47,7 @@ from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search import Study
 from hft_ray.search.botorch_sampler import BotorchSampler
 from hft_ray.search.simulate import simulate
-from hft_ray.search.table import Curve, Table, read_table
+from hft_ray.search.table import read_table
 
 FILE = Path(__file__).parent / "curves.yaml"
 METHODS = ("random+3", "optuna+0", "gp+0", "botorch+0", "ends+3", "botorch+3")
@@ -78,20 +80,14 @@ def configured(method: str, trials: int, seed: int) -> Config:
     return validate(raw, str(FILE))
 
 
-def yields(curve: Curve) -> list[dict[str, float]]:
-    """Return the scores of a trained model and all its averages."""
-    return [curve[-1].metrics, *(each.metrics for each in curve[-1].variants.values())]
-
-
 def sweep(path: Path, trials: int, method: str, seed: int) -> dict[str, Any]:
     """Run one sweep till it has found enough; return what it took."""
     config = configured(method, trials, seed)
     assert config.search is not None
     objectives, table = config.search.objectives, read_table(path, config)
-    worst = table.worst(objectives)
+    curves, worst = SmoothedCurves(config, table), table.worst(objectives)
     reference = minimised([worst], objectives)[0]
-    every = [scores for curve in table.means() for scores in yields(curve)]
-    target = SHARE * hypervolume(minimised(every, objectives), reference)
+    target = SHARE * hypervolume(minimised(curves.every(), objectives), reference)
     found: list[dict[str, float]] = []
     best, seconds, ended, began = 0.0, 0.0, 0, time.process_time()
     params: dict[str, Any] = {}
@@ -99,14 +95,14 @@ def sweep(path: Path, trials: int, method: str, seed: int) -> dict[str, Any]:
         with way(method.partition("+")[0], config):
             study = Study(config, Path(folder) / "search.jsonl")
         study.set_base_scores(table.base, worst, BEST)
-        for event in simulate(study, table, SLOTS, base=table.base):
+        for event in simulate(study, curves, SLOTS, base=table.base):
             if event.kind == "submitted":
                 params[event.trial] = event.details
             if event.kind == "finished":
                 ended += 1
-                seconds += event.details.get("seconds", 0.0)
+                seconds += event.details["seconds"]
                 if event.details["state"] == "complete":
-                    found += meant(table, event.trial, params[event.trial], event.details)
+                    found += without_noise(curves, params[event.trial], event.details)
                 best = hypervolume(minimised(found, objectives), reference)
                 if best >= target:
                     break
@@ -115,11 +111,11 @@ def sweep(path: Path, trials: int, method: str, seed: int) -> dict[str, Any]:
     return {"trials": ended, "device_seconds": seconds, "share": share, "seconds": cost}
 
 
-def meant(
-    table: Table, trial: str, params: dict[str, Any], ended: dict[str, Any]
+def without_noise(
+    curves: SmoothedCurves, params: dict[str, Any], ended: dict[str, Any]
 ) -> list[dict[str, float]]:
-    """Return what a trial yielded, as means over the seeds."""
-    end = table.mean(trial, params)[-1]
+    """Return what a trial yielded, without noise."""
+    end = curves.mean(params)[-1]
     averages = [end.variants[each["variant"]].metrics for each in ended.get("variants", ())]
     return [end.metrics, *averages]
 

@@ -22,11 +22,9 @@ import hashlib
 import json
 import math
 import zlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -73,6 +71,11 @@ class Table:
         curves: Configuration and its curve, each.
         base: Metric -> value of the untouched model; empty when it is not known.
         digest: What tells this table from others.
+
+    Attributes:
+        base: The same.
+        digest: The same.
+        trainings: Configuration and curve of each training.
     """
 
     def __init__(
@@ -86,9 +89,8 @@ class Table:
         self.base, self.digest = dict(base), digest
         self._space, self._seed = config.search.space, config.search.seed
         self._defaults = settings(config)
-        pairs = list(curves)
+        self.trainings = pairs = list(curves)
         self._curves = [curve for _, curve in pairs]
-        self._means = _means(pairs, config.search.seed_keys)
         # Whatever the curves differ in counts, searched or not: a fixed seed is asked for by name.
         self._keys = sorted({*self._space, *(key for params, _ in pairs for key in params)})
         self._columns = {key: [self._value(p, key) for p, _ in pairs] for key in self._keys}
@@ -100,26 +102,12 @@ class Table:
         it is searched so); others by 0 if they are equal, else by 1. The distance is the sum of the
         squares. Of equally near ones, the trial's id decides by lot.
         """
-        return self._curves[self._nearest(trial, params)]
-
-    def mean(self, trial: str, params: Mapping[str, Any]) -> Curve:
-        """Return the mean over the seeds of the configuration that :meth:`curve` returns.
-
-        Scores after which a training failed count; it is empty where none has any.
-        """
-        return self._means[self._nearest(trial, params)]
-
-    def means(self) -> list[Curve]:
-        """Return the mean over the seeds of each configuration that has one, each once."""
-        return list({id(curve): curve for curve in self._means if curve}.values())
-
-    def _nearest(self, trial: str, params: Mapping[str, Any]) -> int:
         distance = np.zeros(len(self._curves))
         for key, column in self._columns.items():
             distance += self._apart(key, self._value(params, key), column) ** 2
         nearest = np.flatnonzero(distance <= distance.min() + 1e-12)
         lot = hashlib.blake2b(f"{self._seed} {trial}".encode(), digest_size=8).digest()
-        return int(nearest[int.from_bytes(lot, "big") % len(nearest)])
+        return self._curves[nearest[int.from_bytes(lot, "big") % len(nearest)]]
 
     def worst(self, objectives: Mapping[str, str]) -> dict[str, float]:
         """Return the worst value of each objective in the table, for the reference point."""
@@ -146,41 +134,6 @@ class Table:
             places = (_place(entry, each) if _is_number(each) else own + 1 for each in column)
             return np.array([place - own for place in places])
         return np.array([0.0 if each == value else 1.0 for each in column])
-
-
-def _means(pairs: Sequence[tuple[Mapping[str, Any], Curve]], seeds: Sequence[str]) -> list[Curve]:
-    """Return for each curve the mean over those that differ from it in the seeds alone."""
-    kept = [{key: x for key, x in params.items() if key not in seeds} for params, _ in pairs]
-    names = [json.dumps(params, sort_keys=True) for params in kept]
-    groups: dict[str, list[Curve]] = defaultdict(list)
-    for name, (_, curve) in zip(names, pairs, strict=True):
-        groups[name].append(curve)
-    found = {name: _mean(group) for name, group in groups.items()}
-    return [found[name] for name in names]
-
-
-def _mean(curves: Sequence[Curve]) -> Curve:
-    steps: dict[int, list[CurvePoint]] = defaultdict(list)
-    for score in (score for curve in curves for score in curve if score.failed is None):
-        steps[score.step].append(score)
-    return [_mean_point(steps[step]) for step in sorted(steps)]
-
-
-def _mean_point(scores: Sequence[CurvePoint]) -> CurvePoint:
-    names = [name for name in scores[0].variants if all(name in each.variants for each in scores)]
-    variants = {}
-    for name in names:
-        own = [each.variants[name] for each in scores]
-        seconds = fmean(each.seconds for each in own)
-        variants[name] = RecordedVariant(_mean_metrics([each.metrics for each in own]), seconds)
-    metrics = _mean_metrics([each.metrics for each in scores])
-    seconds = fmean(each.seconds for each in scores)
-    return CurvePoint(scores[0].step, metrics, seconds, variants=variants)
-
-
-def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    shared = [name for name in metrics[0] if all(name in each for each in metrics)]
-    return {name: fmean(each[name] for each in metrics) for name in shared}
 
 
 def _place(entry: Interval, value: float) -> float:

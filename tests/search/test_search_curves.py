@@ -70,12 +70,10 @@ def test_a_table_keeps_the_variants_of_each_training(table):
     assert {each.seconds for each in curve[-1].variants.values()} == {1.0}
 
 
-def test_the_mean_is_over_the_seeds_of_a_configuration(table):
+def test_a_table_hands_out_all_its_trainings(table):
     read = read_table(table, make_config())
-    mean = read.mean("t0000", {"selection.ratio": 0.5})
-    assert mean[-1].metrics["task/score"] == pytest.approx(0.6)
-    assert mean[-1].variants["alpha-0.5"].metrics["task/score"] == pytest.approx(0.35)
-    assert len(read.means()) == 2
+    assert [params["selection.ratio"] for params, _ in read.trainings].count(0.5) == 2
+    assert all(curve[-1].variants for _, curve in read.trainings)
 
 
 def test_a_variant_without_its_model_is_refused(tmp_path):
