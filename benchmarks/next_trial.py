@@ -92,11 +92,11 @@ def draw(study: optuna.Study, config: Config, base: list[float], out: Path) -> N
     )
     params = sampler.propose(study, len(study.trials))
     seen = observed(study.trials, encoding, study.directions, readings)
-    scaled = standardised(seen.values, seen.variances)
+    scaled = standardised(seen.values)
     proposer = Proposer(encoding)
     x = proposer.rows(seen, seen.points, seen.positions)
     scaled, x = proposer.with_base(scaled, x, signs(study.directions) * base)
-    model, _ = fitted(x, scaled.values, None, None)
+    model, _ = fitted(x, scaled.values, None)
     alphas = np.linspace(0.25, 1, 40)
     point = encoding.point(params)
     assert point is not None

@@ -206,7 +206,7 @@ def test_trials_under_way_are_kept_apart():
 
 def test_a_value_far_off_does_not_hide_the_others():
     values = np.array([[-1e12], [1.0], [2.0], [3.0], [2.5]])
-    scaled = standardised(values, np.full((5, 1), np.nan)).values
+    scaled = standardised(values).values
     assert np.ptp(scaled[1:]) > 0.1
 
 
@@ -288,7 +288,7 @@ def test_the_gain_is_that_of_botorch():
     x = np.random.default_rng(0).random((12, 2))
     y = np.stack([x.sum(1), (x[:, 0] - x[:, 1]) ** 2], 1)
     y = (y - y.mean(0)) / y.std(0)
-    model, _ = fitted(x, y, None, None)
+    model, _ = fitted(x, y, None)
     reference, tests = y.min(0), torch.rand(50, 1, 2, dtype=torch.double)
     boxes = FastNondominatedPartitioning(torch.as_tensor(reference), torch.as_tensor(y))
     theirs = ExpectedHypervolumeImprovement(model, reference.tolist(), boxes)(tests)
@@ -299,7 +299,7 @@ def test_the_gain_is_that_of_botorch():
 def test_a_gain_ends_where_a_value_cannot_be_surpassed():
     """At the best point the gain is that of the room below the limit, by integration."""
     x = np.linspace(0, 1, 6)[:, None]
-    model, _ = fitted(x, np.sin(4 * x), None, None)
+    model, _ = fitted(x, np.sin(4 * x), None)
     prediction, front, at = Prediction(model), np.array([[0.5]]), torch.tensor([[[0.5]]])
     mean, variance = (each.item() for each in prediction(at.double().squeeze(1)))
     draws = np.random.default_rng(0).normal(mean, variance**0.5, 400_000)
@@ -309,22 +309,10 @@ def test_a_gain_ends_where_a_value_cannot_be_surpassed():
         assert gain.item() == pytest.approx(expected, rel=0.02)
 
 
-def test_known_variances_count():
-    """The value of a point that is known to be noisy is believed less."""
-    x = np.linspace(0, 1, 9)[:, None]
-    y = np.where(np.arange(9) == 4, 3.0, np.sin(3 * x[:, 0]))[:, None]
-    variances = np.where(np.arange(9) == 4, 9.0, 1e-4)[:, None]
-    model, _ = fitted(x, y, variances, None)
-    there = model.posterior(torch.tensor([[0.5]], dtype=torch.double)).mean.item()
-    assert there == pytest.approx(math.sin(1.5), abs=0.2)
-
-
-@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_a_prediction_is_that_of_gpytorch(outputs, known):
+def test_a_prediction_is_that_of_gpytorch(outputs):
     rng = np.random.default_rng(0)
-    x, y = rng.random((9, 2)), rng.normal(size=(9, outputs))
-    model, _ = fitted(x, y, rng.random(y.shape) if known else None, None)
+    model, _ = fitted(rng.random((9, 2)), rng.normal(size=(9, outputs)), None)
     tests = torch.rand(5, 2, dtype=torch.double)
     mean, variance = Prediction(model)(tests)
     theirs = model.posterior(tests)

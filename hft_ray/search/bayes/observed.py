@@ -27,13 +27,11 @@ class Reading:
         values: Value of each objective.
         limits: Constraint -> how far it is violated.
         position: Where it lies between the untouched model (0) and the trained one (1).
-        variances: Variance of each value; None where they are not known.
     """
 
     values: Sequence[float]
     limits: Mapping[str, float]
     position: float = 1.0
-    variances: Sequence[float] | None = None
 
 
 Readings = Callable[[FrozenTrial], Sequence[Reading]]
@@ -53,7 +51,6 @@ class Observed:
         points: The points with values, one row for each position, shape ``(n, settings)``.
         positions: Where on its curve each value lies, shape ``(n,)``.
         values: All of them to be large, shape ``(n, m)``.
-        variances: The variances of the values, NaN where they are not known.
         limits: Violations of the constraints at the points, then at ``forbidden``; NaN where one
             was not measured. Shape ``(n + f, constraints)``.
         forbidden: Points without values that violate constraints, shape ``(f, settings)``.
@@ -65,7 +62,6 @@ class Observed:
     points: Array
     positions: Array
     values: Array
-    variances: Array
     limits: Array
     forbidden: Array
     pending: Array
@@ -136,14 +132,12 @@ def observed(
             bad.add(point, Reading((), trial.constraints))
         elif trial.state.is_finished():
             lost.append(point)
-    settings, nothing = len(encoding.settings), [math.nan] * len(directions)
-    variances = [nothing if r.variances is None else r.variances for r in good.readings]
+    settings = len(encoding.settings)
     return Observed(
         np.array(good.points).reshape(-1, settings),
         np.array([each.position for each in good.readings]),
         np.array([r.values for r in good.readings]).reshape(-1, len(directions))
         * signs(directions),
-        np.array(variances, dtype=float).reshape(-1, len(directions)),
         _table(good.limits + bad.limits, len(good.limits)),
         np.array(bad.points).reshape(-1, settings),
         np.array([*running, *lost[-LOST:]]).reshape(-1, settings),
@@ -184,14 +178,12 @@ class Scaled:
 
     Attributes:
         values: Shape ``(n, k)``.
-        variances: The variances of the values; None where nothing is known of them.
         columns: Which objectives they are.
         center: What was taken from the values, by objective.
         spread: What they were divided by.
     """
 
     values: Array
-    variances: Array | None
     columns: list[int]
     center: Array
     spread: Array
@@ -201,11 +193,11 @@ class Scaled:
         return np.asarray((values - self.center) / self.spread)[self.columns]
 
 
-def standardised(values: Array, variances: Array) -> Scaled:
-    """Return values and their variances as a model learns them.
+def standardised(values: Array) -> Scaled:
+    """Return values as a model learns them.
 
     Values far below all others, such as those of a training that diverged, count as the least that
-    is not far. A variance that is not known is the median of those that are.
+    is not far.
     """
     low, high = np.quantile(values, [0.25, 0.75], axis=0)
     bounded = np.where(high > low, np.maximum(values, low - FAR * (high - low)), values)
@@ -215,8 +207,4 @@ def standardised(values: Array, variances: Array) -> Scaled:
     scaled = np.where(varied, (bounded - center) / spread, 0.0).round(9)
     chosen = [int(place) for place in np.flatnonzero(varied)] or [0]
     columns = sorted(chosen, key=lambda column: tuple(scaled[:, column]))
-    known = variances[:, columns] / spread[columns] ** 2
-    if np.isnan(known).all(axis=0).any():
-        return Scaled(scaled[:, columns], None, columns, center, spread)
-    known = np.where(np.isnan(known), np.nanmedian(known, axis=0), known)
-    return Scaled(scaled[:, columns], known, columns, center, spread)
+    return Scaled(scaled[:, columns], columns, center, spread)

@@ -23,11 +23,9 @@ from botorch.models.utils.gpytorch_modules import (
     MIN_INFERRED_NOISE_LEVEL,
     get_covar_module_with_dim_scaled_prior,
 )
-from gpytorch.constraints import GreaterThan
 from gpytorch.kernels import ScaleKernel
-from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.mlls import ExactMarginalLogLikelihood
-from gpytorch.priors import GammaPrior, LogNormalPrior
+from gpytorch.priors import GammaPrior
 from linear_operator.utils.cholesky import psd_safe_cholesky
 from torch import Tensor
 
@@ -73,30 +71,18 @@ Start = Fit | Literal["prior", "quiet"]
 """Where learning begins: what was learned before, what is probable beforehand, or no noise."""
 
 
-def process(x: Array, y: Array, variances: Array | None) -> SingleTaskGP:
+def process(x: Array, y: Array) -> SingleTaskGP:
     """Return Gaussian processes, one for each column of ``y``, not fitted yet.
+
+    Noise is learned, one for each output: trials answer the same items, so that most of a score's
+    standard error is the same for all of them and sets none apart.
 
     Args:
         x: Points as a model sees them, shape ``(n, d)``.
         y: What they gave, standardised, shape ``(n, m)``.
-        variances: Known variances of ``y``; what else there is of noise is learned. None: all is.
     """
-    likelihood = None
     outputs = y.shape[1]
     batch = torch.Size([outputs] if outputs > 1 else [])
-    if variances is not None:
-        # Errors of the items are known; what another seed would change comes on top.
-        known = torch.as_tensor(variances.T if outputs > 1 else variances[:, 0])
-        prior = LogNormalPrior(-4.0, 1.0)
-        likelihood = FixedNoiseGaussianLikelihood(
-            noise=known.clamp_min(MIN_INFERRED_NOISE_LEVEL),
-            learn_additional_noise=True,
-            noise_prior=prior,
-            noise_constraint=GreaterThan(
-                MIN_INFERRED_NOISE_LEVEL, transform=None, initial_value=prior.mode
-            ),
-            batch_shape=batch,
-        )
     # How far a function may go beyond what it gave so far is learned as well: its ends often lie
     # where no point is yet.
     kernel = ScaleKernel(
@@ -105,28 +91,20 @@ def process(x: Array, y: Array, variances: Array | None) -> SingleTaskGP:
         outputscale_prior=GammaPrior(2.0, 0.15),
     )
     return SingleTaskGP(
-        torch.as_tensor(x),
-        torch.as_tensor(y),
-        likelihood=likelihood,
-        covar_module=kernel,
-        outcome_transform=None,
+        torch.as_tensor(x), torch.as_tensor(y), covar_module=kernel, outcome_transform=None
     )
 
 
-def fitted(
-    x: Array, y: Array, variances: Array | None, before: Fit | None
-) -> tuple[SingleTaskGP, Fit]:
+def fitted(x: Array, y: Array, before: Fit | None) -> tuple[SingleTaskGP, Fit]:
     """Return processes that know all points, and what was learned of them.
 
     Args:
         x: See :func:`process`, here and below.
         y: What the points gave.
-        variances: Known variances.
         before: What was learned last; it is where learning begins, or is taken as it is.
     """
     if before is None or not before.lasts(y):
         chosen = _chosen(len(x))
-        some = None if variances is None else variances[chosen]
         starts: list[Start]
         if before is not None and before.near(y):
             starts, searched = [before], before.searched
@@ -134,8 +112,8 @@ def fitted(
             starts, searched = ["prior", "quiet"], len(x)
             if before is not None and before.fits(y):
                 starts.insert(0, before)
-        before = Fit(_learned(x[chosen], y[chosen], some, starts), len(x), searched)
-    model = process(x, y, variances)
+        before = Fit(_learned(x[chosen], y[chosen], starts), len(x), searched)
+    model = process(x, y)
     _take(model, before)
     return model.eval(), before
 
@@ -184,9 +162,7 @@ def _chosen(points: int) -> Any:
     return np.concatenate([others, newest])
 
 
-def _learned(
-    x: Array, y: Array, variances: Array | None, starts: Sequence[Start]
-) -> dict[str, Tensor]:
+def _learned(x: Array, y: Array, starts: Sequence[Start]) -> dict[str, Tensor]:
     """Return what is most probable, from some starts, for each output by itself.
 
     From one start an output may end where what a setting changes passes for noise, and stay there.
@@ -194,7 +170,7 @@ def _learned(
     best: dict[str, Tensor] = {}
     worth = torch.full((y.shape[1],), -torch.inf, dtype=torch.double)
     for start in starts:
-        model = process(x, y, variances)
+        model = process(x, y)
         if start == "quiet":
             _quieten(model)
         elif start != "prior":
@@ -215,10 +191,7 @@ def _learned(
 
 def _quieten(model: SingleTaskGP) -> None:
     """Begin with next to no noise."""
-    likelihood = model.likelihood
-    fixed = isinstance(likelihood, FixedNoiseGaussianLikelihood)
-    noise = likelihood.second_noise_covar if fixed else likelihood.noise_covar
-    noise.initialize(noise=2 * MIN_INFERRED_NOISE_LEVEL)
+    model.likelihood.noise_covar.initialize(noise=2 * MIN_INFERRED_NOISE_LEVEL)
 
 
 def _parameters(model: SingleTaskGP) -> dict[str, Tensor]:

@@ -53,14 +53,14 @@ class Proposer:
 
     def _best(self, seen: Observed, known: Known, rng: np.random.Generator) -> Array | None:
         kept, positions = _kept(seen), _positions(seen)
-        scaled = standardised(seen.values[kept], seen.variances[kept])
+        scaled = standardised(seen.values[kept])
         x = self.rows(seen, seen.points[kept], seen.positions[kept])
         if seen.curved and known.base is not None:
             scaled, x = self.with_base(scaled, x, known.base)
         running = seen.pending.repeat(len(positions), axis=0)
         pending = self.rows(seen, running, np.tile(positions, len(seen.pending)))
         name = f"values {scaled.columns}"
-        model, self._fits[name] = fitted(x, scaled.values, scaled.variances, self._fits.get(name))
+        model, self._fits[name] = fitted(x, scaled.values, self._fits.get(name))
         prediction = Prediction(model)
         with torch.no_grad():
             said, _ = prediction(torch.as_tensor(np.concatenate([x, pending])))
@@ -95,11 +95,8 @@ class Proposer:
         features = self._encoding.features(self._encoding.draw(sobol.random(BEGINNINGS)))
         rows = np.hstack([features, np.zeros((BEGINNINGS, 1))])
         values = np.tile(scaled.like(base), (BEGINNINGS, 1))
-        variances = scaled.variances
-        if variances is not None:
-            variances = np.concatenate([np.zeros_like(values), variances])
         everything = np.concatenate([values, scaled.values])
-        return replace(scaled, values=everything, variances=variances), np.concatenate([rows, x])
+        return replace(scaled, values=everything), np.concatenate([rows, x])
 
     def rows(self, seen: Observed, points: Array, positions: Array) -> Array:
         """Return what the models see: points, and where trials yield curves, positions on them."""
@@ -119,7 +116,7 @@ class Proposer:
             scale = np.median(np.abs(violations[violations != 0]))
             scaled = np.clip(violations / scale, -3, 3)[:, None]
             name = f"limit {place}"
-            model, self._fits[name] = fitted(points[there], scaled, None, self._fits.get(name))
+            model, self._fits[name] = fitted(points[there], scaled, self._fits.get(name))
             found.append(Prediction(model))
         return found
 
@@ -152,11 +149,8 @@ def _with(
     model: SingleTaskGP, x: Array, scaled: Scaled, pending: Array, awaited: Array
 ) -> SingleTaskGP:
     """Return the model as it will be when what is under way gives what it expects."""
-    certain = None
-    if scaled.variances is not None:
-        certain = np.concatenate([scaled.variances, np.zeros_like(awaited)])
     values = np.concatenate([scaled.values, awaited])
-    after = process(np.concatenate([x, pending]), values, certain)
+    after = process(np.concatenate([x, pending]), values)
     learned = dict(model.named_parameters())
     with torch.no_grad():
         for name, each in after.named_parameters():
