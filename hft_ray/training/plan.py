@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from statistics import fmean
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import ValidationError
 from torch import nn
@@ -23,9 +23,12 @@ from hft_ray.training.architecture import load_shape
 from hft_ray.training.lora import Lora
 from hft_ray.training.memory import MemoryPerWorker, memory_per_worker
 from hft_ray.training.numerics import micro_batch_size
-from hft_ray.training.probe import Probe
 from hft_ray.training.rehearsal import Step, peak_of_passes, rough_peak
 from hft_ray.training.workspace import Workspace
+
+if TYPE_CHECKING:
+    # A probe trains, which takes the libraries of training.
+    from hft_ray.training.probe import Probe
 
 log = logging.getLogger(__name__)
 
