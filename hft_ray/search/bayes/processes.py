@@ -2,8 +2,8 @@
 
 One process for each objective and each constraint, with an RBF kernel whose lengthscales have
 priors that grow with the number of settings (Hvarfner et al., "Vanilla Bayesian Optimization
-Performs Great in High Dimensions", 2024), as BoTorch has it by default, and with a scale of its
-own.
+Performs Great in High Dimensions", 2024), as BoTorch has it by default; those of objectives with a
+scale of their own.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ Start = Fit | Literal["prior", "quiet"]
 """Where learning begins: what was learned before, what is probable beforehand, or no noise."""
 
 
-def process(x: Array, y: Array) -> SingleTaskGP:
+def process(x: Array, y: Array, bounded: bool = False) -> SingleTaskGP:
     """Return Gaussian processes, one for each column of ``y``, not fitted yet.
 
     Noise is learned, one for each output: trials answer the same items, so that most of a score's
@@ -80,28 +80,31 @@ def process(x: Array, y: Array) -> SingleTaskGP:
     Args:
         x: Points as a model sees them, shape ``(n, d)``.
         y: What they gave, standardised, shape ``(n, m)``.
+        bounded: Whether what lies elsewhere is as large as ``y`` and no larger.
     """
     outputs = y.shape[1]
     batch = torch.Size([outputs] if outputs > 1 else [])
-    # How far a function may go beyond what it gave so far is learned as well: its ends often lie
-    # where no point is yet.
-    kernel = ScaleKernel(
-        get_covar_module_with_dim_scaled_prior(x.shape[1], batch),
-        batch_shape=batch,
-        outputscale_prior=GammaPrior(2.0, 0.15),
-    )
+    kernel = get_covar_module_with_dim_scaled_prior(x.shape[1], batch)
+    if not bounded:
+        # How far a function may go beyond what it gave so far is learned as well: its ends often
+        # lie where no point is yet.
+        prior = GammaPrior(2.0, 0.15)
+        kernel = ScaleKernel(kernel, batch_shape=batch, outputscale_prior=prior)
     return SingleTaskGP(
         torch.as_tensor(x), torch.as_tensor(y), covar_module=kernel, outcome_transform=None
     )
 
 
-def fitted(x: Array, y: Array, before: Fit | None) -> tuple[SingleTaskGP, Fit]:
+def fitted(
+    x: Array, y: Array, before: Fit | None, bounded: bool = False
+) -> tuple[SingleTaskGP, Fit]:
     """Return processes that know all points, and what was learned of them.
 
     Args:
         x: See :func:`process`, here and below.
         y: What the points gave.
         before: What was learned last; it is where learning begins, or is taken as it is.
+        bounded: See :func:`process`.
     """
     if before is None or not before.lasts(y):
         chosen = _chosen(len(x))
@@ -112,8 +115,8 @@ def fitted(x: Array, y: Array, before: Fit | None) -> tuple[SingleTaskGP, Fit]:
             starts, searched = ["prior", "quiet"], len(x)
             if before is not None and before.fits(y):
                 starts.insert(0, before)
-        before = Fit(_learned(x[chosen], y[chosen], starts), len(x), searched)
-    model = process(x, y)
+        before = Fit(_learned(x[chosen], y[chosen], starts, bounded), len(x), searched)
+    model = process(x, y, bounded)
     _take(model, before)
     return model.eval(), before
 
@@ -162,7 +165,7 @@ def _chosen(points: int) -> Any:
     return np.concatenate([others, newest])
 
 
-def _learned(x: Array, y: Array, starts: Sequence[Start]) -> dict[str, Tensor]:
+def _learned(x: Array, y: Array, starts: Sequence[Start], bounded: bool) -> dict[str, Tensor]:
     """Return what is most probable, from some starts, for each output by itself.
 
     From one start an output may end where what a setting changes passes for noise, and stay there.
@@ -170,7 +173,7 @@ def _learned(x: Array, y: Array, starts: Sequence[Start]) -> dict[str, Tensor]:
     best: dict[str, Tensor] = {}
     worth = torch.full((y.shape[1],), -torch.inf, dtype=torch.double)
     for start in starts:
-        model = process(x, y)
+        model = process(x, y, bounded)
         if start == "quiet":
             _quieten(model)
         elif start != "prior":

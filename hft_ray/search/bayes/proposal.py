@@ -116,7 +116,9 @@ class Proposer:
             scale = np.median(np.abs(violations[violations != 0]))
             scaled = np.clip(violations / scale, -3, 3)[:, None]
             name = f"limit {place}"
-            model, self._fits[name] = fitted(points[there], scaled, self._fits.get(name))
+            model, self._fits[name] = fitted(
+                points[there], scaled, self._fits.get(name), bounded=True
+            )
             found.append(Prediction(model))
         return found
 
