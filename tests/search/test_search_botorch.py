@@ -346,3 +346,10 @@ def test_after_hundreds_of_trials_the_front_is_known():
     point = proposed(study, REALS)
     assert point not in [each.params for each in study.trials]
     assert max(abs(point["y"] - 0.5), abs(point["z"] - 0.5)) < 0.1
+
+
+def test_what_botorch_warns_of_is_not_shown(recwarn):
+    study = drawn(REALS, 12, lambda params: [round(x, 1) for x in front(params)])
+    for seed in range(3):
+        BotorchSampler(REALS, seed=seed).propose(study, 12)
+    assert not [each for each in recwarn if "Optimization" in type(each.message).__name__]

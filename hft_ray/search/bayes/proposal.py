@@ -46,8 +46,8 @@ class Proposer:
             known: What is known beside them.
             rng: Random numbers.
         """
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
+        # Kept and dropped: BoTorch warns of a climb that ends early whatever the filters say.
+        with warnings.catch_warnings(record=True), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             return self._best(seen, known, rng)
 
