@@ -292,7 +292,7 @@ def killed_often(tmp_path, kills):
         assert ended.items() <= finished.items()
         before, ended = now, finished
     last = drive(raw, tmp_path, table, 0)
-    assert last.wait(timeout=60) == 0
+    assert last.wait(timeout=300) == 0
     study = Study(config, tmp_path / "search.jsonl")
     trials = study.trials()
     assert [known.trial for known in trials] == [f"t{number:04d}" for number in range(30)]
