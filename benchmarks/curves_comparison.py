@@ -36,8 +36,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 from resumable import print_how, run_all
-from search_efficiency import SHARE, SLOTS, interval, samplers_of
+from search_efficiency import SHARE, SLOTS, samplers_of
 from smoothed_curves import SmoothedCurves
 
 from hft_ray.config import Config
@@ -50,7 +51,7 @@ from hft_ray.search.simulate import simulate
 from hft_ray.search.table import read_table
 
 FILE = Path(__file__).parent / "curves.yaml"
-METHODS = ("random+3", "optuna+0", "gp+0", "botorch+0", "ends+3", "botorch+3")
+METHODS = ("random+3", "random+5", "optuna+0", "ends+5", "botorch+5")
 BEST = {"task/score": 1.0, "forgetting/mean": 0.0}
 """The base knows all that is general here, so nothing can be forgotten any less."""
 
@@ -120,23 +121,31 @@ def without_noise(
     return [end.metrics, *averages]
 
 
+def paired(ours: dict[int, float], theirs: dict[int, float]) -> tuple[float, float, float]:
+    """Return the ratio of the means over the seeds of both, and its 95 % interval by bootstrap."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    a, b = (np.array([each[seed] for seed in seeds]) for each in (ours, theirs))
+    draws = np.random.default_rng(0).integers(len(seeds), size=(4000, len(seeds)))
+    low, high = np.quantile(a[draws].mean(axis=1) / b[draws].mean(axis=1), [0.025, 0.975])
+    return float(a.mean() / b.mean()), float(low), float(high)
+
+
 def show(lines: list[dict[str, Any]]) -> None:
-    """Print means, and ratios to OptunaSearch."""
+    """Print means, and ratios of sweeps with the same seeds, which see the same noise."""
     methods = dict.fromkeys(each["method"] for each in lines)
     rows = {name: [each for each in lines if each["method"] == name] for name in methods}
+    needed = {n: {x["seed"]: x["device_seconds"] for x in row} for n, row in rows.items()}
     for method, row in rows.items():
-        needed = [each["device_seconds"] for each in row]
-        text = (
+        print(
             f"{method:10} trials {statistics.mean(each['trials'] for each in row):6.1f}  "
-            f"device seconds {statistics.mean(needed):7.0f}  reached "
+            f"device seconds {statistics.mean(needed[method].values()):7.0f}  reached "
             f"{sum(each['share'] >= SHARE for each in row)}/{len(row)}  "
             f"{statistics.mean(each['seconds'] for each in row):.2f} s a suggestion"
         )
-        for other in ("optuna+0", "ends+3"):
-            if other in rows and method != other:
-                theirs = [each["device_seconds"] for each in rows[other]]
-                text += "  / {} {:.2f} [{:.2f}, {:.2f}]".format(other, *interval(needed, theirs))
-        print(text)
+        for other in methods:
+            if other != method:
+                ratio = paired(needed[method], needed[other])
+                print("{:>20} {:.2f} [{:.2f}, {:.2f}]".format(f"/ {other}", *ratio))
 
 
 def main() -> int:
