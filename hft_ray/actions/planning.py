@@ -79,7 +79,7 @@ def _probe(config: Config, root: Path) -> Probe:
     if config.cluster.gpus_per_worker and device.type == "cpu":
         message = "this machine has no GPU, so a probe here says nothing of the workers' time"
         raise ConfigError(
-            [Problem("cluster.gpus_per_worker", message, config.cluster.gpus_per_worker)]
+            Problem("cluster.gpus_per_worker", message, config.cluster.gpus_per_worker)
         )
     threads = torch.get_num_threads()
     with process_group() as ranks:

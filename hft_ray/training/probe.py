@@ -71,9 +71,9 @@ def probe(config: Config, workspace: Workspace) -> Probe:
             scored.append(len(times) - 1)
         return is_scored
 
-    if steps <= FIRST:
-        message = f"a probe needs more than {FIRST} steps; this training has {steps}"
-        raise ConfigError([Problem("training.steps", message, None)])
+    if (first := stages[0].steps) <= FIRST:
+        message = f"a probe needs more than {FIRST} steps before the first evaluation"
+        raise ConfigError(Problem("training.steps", message, first))
     run(one, workspace, report)
     taken = [after - before for before, after in itertools.pairwise(times)]
     plain = [seconds for place, seconds in enumerate(taken, start=1) if place not in scored]

@@ -74,8 +74,8 @@ Start = Fit | Literal["prior", "quiet"]
 def process(x: Array, y: Array, bounded: bool = False) -> SingleTaskGP:
     """Return Gaussian processes, one for each column of ``y``, not fitted yet.
 
-    Noise is learned, one for each output: trials answer the same items, so that most of a score's
-    standard error is the same for all of them and sets none apart.
+    Noise is learned, one level for each output. A score's standard error would not do in its place:
+    it holds what the chosen items do to all trials alike, and not what another seed would change.
 
     Args:
         x: Points as a model sees them, shape ``(n, d)``.
