@@ -62,12 +62,14 @@ class SmoothedCurves:
     def every(self) -> list[Scores]:
         """Return the scores without noise of models and averages all over the space."""
         names = list(self._space)
-        found = []
-        for unit in Sobol(len(names), scramble=True, rng=0).random(POINTS):
-            params = {name: self._value(name, x) for name, x in zip(names, unit, strict=True)}
-            end = self.mean(params)[-1]
-            found += [end.metrics, *(each.metrics for each in end.variants.values())]
-        return found
+        units = Sobol(len(names), scramble=True, rng=0).random(POINTS)
+        points = [
+            {name: self._value(name, x) for name, x in zip(names, u, strict=True)} for u in units
+        ]
+        # The last of the steps, and the averages.
+        rows = [self._rows(params)[len(self._steps) - 1 :] for params in points]
+        expected = self._trees.predict(np.concatenate(rows))
+        return [dict(zip(self._names, row.tolist(), strict=True)) for row in expected]
 
     def _value(self, name: str, unit: float) -> Any:
         entry = self._space[name]
