@@ -31,7 +31,8 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -49,7 +50,9 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
 from hft_ray.training.audit import Audit
 from hft_ray.training.base_snapshot import BaseSnapshot
-from hft_ray.training.checkpoint import Checkpoint, CheckpointManifest, write_checkpoint
+from hft_ray.training.checkpoint import CheckpointManifest, checkpoints
+from hft_ray.training.checkpoint_reader import CheckpointReader
+from hft_ray.training.checkpoint_writer import checkpoint_writer
 from hft_ray.training.engine import Engine
 from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.process_group import process_group
@@ -220,21 +223,17 @@ def rounds_part(setup: Setup, times: int) -> None:
     audit.start(drawn[0].parameters)
     here.step()
     step = middle([setup.seconds(here.step) for _ in range(times)])
-    folder = setup.root / "checkpoints"
-
-    def save() -> None:
-        write_checkpoint(folder, _manifest(), here.engine.state(drawn[0].parameters), 1)
-
     work: dict[str, Callable[[], object]] = {
         "audit: what is frozen has not changed": audit.prove,
         "audit: distances from the base": origin.distances,
-        "checkpoint: write": save,
-        "checkpoint: verify": lambda: Checkpoint.read(next(folder.glob("step-*"))),
     }
+    seconds = {name: [setup.seconds(one) for _ in range(times)] for name, one in work.items()}
+    folder = setup.root / "checkpoints"
+    seconds |= _checkpoint_seconds(setup, here, drawn[0].parameters, folder, times)
     rows = [["a step", f"{step:.2f}", "1.00"]]
-    for name, one in work.items():
-        seconds = middle([setup.seconds(one) for _ in range(times)])
-        rows.append([name, f"{seconds:.2f}", f"{seconds / step:.2f}"])
+    for name, all_of_them in seconds.items():
+        taken = middle(all_of_them)
+        rows.append([name, f"{taken:.2f}", f"{taken / step:.2f}"])
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     here.engine.close()
     with only_new_garbage():
@@ -247,12 +246,35 @@ def rounds_part(setup: Setup, times: int) -> None:
                 here.step()
                 found.append(setup.seconds(partial(here.engine.select, each)))
             here.engine.close()
-            seconds = middle(found)
-            rows.append([f"re-selection, moments: {moments}", f"{seconds:.2f}"])
-            rows[-1].append(f"{seconds / step:.2f}")
+            taken = middle(found)
+            rows.append([f"re-selection, moments: {moments}", f"{taken:.2f}"])
+            rows[-1].append(f"{taken / step:.2f}")
     columns = ["half by category", "s", "in steps"]
     print_table(f"A round beside its steps (medians of {times})", columns, rows)
     print(f"\nThe checkpoint has {size / 1e9:.2f} GB.")
+
+
+def _checkpoint_seconds(
+    setup: Setup, here: Here, names: Collection[str], folder: Path, times: int
+) -> dict[str, list[float]]:
+    """Return the seconds of what training waits for, of steps meanwhile, of the rest, of reading.
+
+    The first checkpoint, whose copy takes memory that was not used before, stands by itself.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    with checkpoint_writer(folder, 1, Ranks()) as writer:
+        for number in range(times + 1):
+            parts = here.engine.parts(names)
+            taken = setup.seconds(partial(writer.save, _manifest(), parts))
+            which = "further checkpoints" if number else "first checkpoint"
+            found[f"{which}: training waits"].append(taken)
+            found["a step while one is written"].append(setup.seconds(here.step))
+            found["until it is written, after that step"].append(setup.seconds(writer.wait))
+    reader = CheckpointReader(Ranks(), setup.numerics.device, here.engine.spans())
+    for _ in range(times):
+        read = partial(reader.read, checkpoints(folder)[0])
+        found["checkpoint: read and verify"].append(setup.seconds(read))
+    return found
 
 
 def _manifest() -> CheckpointManifest:

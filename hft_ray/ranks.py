@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
@@ -19,11 +21,13 @@ class Ranks:
         size: Number of processes (the world size).
         lockstep: Every rank has to run every forward pass, as under ZeRO-3, where a forward pass
             gathers parameters from all ranks.
+        group: The process group of torch that they talk in; None for the default one.
     """
 
     rank: int = 0
     size: int = 1
     lockstep: bool = False
+    group: Any = None
 
     @property
     def main(self) -> bool:
@@ -35,7 +39,7 @@ class Ranks:
         if self.size == 1:
             return [item]
         items: list[T | None] = [None] * self.size
-        dist.all_gather_object(items, item)
+        dist.all_gather_object(items, item, group=self.group)
         return [each for each in items if each is not None]
 
     def broadcast(self, item: T) -> T:
@@ -43,10 +47,22 @@ class Ranks:
         if self.size == 1:
             return item
         box = [item]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def barrier(self) -> None:
         """Wait for every rank (a collective)."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
+
+    @contextmanager
+    def apart(self) -> Iterator[Ranks]:
+        """Yield the same processes with a group of their own, for another thread (a collective)."""
+        if self.size == 1:
+            yield self
+            return
+        group = dist.new_group(backend="gloo")
+        try:
+            yield replace(self, group=group)
+        finally:
+            dist.destroy_process_group(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
-from hft_ray.training.engine import Engine, gathered
+from hft_ray.training.engine import Engine
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
+from hft_ray.training.partitioned import gathered
 from hft_ray.training.process_group import local_device, process_group, start_deepspeed
+from hft_ray.training.tensor_parts import joined
 
 State = dict[str, Tensor]
 RATE = 1e-3
@@ -61,8 +63,12 @@ class Bench:
         return found
 
     def state(self) -> State:
-        held = dict(self.engine.state([]))
-        return {f"weight/{name}": x for name, x in self.weights().items()} | held
+        weights = {f"weight/{name}": x.flatten() for name, x in self.weights().items()}
+        return weights | self.parts([])
+
+    def parts(self, touched: Collection[str]) -> State:
+        """Return what a checkpoint would have, on the CPU."""
+        return joined((name, x.to("cpu", copy=True)) for name, x in self.engine.parts(touched))
 
 
 def different(one: State, other: State) -> list[str]:
@@ -121,7 +127,9 @@ def _moved(name: str, before: State, after: State) -> bool:
     """Whether a weight, or the fp32 copy that bf16 rounds it from, is another one."""
     weight = after[f"weight/{name}"]
     master = after.get(f"master/{name}", weight)
-    return not torch.equal(before[name], weight) or not torch.equal(master.float(), weight.float())
+    return not torch.equal(before[name].flatten(), weight) or not torch.equal(
+        master.float(), weight.float()
+    )
 
 
 def carried(root: Path, **training: Any) -> dict[str, Any]:
@@ -164,12 +172,12 @@ def resumed(root: Path, **training: Any) -> dict[str, Any]:
     with bench(root, **training, moments="keep_selected") as one:
         one.engine.select(one.draw(0))
         one.steps(2)
-        kept = dict(one.engine.state(one.draw(0).parameters))
+        kept = one.parts(one.draw(0).parameters)
         counts = one.engine.steps
         one.steps(2)
         whole = one.state()
     with bench(root, **training, moments="keep_selected") as one:
-        one.engine.restore(kept.items(), counts)
+        one.engine.restore(kept, counts)
         one.engine.select(one.draw(0))
         one.at = 2
         one.steps(2)

@@ -105,7 +105,12 @@ def verify(folder: Path, files: Mapping[str, str]) -> None:
         except OSError as error:
             raise ArtifactError(f"{folder}: {name} is missing: {error.strerror}") from error
         if found != expected:
-            raise ArtifactError(f"{folder}: {name} is damaged: its checksum is not the manifest's")
+            raise ArtifactError(damaged(folder / name))
+
+
+def damaged(path: Path) -> str:
+    """Return what is said of a file whose SHA-256 is another one."""
+    return f"{path.parent}: {path.name} is damaged: its checksum is not the manifest's"
 
 
 def newest_whole(

@@ -7,7 +7,7 @@
 ``pre_bwd_fn`` and others                      What ZeRO-3 puts into each module
 ``FWD_MODULE_STACK``                           ZeRO-3's list of modules, one for the process
 ``PartitionedParameterCoordinator.__params_to_release``  A cache that holds engines
-``_hp_mapping``                                A parameter has its state in ZeRO-1 or 2
+``_hp_mapping``                                A parameter's state on this rank in ZeRO-1 or 2
 ``bit16_groups``, ``single_partition_of_fp32_groups``  ZeRO-1's and 2's groups
 ``fp16_groups``, ``fp32_groups``               Groups of the bf16 optimizer without ZeRO
 ``sub_group_to_group_id``, ``fp32_partitioned_groups_flat``  ZeRO-3's groups
@@ -104,6 +104,23 @@ def link_states(engine: Any) -> None:
 def is_linked(parameter: nn.Parameter) -> bool:
     """Whether DeepSpeed's accessors of whole states know a parameter, as in ZeRO-1 and 2."""
     return hasattr(parameter, "_hp_mapping")
+
+
+def own_fragment(parameter: nn.Parameter, key: str | None) -> tuple[int, Tensor] | None:
+    """Return the part of a parameter's state that this rank keeps under ZeRO-1 and 2.
+
+    Args:
+        parameter: The parameter; :func:`link_states` was called.
+        key: ``exp_avg`` and the like; None for the fp32 copy.
+
+    Returns:
+        The place of the first number in the flattened state, and the numbers; None if all of them
+        lie on other ranks.
+    """
+    mapping: Any = getattr(parameter, "_hp_mapping", None)
+    if mapping is None:
+        return None
+    return mapping.lp_fragment_address.start, mapping.get_hp_fragment(key)
 
 
 def whole_state(engine: Any, parameter: nn.Parameter) -> tuple[State, Tensor]:

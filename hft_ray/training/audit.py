@@ -8,7 +8,7 @@ from torch import nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Checksums, FrozenChangedError, changed_message
-from hft_ray.training.base_snapshot import held
+from hft_ray.training.partitioned import held
 
 
 class Audit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog
+from hft_ray.training.partitioned import at_rest, held, is_partitioned
 from hft_ray.weight_space import Shares, between
 
 _BLOCK = 1 << 20
@@ -42,7 +42,7 @@ class BaseSnapshot:
         """Copy the parameters that are not copied yet; they must still be as they were loaded."""
         for name in names:
             parameter = self._parameters[name]
-            if name not in self._copies and (self._ranks.main or _partitioned(parameter)):
+            if name not in self._copies and (self._ranks.main or is_partitioned(parameter)):
                 self._copies[name] = held(parameter).to("cpu", copy=True)
 
     def put_back(self, names: Iterable[str]) -> None:
@@ -82,10 +82,10 @@ class BaseSnapshot:
         """Set parameters; a rank computes the values of those whose copies it holds."""
         for name in names:
             parameter = self._parameters[name]
-            held_here = _at_rest(parameter)
+            held_here = at_rest(parameter)
             if name in self._copies:
                 held_here.copy_(value(name))
-            if self._ranks.size > 1 and not _partitioned(parameter):
+            if self._ranks.size > 1 and not is_partitioned(parameter):
                 dist.broadcast(held_here, src=0)
 
     def drifts(self) -> dict[str, float]:
@@ -128,7 +128,7 @@ class BaseSnapshot:
         return {
             name: held(parameter)
             for name, parameter in self._parameters.items()
-            if self._ranks.main or _partitioned(parameter)
+            if self._ranks.main or is_partitioned(parameter)
         }
 
     def _summed(self, squares: dict[str, float]) -> dict[str, float]:
@@ -138,32 +138,6 @@ class BaseSnapshot:
             for name, square in each.items():
                 total[name] += square
         return dict(total)
-
-
-def held(parameter: Any) -> Tensor:
-    """Return what this rank holds of a parameter: all of it, or its ZeRO-3 part without padding."""
-    if not _partitioned(parameter):
-        whole: Tensor = parameter.data
-        return whole
-    part: Tensor = parameter.ds_tensor.data
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    left = parameter.ds_numel - rank * part.numel()
-    return part[: max(0, min(part.numel(), left))]
-
-
-def _at_rest(parameter: Any) -> Tensor:
-    """Return what this rank holds of a parameter, to be written to.
-
-    ZeRO-3 leaves small parameters whole after a forward pass, also when its engine is destroyed.
-    Gathering one then gives that copy, not the parts.
-    """
-    if _partitioned(parameter):
-        parameter.partition()
-    return held(parameter)
-
-
-def _partitioned(parameter: Any) -> bool:
-    return hasattr(parameter, "ds_id")
 
 
 def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:

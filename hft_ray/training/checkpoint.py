@@ -1,17 +1,18 @@
 """Checkpoints of a running trial.
 
 A checkpoint is an artifact: a folder ``step-00000040`` with safetensors files and
-``manifest.json``. Its tensors are whole, whatever the ZeRO stage and the number of ranks, so a run
-may go on with another number of them. A mirror, where there is one, has a copy of each checkpoint.
+``manifest.json``. Every rank writes files with parts of the tensors (see ``tensor_parts``), of
+which any number of ranks with any ZeRO stage makes what each of them holds. A mirror, where there
+is one, has a copy of each checkpoint.
+
+``torch.distributed.checkpoint`` also writes in parts. It describes them in a pickle, which must not
+be loaded from a folder that others may write to, and has no checksums.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,19 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hft_ray.artifacts import (
-    ArtifactError,
-    FileName,
-    Manifest,
-    Mirror,
-    MirrorError,
-    delete_partial,
-    new_folder,
-    newest_whole,
-    verify,
-)
+from hft_ray.artifacts import ArtifactError, FileName, Manifest
 from hft_ray.selection import Draw
-from hft_ray.training.tensor_files import read_tensors, write_tensors
 
 RANDOM = "random/"
 """Prefix of the tensors that hold the ranks' random states."""
@@ -39,7 +29,7 @@ STAGE = "stage/"
 """Prefix of the tensors that a stage's objective keeps."""
 MANIFEST = "manifest.json"
 CHECKPOINT_FILES = re.compile(
-    r"[^/]+/(step-\d{8}|\.partial-[^/]+)/(manifest\.json|state-\d{5}\.safetensors)"
+    r"[^/]+/(step-\d{8}|\.partial-[^/]+)/(manifest\.json|state(-\d{5}){1,2}\.safetensors)"
 )
 """The files of checkpoints, and of one half written, as paths that begin with their folder's."""
 _OTHERWISE = "give another --out folder, or delete the checkpoints to start afresh"
@@ -74,7 +64,7 @@ class CheckpointManifest(Manifest):
 
     signed: ClassVar[bool] = True
     files: dict[FileName, str] = Field(default_factory=dict)
-    version: Literal[3] = 3
+    version: Literal[3, 4] = 4
     step: int
     model: str
     data: str
@@ -96,31 +86,19 @@ class CheckpointManifest(Manifest):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk that is whole.
+    """A checkpoint that is whole.
 
     Attributes:
         path: Its folder.
         manifest: What it is of.
+        state: What this rank needs of the engine's tensors: name -> flattened numbers.
+        beside: All other tensors: the random states and what the stage's objective keeps.
     """
 
     path: Path
     manifest: CheckpointManifest
-
-    @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Return the checkpoint in a folder; reads all of it.
-
-        Raises:
-            ArtifactError: A file is missing, cut short or changed.
-        """
-        manifest = CheckpointManifest.read(path / MANIFEST)
-        verify(path, manifest.files)
-        return cls(path, manifest)
-
-    def tensors(self, beside: bool) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors one at a time: those of the engine, or all ``beside`` them."""
-        files = (self.path / name for name in self.manifest.files)
-        return read_tensors(files, lambda name: name.startswith((RANDOM, STAGE)) == beside)
+    state: dict[str, Tensor]
+    beside: dict[str, Tensor]
 
     def refuse_other_run(self, model: str, data: str, now: dict[str, Any]) -> None:
         """Refuse a run that this checkpoint is not of.
@@ -163,74 +141,14 @@ class Checkpoint:
             )
 
 
-def write_checkpoint(
-    folder: Path,
-    manifest: CheckpointManifest,
-    tensors: Iterable[tuple[str, Tensor]],
-    keep: int,
-    mirror: Mirror | None = None,
-) -> Path:
-    """Write a checkpoint and delete all but it and the newest before it, ``keep`` in all.
-
-    Args:
-        folder: Folder of the run's checkpoints.
-        manifest: What is not a tensor.
-        tensors: Name -> whole CPU tensor; consumed as it is written, a gigabyte at a time.
-        keep: Checkpoints to keep, this one included.
-        mirror: Where the same ones are kept once more.
-
-    Raises:
-        MirrorError: The mirror did not take it; the folder has it.
-    """
-    delete_partial(folder)
-    target = folder / f"step-{manifest.step:08d}"
-    with new_folder(target, replace=True) as written:
-        files = write_tensors(written, tensors)
-        manifest.model_copy(update={"files": files}).write(written / MANIFEST)
-    # A later step was written before and is damaged, or the run would have gone on from there.
-    found = checkpoints(folder)
-    for old in found[: found.index(target)] + found[found.index(target) + keep :]:
-        shutil.rmtree(old, ignore_errors=True)
-    if mirror is not None:
-        mirror.put(target, target.name)
-        for name in set(mirror.names()) - {path.name for path in checkpoints(folder)}:
-            mirror.delete(name)
-    return target
+def checkpoint_name(step: int) -> str:
+    """Return the name of the checkpoint after so many steps; newer ones sort later."""
+    return f"step-{step:08d}"
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in ``folder``, newest first; they may be damaged."""
     return sorted(folder.glob("step-*"), reverse=True)
-
-
-def newest_checkpoint(
-    folder: Path, mirror: Mirror | None = None
-) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that is whole, and what is wrong with the newer ones.
-
-    One that only the mirror has whole is fetched into the folder.
-
-    Raises:
-        MirrorError: The mirror does not answer, and the folder has nothing to go on from.
-    """
-    found, problems = newest_whole(checkpoints(folder), Checkpoint.read)
-    if mirror is None:
-        return found, problems
-    try:
-        names = mirror.names()
-    except MirrorError as error:
-        if found is None:
-            raise
-        return found, [*problems, str(error)]
-    newer = [name for name in names if found is None or name > found.path.name]
-    fetch = partial(_fetch, folder, mirror)
-    copied, damaged = newest_whole(sorted(newer, reverse=True), fetch)
-    return copied or found, problems + damaged
-
-
-def _fetch(folder: Path, mirror: Mirror, name: str) -> Checkpoint:
-    mirror.get(name, folder / name)
-    return Checkpoint.read(folder / name)
 
 
 def random_state(device: torch.device) -> Tensor:

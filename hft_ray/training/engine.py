@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,22 @@ from hft_ray.compat.deepspeed import destroy, import_muon_uncompiled, link_state
 from hft_ray.config import Training
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, apply
+from hft_ray.selection.anatomy import shape, size
 from hft_ray.training.kahan import KahanAdamW
-from hft_ray.training.moments import Moments, part, put, set_steps, take, whole
+from hft_ray.training.moments import (
+    Moments,
+    held_state,
+    own_part,
+    own_parts,
+    put,
+    set_steps,
+    take,
+)
 from hft_ray.training.numerics import Numerics, deepspeed_config, plain
 from hft_ray.training.objective import Batch, LossFunction
+from hft_ray.training.partitioned import at_rest, held, held_span
 from hft_ray.training.penalty import half_square
+from hft_ray.training.tensor_parts import part_name
 
 
 class Engine:
@@ -74,7 +84,7 @@ class Engine:
                 self.parked[name] = kept.on_cpu()
         apply(self.model, draw)
         groups = self._groups(draw)
-        trained = sum(_numbers(each) for group in groups for each in group.parameters.values())
+        trained = sum(size(each) for group in groups for each in group.parameters.values())
         import_muon_uncompiled()
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.model,
@@ -116,7 +126,7 @@ class Engine:
         for name, parameter in self.model.named_parameters():
             if name not in chosen:
                 continue
-            matrix = _dimensions(parameter) > 1
+            matrix = len(shape(parameter)) > 1
             parked = self.parked.get(name)
             steps = parked.steps if parked else 0
             decay = self._training.weight_decay if matrix else 0.0
@@ -256,24 +266,31 @@ class Engine:
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)  # as the sum over ranks makes it
 
-    def state(self, touched: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """Yield what a checkpoint needs, as whole CPU tensors under ``KIND/PARAMETER``.
+    def parts(self, touched: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield what a checkpoint needs, as parts (see ``tensor_parts``) of ``KIND/PARAMETER``.
 
-        Every rank has to go through to the end (a collective); all yield the same names.
+        Each rank yields parts of its own, which are all together; nothing is copied or exchanged.
 
         Args:
             touched: Parameters that may differ from the base.
         """
         link_states(self._deepspeed)
         for name, parameter in self.model.named_parameters():
+            found: list[tuple[str, int, Tensor]] = []
             if name in touched:
-                with gathered([parameter]):
-                    yield f"weight/{name}", parameter.detach().to("cpu", copy=True)
-            moments = self.parked.get(name)
-            if steps := self._steps.get(name, 0):
-                moments = take(self._deepspeed, parameter, steps)
-            for key, tensor in (moments.tensors if moments else {}).items():
-                yield f"{key}/{name}", whole(parameter, tensor, self._ranks)
+                found.append(("weight", *own_part(parameter, held(parameter), self._ranks)))
+            if self._steps.get(name, 0):
+                found += own_parts(self._deepspeed, parameter, self._ranks)
+            elif name in self.parked:
+                for key, state in self.parked[name].tensors.items():
+                    found.append((key, *own_part(parameter, state, self._ranks)))
+            for kind, start, numbers in found:
+                if len(numbers):
+                    yield part_name(f"{kind}/{name}", start), numbers.detach()
+
+    def spans(self) -> dict[str, range]:
+        """Return parameter -> the places of what this rank holds among its flattened numbers."""
+        return {name: held_span(x, self._ranks) for name, x in self.model.named_parameters()}
 
     @property
     def steps(self) -> dict[str, int]:
@@ -281,20 +298,24 @@ class Engine:
         parked = {name: moments.steps for name, moments in self.parked.items()}
         return parked | {name: count for name, count in self._steps.items() if count}
 
-    def restore(self, tensors: Iterable[tuple[str, Tensor]], steps: Mapping[str, int]) -> None:
-        """Take over what :meth:`state` and :attr:`steps` gave, before the first :meth:`select`.
+    def restore(self, tensors: Mapping[str, Tensor], steps: Mapping[str, int]) -> None:
+        """Take over what :meth:`parts` and :attr:`steps` gave, before the first :meth:`select`.
 
         That select gives the moments to the parameters of its draw, under any policy.
+
+        Args:
+            tensors: ``KIND/PARAMETER`` -> its flattened numbers of :meth:`spans`.
+            steps: Parameter -> optimizer steps that its moments have seen.
         """
         parameters = dict(self.model.named_parameters())
         found: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors:
+        for key, numbers in tensors.items():
             kind, name = key.split("/", 1)
             parameter = parameters[name]
             if kind == "weight":
-                overwrite(parameter, tensor)
+                at_rest(parameter).view(-1).copy_(numbers)
             else:
-                found.setdefault(name, {})[kind] = part(parameter, tensor, self._ranks)
+                found.setdefault(name, {})[kind] = held_state(parameter, numbers, self._ranks)
         self.parked = {name: Moments(steps[name], kinds) for name, kinds in found.items()}
 
     @property
@@ -336,32 +357,3 @@ class _Group:
     weight_decay: float
     steps: int
     parameters: dict[str, nn.Parameter]
-
-
-def _dimensions(parameter: nn.Parameter) -> int:
-    # Under ZeRO-3 a parameter at rest is an empty vector; its shape is kept aside.
-    return len(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def _numbers(parameter: nn.Parameter) -> int:
-    return getattr(parameter, "ds_numel", parameter.numel())
-
-
-def overwrite(parameter: nn.Parameter, value: Tensor) -> None:
-    """Put ``value`` into a parameter, partitioned or not (a collective under ZeRO-3)."""
-    if hasattr(parameter, "ds_id"):
-        # Rank 0's value is what every rank gets its part of.
-        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            parameter.data.copy_(value)
-    else:
-        parameter.data.copy_(value)
-
-
-@contextmanager
-def gathered(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Make ZeRO-3's partitioned parameters whole on every rank (a collective); else do nothing."""
-    if any(hasattr(parameter, "ds_id") for parameter in parameters):
-        with deepspeed.zero.GatheredParameters(list(parameters)):
-            yield
-    else:
-        yield

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hft_ray.artifacts import FileName, Manifest, delete_partial, new_folder, verify
 from hft_ray.ranks import Ranks
-from hft_ray.training.engine import gathered
+from hft_ray.training.partitioned import gathered
 from hft_ray.training.tensor_files import read_tensors, tensor_names, write_tensors
 
 MANIFEST = "kept.json"

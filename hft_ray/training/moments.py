@@ -14,11 +14,11 @@ whole flat buffer, so parameters with different t need parameter groups of their
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -31,9 +31,17 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
-from hft_ray.compat.deepspeed import inner_optimizer, is_linked, states_by_group, whole_state
+from hft_ray.compat.deepspeed import (
+    inner_optimizer,
+    is_linked,
+    own_fragment,
+    states_by_group,
+    whole_state,
+)
 from hft_ray.ranks import Ranks
+from hft_ray.selection.anatomy import shape, size
 from hft_ray.training.kahan import COMPENSATION, KahanAdamW
+from hft_ray.training.partitioned import is_partitioned, share
 
 KEYS = ("exp_avg", "exp_avg_sq")
 MASTER = "master"
@@ -57,6 +65,55 @@ class Moments:
         return Moments(self.steps, {key: tensor.cpu() for key, tensor in self.tensors.items()})
 
 
+def own_parts(
+    engine: Any, parameter: nn.Parameter, ranks: Ranks
+) -> Iterator[tuple[str, int, Tensor]]:
+    """Yield the part of a parameter's state that this rank writes; nothing is copied or exchanged.
+
+    Under ZeRO-1 to 3 it is what the rank's optimizer steps on, else an equal share.
+
+    Yields:
+        The key, the place of the first number in the flattened state, and the numbers.
+    """
+    dtype, keys = _kept(engine, parameter)
+    for key in keys:
+        if is_linked(parameter):
+            found = own_fragment(parameter, None if key == MASTER else key)
+        else:
+            found = own_part(parameter, _get(engine, parameter, key), ranks)
+        if found is not None:
+            start, numbers = found
+            yield key, start, numbers.to(dtype)
+
+
+def own_part(parameter: nn.Parameter, state: Tensor, ranks: Ranks) -> tuple[int, Tensor]:
+    """Return the part that this rank writes of a state that it holds, and where that begins.
+
+    Args:
+        parameter: The parameter.
+        state: Of the parameter's shape; under ZeRO-3 this rank's part of it, padded.
+        ranks: The processes that train together.
+    """
+    span = share(size(parameter), ranks)
+    flat = state.flatten()
+    within = flat[: len(span)] if is_partitioned(parameter) else flat[span.start : span.stop]
+    return span.start, within
+
+
+def held_state(parameter: nn.Parameter, numbers: Tensor, ranks: Ranks) -> Tensor:
+    """Return what this rank holds of a state, as :func:`put` takes it.
+
+    Args:
+        parameter: The parameter.
+        numbers: The state's numbers of :func:`held_span`.
+        ranks: The processes that train together.
+    """
+    if not is_partitioned(parameter):
+        return numbers.view(shape(parameter))
+    padding = -(-size(parameter) // ranks.size) - len(numbers)
+    return nn.functional.pad(numbers, (0, padding))
+
+
 def take(engine: Any, parameter: nn.Parameter, steps: int, copy: bool = True) -> Moments:
     """Return the parameter's state in ``engine`` (a collective).
 
@@ -70,14 +127,7 @@ def take(engine: Any, parameter: nn.Parameter, steps: int, copy: bool = True) ->
     if not copy:
         state = engine.optimizer.state[parameter]
         return Moments(steps, {key: x for key, x in state.items() if key != "step"})
-    lean = isinstance(inner_optimizer(engine), KahanAdamW)
-    # DeepSpeed gives bf16 states as fp32.
-    dtype = torch.bfloat16 if lean else torch.float32
-    keys = list(KEYS)
-    if lean:
-        keys.append(COMPENSATION)
-    elif parameter.dtype != torch.float32:
-        keys.append(MASTER)
+    dtype, keys = _kept(engine, parameter)
     return Moments(steps, {key: _cpu(_get(engine, parameter, key), dtype) for key in keys})
 
 
@@ -99,6 +149,14 @@ def put(engine: Any, parameter: nn.Parameter, moments: Moments, fresh: bool = Fa
         return
     for key, value in moments.tensors.items():
         _set(engine, parameter, key, value)
+
+
+def _kept(engine: Any, parameter: nn.Parameter) -> tuple[torch.dtype, list[str]]:
+    """Return the element type and the keys of a parameter's state."""
+    if isinstance(inner_optimizer(engine), KahanAdamW):
+        # DeepSpeed gives bf16 states as fp32.
+        return torch.bfloat16, [*KEYS, COMPENSATION]
+    return torch.float32, [*KEYS, *([] if parameter.dtype == torch.float32 else [MASTER])]
 
 
 def _get(engine: Any, parameter: nn.Parameter, key: str) -> Tensor:
@@ -144,27 +202,3 @@ def set_steps(engine: Any, steps: list[int]) -> None:
 
 def _cpu(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to("cpu", dtype, copy=True)
-
-
-def whole(parameter: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
-    """Return the whole of a CPU state tensor of which ZeRO-3 holds a part (a collective)."""
-    if not hasattr(parameter, "ds_id"):
-        return tensor
-    parts = [tensor.flatten()]
-    if ranks.size > 1:
-        part = parts[0].to(parameter.device)
-        gathered = [torch.empty_like(part) for _ in range(ranks.size)]
-        dist.all_gather(gathered, part)
-        parts = [each.cpu() for each in gathered]
-    # The last rank's part is padded.
-    return torch.cat(parts)[: parameter.ds_numel].reshape(parameter.ds_shape).clone()
-
-
-def part(parameter: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
-    """Return this rank's part of a whole state tensor, the inverse of :func:`whole`."""
-    if not hasattr(parameter, "ds_id"):
-        return tensor
-    length = -(-parameter.ds_numel // ranks.size)
-    padded = torch.zeros(length * ranks.size, dtype=tensor.dtype)
-    padded[: parameter.ds_numel] = tensor.flatten()
-    return padded[ranks.rank * length : (ranks.rank + 1) * length].clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from hft_ray.config import Config
 from hft_ray.evaluation import Scores, TaskSequence
 from hft_ray.item_scores import SUFFIX
 from hft_ray.training.causal import require_causal
+from hft_ray.training.checkpoint_writer import CheckpointWriter, checkpoint_writer
 from hft_ray.training.garbage import only_new_garbage
 from hft_ray.training.intermediate_models import FINAL
 from hft_ray.training.models import recompute_activations
@@ -49,7 +51,7 @@ def run(
             goes on from the newest one there that is whole.
         wanted: What to keep and make beside the last model.
         mirror: Where the checkpoints are copied to, and fetched from when the folder lacks them.
-        saved: Called with the step of every checkpoint, on rank 0.
+        saved: Called with the step of every checkpoint, on rank 0, from another thread.
         items: Folder for the scores of single items: a file for the trained model, and one for
             each variant.
 
@@ -67,14 +69,13 @@ def run(
         try:
             start = state.resume(checkpoints, mirror) if checkpoints else 0
             one = _Run(state, report, items)
-
-            def save(done: int) -> None:
-                assert checkpoints is not None
-                state.save(done, checkpoints, mirror)
-                if state.ranks.main:
-                    saved(done)
-
-            outcome = one.train(start, save if checkpoints else None)
+            keep = config.training.checkpoints_kept
+            with (
+                checkpoint_writer(checkpoints, keep, state.ranks, mirror, saved)
+                if checkpoints and config.training.checkpoint_every
+                else nullcontext()
+            ) as writer:
+                outcome = one.train(start, writer)
             if save_to is not None:
                 with state.selector.plain():
                     save_model(model, workspace.tokenizer(config.model), save_to, workspace.ranks)
@@ -100,12 +101,12 @@ class _Run:
         self._values: dict[str, float] = {}
         self._latest: Scores | None = None
 
-    def train(self, start: int, save: Callable[[int], None] | None) -> Outcome:
+    def train(self, start: int, writer: CheckpointWriter | None) -> Outcome:
         """Make every step from ``start`` on; evaluate at the asked ones and after each stage.
 
         Args:
             start: Steps that a checkpoint has behind it.
-            save: Writes a checkpoint after so many steps; None writes none.
+            writer: Writes checkpoints; None for none.
         """
         state = self._state
         if start == 0:
@@ -124,8 +125,8 @@ class _Run:
             if self._reports(done):
                 return self._outcome("stopped", done)
             # Last: what was measured of this step is not measured again.
-            if save and save_every and done % save_every == 0 and done < state.steps:
-                save(done)
+            if writer and save_every and done % save_every == 0 and done < state.steps:
+                state.save(done, writer)
         return self._outcome("complete", state.steps)
 
     def _begin(self) -> None:

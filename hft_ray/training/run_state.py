@@ -21,11 +21,11 @@ from hft_ray.training.checkpoint import (
     STAGE,
     Checkpoint,
     CheckpointManifest,
-    newest_checkpoint,
     random_state,
     set_random_state,
-    write_checkpoint,
 )
+from hft_ray.training.checkpoint_reader import CheckpointReader
+from hft_ray.training.checkpoint_writer import CheckpointWriter
 from hft_ray.training.documents import Documents
 from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
@@ -124,23 +124,16 @@ class RunState:
             found = self.engine.step(batches, stage.objective.loss, feed.units(number), rate)
         self.progress.add(found, rate)
 
-    def save(self, done: int, folder: Path, mirror: Mirror | None) -> None:
-        """Write a checkpoint after ``done`` steps to ``folder``, and to a mirror."""
+    def save(self, done: int, writer: CheckpointWriter) -> None:
+        """Have a checkpoint written after ``done`` steps."""
         assert self.selector.draw is not None
-        manifest = self._manifest(done, self.selector.draw)
-        states = self.ranks.gather(random_state(self.workspace.device))
+        state = random_state(self.workspace.device)
         tensors = itertools.chain(
-            self.engine.state(self.selector.trained),
-            self._of_stage(done),
-            ((f"{RANDOM}{rank}", state) for rank, state in enumerate(states)),
+            self.engine.parts(self.selector.trained),
+            self._of_stage(done) if self.ranks.main else (),
+            [(f"{RANDOM}{self.ranks.rank}", state)],
         )
-        if self.ranks.main:
-            keep = self.config.training.checkpoints_kept
-            write_checkpoint(folder, manifest, tensors, keep, mirror)
-        else:
-            for _ in tensors:
-                pass
-        self.ranks.barrier()
+        writer.save(self._manifest(done, self.selector.draw), tensors)
 
     def _manifest(self, done: int, drawn: Draw) -> CheckpointManifest:
         selector = self.selector
@@ -184,9 +177,8 @@ class RunState:
             CheckpointError: It is of another model, other settings or another selection.
             MirrorError: The mirror does not answer, and the folder has no checkpoint.
         """
-        # Rank 0 reads and verifies it for all.
-        newest = newest_checkpoint(folder, mirror) if self.ranks.main else (None, [])
-        found, problems = self.ranks.broadcast(newest)
+        reader = CheckpointReader(self.ranks, self.workspace.device, self.engine.spans())
+        found, problems = reader.newest(folder, mirror)
         for problem in problems:
             log.warning("%s", problem)
         if found is None:
@@ -218,7 +210,7 @@ class RunState:
     def _restore(self, found: Checkpoint, drawn: Draw) -> None:
         """Make the model that of the checkpoint, and all else what it was then."""
         manifest, stage = found.manifest, stage_at(self.stages, found.manifest.step)
-        self.engine.restore(found.tensors(beside=False), manifest.steps)
+        self.engine.restore(found.state, manifest.steps)
         rounds = [Round(**each) for each in manifest.rounds]
         self.selector.restore(drawn, manifest.touched, rounds)
         self.progress.restore(manifest.losses, manifest.seconds)
@@ -227,9 +219,8 @@ class RunState:
             self.scoring.sequence.restore(manifest.sequence)
         if self.intermediate:
             self.intermediate.found = [ScoredVariant(**each) for each in manifest.variants]
-        beside = dict(found.tensors(beside=True))
         if 0 < stage.start < manifest.step:
-            kept = (each for each in beside.items() if each[0].startswith(STAGE))
+            kept = (each for each in found.beside.items() if each[0].startswith(STAGE))
             stage.objective.restore({name.removeprefix(STAGE): x for name, x in kept})
         if manifest.ranks == self.ranks.size:
-            set_random_state(self.workspace.device, beside[f"{RANDOM}{self.ranks.rank}"])
+            set_random_state(self.workspace.device, found.beside[f"{RANDOM}{self.ranks.rank}"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hft_ray.artifacts import delete_partial, new_folder
 from hft_ray.data import end_tokens
 from hft_ray.ranks import Ranks
-from hft_ray.training.engine import gathered
+from hft_ray.training.partitioned import gathered
 
 
 def whole_state(model: nn.Module, ranks: Ranks) -> dict[str, Tensor]:

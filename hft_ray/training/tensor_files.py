@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
-from hft_ray.artifacts.manifest import sha256_of
+from hft_ray.artifacts.manifest import ArtifactError, damaged, sha256_of
 from hft_ray.artifacts.whole import sync
 
 _SHARD_BYTES = 1 << 30
 
 
-def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, str]:
-    """Write CPU tensors to safetensors files, a gigabyte at a time; return file name -> SHA-256."""
-    return {name: _write_shard(folder / name, shard) for name, shard in _shards(tensors)}
+def write_tensors(
+    folder: Path, tensors: Iterable[tuple[str, Tensor]], stem: str = "state"
+) -> dict[str, str]:
+    """Write CPU tensors to safetensors files, a gigabyte at a time.
+
+    Args:
+        folder: Where to write ``STEM-00000.safetensors`` and so on.
+        tensors: Name -> tensor; consumed as it is written.
+        stem: How the files' names begin.
+
+    Returns:
+        File name -> SHA-256.
+    """
+    return {name: _write_shard(folder / name, shard) for name, shard in _shards(tensors, stem)}
 
 
-def _shards(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _shards(
+    tensors: Iterable[tuple[str, Tensor]], stem: str
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     shard: dict[str, Tensor] = {}
     number = size = 0
     for name, tensor in tensors:
         shard[name] = tensor.contiguous()
         size += tensor.numel() * tensor.element_size()
         if size >= _SHARD_BYTES:
-            yield f"state-{number:05d}.safetensors", shard
+            yield f"{stem}-{number:05d}.safetensors", shard
             shard, number, size = {}, number + 1, 0
     if shard:
-        yield f"state-{number:05d}.safetensors", shard
+        yield f"{stem}-{number:05d}.safetensors", shard
 
 
 def _write_shard(path: Path, shard: dict[str, Tensor]) -> str:
@@ -48,6 +62,21 @@ def read_tensors(
             for name in file.keys():  # noqa: SIM118  (the file is not a mapping)
                 if wanted(name):
                     yield name, file.get_tensor(name)
+
+
+def read_verified(path: Path, digest: str) -> dict[str, Tensor]:
+    """Return the tensors in a safetensors file, which is read once.
+
+    Raises:
+        ArtifactError: The file is missing, cut short or changed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path.parent}: {path.name} is missing: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ArtifactError(damaged(path))
+    return load(content)
 
 
 def tensor_names(files: Iterable[Path]) -> list[str]:

@@ -23,7 +23,8 @@ from hft_ray.artifacts import (
     newest_whole,
     verify,
 )
-from hft_ray.training.checkpoint import newest_checkpoint
+from hft_ray.ranks import Ranks
+from hft_ray.training.checkpoint_reader import CheckpointReader
 from hft_ray.training.kept import put_kept, read_kept
 from hft_ray.weights import apply_delta
 
@@ -166,14 +167,14 @@ def test_what_killed_processes_left_is_deleted(tmp_path):
 
 
 def test_a_checkpoint_of_the_first_version():
-    found, problems = newest_checkpoint(WRITTEN / "checkpoints")
+    reader = CheckpointReader(Ranks(), torch.device("cpu"), {"weight": range(4)})
+    found, problems = reader.newest(WRITTEN / "checkpoints", None)
     assert found is not None and not problems
     assert (found.manifest.step, found.manifest.steps) == (3, {"weight": 3})
     assert found.manifest.history["measures"] == {"u": math.inf}
     assert math.isnan(found.manifest.scored["values"]["task/x"])
-    ((name, weight),) = found.tensors(beside=False)
-    assert name == "weight/weight" and weight.tolist() == [0, 1, 2, 3]
-    assert [name for name, _ in found.tensors(beside=True)] == ["random/0"]
+    assert {name: x.tolist() for name, x in found.state.items()} == {"weight/weight": [0, 1, 2, 3]}
+    assert list(found.beside) == ["random/0"]
 
 
 def test_kept_weights_of_the_first_version():

@@ -40,7 +40,7 @@ def a_run(path):
     with folder.held({}):
         for step in (1, 2):
             write(path / f"checkpoints/step-{step:08d}/manifest.json")
-            write(path / f"checkpoints/step-{step:08d}/state-00000.safetensors")
+            write(path / f"checkpoints/step-{step:08d}/state-00001-00000.safetensors")
         write(path / "model/config.json")
         write(path / "model/more/weights.safetensors")
         folder.record("model")

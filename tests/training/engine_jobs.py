@@ -17,11 +17,13 @@ from hft_ray.data import batch_indices, collate
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw, draw
 from hft_ray.training import Workspace
-from hft_ray.training.engine import Engine, gathered
+from hft_ray.training.engine import Engine
 from hft_ray.training.lora import Lora
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Loss
+from hft_ray.training.partitioned import gathered
+from hft_ray.training.tensor_parts import joined
 
 RATE = 2e-5
 State = dict[str, Tensor]
@@ -80,9 +82,10 @@ class Bench:
         return found
 
     def state(self) -> State:
-        """All weights, and what the engine and its store hold beside them."""
-        held = dict(self.engine.state([]))
-        return {f"weight/{name}": x for name, x in self.weights().items()} | held
+        """All weights, and what the engine and its store hold beside them, flattened."""
+        parts = [(name, part.clone()) for name, part in self.engine.parts([])]
+        held = joined(part for each in self.ranks.gather(parts) for part in each)
+        return {f"weight/{name}": x.flatten() for name, x in self.weights().items()} | held
 
 
 @cache

@@ -77,7 +77,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 DEATHS = {
-    ("gradient-carry", 1): [{"rank": 0, "phase": "checkpoint", "at": 0.6}],
+    ("gradient-carry", 1): [{"rank": 0, "phase": "write", "at": 0.6}],
     ("cyclic-store", 2): [{"rank": 1, "phase": "select", "at": 0.9}],
     ("drift-reset", 1): [{"rank": 0, "phase": "step", "at": 0.75}],
     ("random-carry-lean", 2): [{"rank": 1, "phase": "step", "at": 0.75}],

@@ -13,11 +13,9 @@ import torch
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
 from hft_ray.training import CheckpointError, Workspace
-from hft_ray.training.checkpoint import (
-    Checkpoint,
-    checkpoints,
-    write_checkpoint,
-)
+from hft_ray.training.checkpoint import checkpoints
+from hft_ray.training.checkpoint_reader import CheckpointReader
+from hft_ray.training.checkpoint_writer import checkpoint_writer
 from hft_ray.training.run import run
 
 
@@ -110,7 +108,7 @@ def _crash(folder: Path) -> None:
     partial = folder / ".partial-abc"
     shutil.copytree(_newest(folder), partial)
     (partial / "manifest.json").unlink()
-    _cut(partial / "state-00000.safetensors")
+    _cut(partial / "state-00000-00000.safetensors")
 
 
 def _digit(folder: Path) -> None:
@@ -122,15 +120,16 @@ def _digit(folder: Path) -> None:
 
 def _other_draw(folder: Path) -> None:
     """Have the newest checkpoint say, rightly signed, that it trains something else."""
-    found = Checkpoint.read(_newest(folder))
-    tensors = [pair for beside in (False, True) for pair in found.tensors(beside)]
+    found = CheckpointReader(Ranks(), torch.device("cpu")).read(_newest(folder))
+    tensors = {**found.state, **found.beside}
     other = {"selection": "0" * 64, "parameters": ["model.norm.weight"]}
-    write_checkpoint(folder, found.manifest.model_copy(update=other), tensors, 2)
+    with checkpoint_writer(folder, 2, Ranks()) as writer:
+        writer.save(found.manifest.model_copy(update=other), tensors.items())
 
 
 DAMAGES: dict[str, Callable[[Path], None]] = {
-    "truncated": lambda folder: _cut(_newest(folder) / "state-00000.safetensors"),
-    "missing": lambda folder: (_newest(folder) / "state-00000.safetensors").unlink(),
+    "truncated": lambda folder: _cut(_newest(folder) / "state-00000-00000.safetensors"),
+    "missing": lambda folder: (_newest(folder) / "state-00000-00000.safetensors").unlink(),
     "manifest cut": lambda folder: _cut(_newest(folder) / "manifest.json"),
     "manifest missing": lambda folder: (_newest(folder) / "manifest.json").unlink(),
     "one digit": _digit,

@@ -23,6 +23,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType
@@ -69,11 +70,25 @@ class Events:
             self.phase = PHASES[code]
         return self.inside
 
+    def writing(self, frame: FrameType, event: str, _: object) -> Any:
+        """Trace the thread that writes checkpoints, whose lines are a phase of their own."""
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        return self.inside_thread
+
+    def inside_thread(self, frame: FrameType, event: str, _: object) -> Any:
+        """Count a line of that thread."""
+        self._count("write")
+        return self.inside_thread
+
+    def _count(self, phase: str) -> None:
+        self.counts[phase] = self.counts.get(phase, 0) + 1
+        if self.kill == (phase, self.counts[phase]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def inside(self, frame: FrameType, event: str, _: object) -> Any:
         """Count a line, or the return from a frame."""
-        self.counts[self.phase] = self.counts.get(self.phase, 0) + 1
-        if self.kill == (self.phase, self.counts[self.phase]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        self._count(self.phase)
         if event == "return" and frame.f_code in PHASES:
             self.phase = "between"
         return self.inside
@@ -95,12 +110,14 @@ def rank_main(job: dict[str, Any], rank: int, root: Path, out: Path, meeting: st
     events = Events(kill if kill and kill["rank"] == rank else None)
     if events.kill or job.get("record"):
         sys.settrace(events)
+        threading.settrace(events.writing)
     module, function = job["do"].split(".")
     do = getattr(import_module(module), function)
     # Nor is what the fork has imported itself.
     gc.freeze()
     result = do(ranks, root, **job["with"])
     sys.settrace(None)
+    threading.settrace(None)
     text = json.dumps({"result": result, "events": events.counts})
     (out / f"{job['name']}-{rank}.json").write_text(text, encoding="utf-8")
     dist.destroy_process_group()

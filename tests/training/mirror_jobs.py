@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hft_ray.orchestration.diagnosis import classify
 from hft_ray.orchestration.faults import explained
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
-from hft_ray.training.checkpoint import newest_checkpoint
+from hft_ray.training.checkpoint_reader import CheckpointReader
 from hft_ray.training.run import run
 
 NOBODY = 65534
@@ -32,23 +33,30 @@ class Case:
         self.workspace = Workspace(Path(job["root"]), ranks, torch.device("cpu"))
         self.folder, self.place = Path(job["out"]) / name, place
         self.steps: list[int] = []
+        self.saved: list[int] = []
 
     def run(self, at=None, do=lambda: True):
         """Run; after step ``at`` do something, whose answer says whether to stop."""
-        self.steps, losses = [], []
+        self.steps, self.saved, losses = [], [], []
 
         def report(step, metrics, scored, last):
             self.steps.append(step)
             losses.append(metrics["train/loss"])
-            return bool(step == at and do())
+            if step != at:
+                return False
+            while at - 1 not in self.saved:  # it is written in the background
+                time.sleep(0.01)
+            return bool(do())
 
         told = Told()
         try:
-            run(self.config, self.workspace, report, None, self.folder, mirror=self.place)
+            more = {"mirror": self.place, "saved": self.saved.append}
+            run(self.config, self.workspace, report, None, self.folder, **more)
         except Exception as error:  # noqa: BLE001 - which one it is, is the question
             fault = classify(error)
             reason = explained(f"{type(error).__name__}: {error}", fault)
-            found, _ = newest_checkpoint(self.folder)
+            reader = CheckpointReader(Ranks(), self.workspace.device)
+            found, _ = reader.newest(self.folder, None)
             whole = str(found.path if found else None)
             return {"steps": self.steps, "fault": fault, "reason": reason, "whole": whole}
         finally:
@@ -78,7 +86,7 @@ def lost(job, ranks):
     shutil.rmtree(case.folder)
     results["resumed"] = case.run()
     shutil.rmtree(case.folder)
-    store, path = place.located("step-00000004/state-00000.safetensors")
+    store, path = place.located("step-00000004/state-00000-00000.safetensors")
     with store.open_input_stream(path) as source:
         content = bytearray(source.read())
     content[-1] ^= 1
@@ -111,8 +119,8 @@ def full(job, ranks):
 
 def closed(job, ranks):
     case = Case(job, ranks, "closed", None)
-    module = sys.modules["hft_ray.training.run_state"]
-    write = module.write_checkpoint
+    module = sys.modules["hft_ray.training.checkpoint_writer"]
+    write = module.CheckpointWriter._write
 
     def as_somebody_else(*arguments):
         # Root may write everywhere.
@@ -125,11 +133,11 @@ def closed(job, ranks):
 
     def close():
         case.folder.chmod(0o555)
-        module.write_checkpoint = as_somebody_else
+        module.CheckpointWriter._write = as_somebody_else
 
     case.folder.mkdir(parents=True)
     failed = case.run(at=3, do=close)
-    module.write_checkpoint = write
+    module.CheckpointWriter._write = write
     case.folder.chmod(0o755)
     return {"failed": failed, "afterwards": case.run()}
 

@@ -13,7 +13,7 @@ from lives_cases import (
     same_to_the_bit,
 )
 
-PHASES = ("start", "select", "step", "checkpoint", "between")
+PHASES = ("start", "select", "step", "checkpoint", "write", "between")
 
 
 @pytest.mark.parametrize(("setting", "ranks"), DEATHS)

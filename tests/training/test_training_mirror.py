@@ -43,7 +43,7 @@ def test_a_damaged_object_is_noticed_and_the_checkpoint_before_is_used(found):
     damaged = found["lost"]["damaged"]
     assert damaged["steps"] == [3, 4, 5, 6]
     assert damaged["losses"] == found["lost"]["undisturbed"]["losses"][2:]
-    assert any("state-00000.safetensors is damaged" in line for line in damaged["told"])
+    assert any("state-00000-00000.safetensors is damaged" in line for line in damaged["told"])
     assert found["lost"]["local"] == ["step-00000002", "step-00000004"]
 
 

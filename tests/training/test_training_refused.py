@@ -17,7 +17,7 @@ def test_an_older_checkpoint_is_used_when_the_newest_is_damaged(lives, damaged, 
     found = damaged[case]
     problem, chosen = found["told"]
     assert NEWEST in problem
-    file = "manifest.json" if "manifest" in case else "state-00000.safetensors"
+    file = "manifest.json" if "manifest" in case else "state-00000-00000.safetensors"
     assert file in problem
     assert ("missing" in problem or "No such file" in problem) == ("missing" in case)
     assert "step-00000006" in chosen

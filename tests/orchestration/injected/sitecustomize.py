@@ -23,6 +23,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -40,14 +41,15 @@ class Now:
     model = None
 
 
-def due(moment):
+def due(moment, step=None):
     """Return the fault that is to happen now, if any; each happens so many times and no more."""
+    at = Now.step if step is None else step
     plan = FOLDER / f"{Now.sweep}.json"
     if not plan.is_file():
         return None
     for number, fault in enumerate(json.loads(plan.read_text())):
-        wanted = {"rank": 0, "step": Now.step, "trial": Now.trial, **fault}
-        if (moment, Now.trial, Now.rank, Now.step) != tuple(
+        wanted = {"rank": 0, "step": at, "trial": Now.trial, **fault}
+        if (moment, Now.trial, Now.rank, at) != tuple(
             wanted[key] for key in ("moment", "trial", "rank", "step")
         ):
             continue
@@ -143,7 +145,9 @@ def wrap_tensor_files(module):
 
     def save(shard, path):
         save_file(shard, path)
-        if (fault := due("checkpoint")) is not None:
+        # Of a checkpoint; training has made further steps meanwhile.
+        done = re.search(r"step-(\d+)", path.parent.name)
+        if (fault := due("checkpoint", int(done[1]) - 1 if done else None)) is not None:
             os.truncate(path, path.stat().st_size // 2)
             happen(fault)
 
