@@ -131,6 +131,8 @@ def lives(
     wanted.append(resume_job(folder, file, "damaged", SETTING, cases))
     cases = {"rate": REFUSED["rate"], "truncated": RESUMED_DAMAGED["truncated"]}
     wanted.append(resume_job(folder, file, "damaged-2", SETTING, cases, ranks=2))
+    checkpoints = {"name": "checkpoints", "ranks": 2, "do": "checkpoint_jobs.write_and_read"}
+    wanted.append(checkpoints | {"with": {"out": str(folder / "checkpoints")}})
     return jobs.run(folder, wanted)
 
 

@@ -69,7 +69,8 @@ class Training(Section):
     log_every: PositiveInt = 10
     """Steps between two logged training losses."""
     checkpoint_every: PositiveInt | None = None
-    """Steps between two checkpoints, from which a run resumes after a crash. Default: none."""
+    """Steps between two checkpoints, from which a run resumes after a crash. They are written
+    while training goes on. Default: none."""
     checkpoints_kept: PositiveInt = 2
     """Checkpoints of a run to keep; older ones are deleted."""
 
