@@ -59,9 +59,8 @@ def show(lines: list[Line]) -> None:
         error = statistics.stdev(differences) / len(seeds) ** 0.5
         half = error * float(stats.t.ppf(0.975, len(seeds) - 1))
         cells = [f"{statistics.fmean(x):.4f} ± {statistics.stdev(x):.4f}" for x in (full, lean)]
-        print(
-            f"| {name} | {' | '.join(cells)} | {mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}] |"
-        )
+        cells.append(f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]")
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from footprint_cases import (
     reselections_job,
     resize,
     state_job,
+    variant_peaks_job,
     variants_job,
 )
 from jobs import Jobs, Lives
@@ -145,7 +146,7 @@ def peaks(jobs: Jobs, deep_file, tmp_path_factory) -> Lives:
 @pytest.fixture(scope="session")
 def engines(jobs: Jobs, tiny_file, shallow_file, deep_file, tmp_path_factory) -> Lives:
     folder = tmp_path_factory.mktemp("engines")
-    wanted = [variants_job(tiny_file)]
+    wanted = [variants_job(tiny_file), variant_peaks_job(deep_file)]
     for ranks in (1, 2):
         wanted += [state_job(ranks, shallow_file), memory_job(ranks, deep_file)]
         wanted.append(reselections_job(ranks, shallow_file, SHORT[ranks]))

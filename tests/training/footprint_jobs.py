@@ -23,8 +23,9 @@ from hft_ray.config import Config, Variants
 from hft_ray.ranks import Ranks
 from hft_ray.selection import Draw
 from hft_ray.training import Workspace
+from hft_ray.training.alive import AliveBytes
 from hft_ray.training.engine import Engine
-from hft_ray.training.run import run
+from hft_ray.training.run import _Run, run
 from hft_ray.training.scoring import Scoring
 from hft_ray.training.variant_builder import RunArtifacts
 
@@ -121,6 +122,37 @@ def variants(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, Any]:
             ).to_json()
         made = [each["variant"] for each in outcome["variants"]]
         results[name] = {"made": made, "scored": found}
+    return results
+
+
+def variant_peaks(ranks: Ranks, root: Path, cases: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Count the most bytes alive in the steps of a training, and while its variants are scored."""
+    wanted = RunArtifacts(None, {"general/texts": "min"}, Variants(averages=[0.25, 0.5, 0.75]))
+    results: dict[str, dict[str, int]] = {}
+    add_variants, step = _Run.add_variants, Engine.step
+    for name, file in cases.items():
+        alive, peaks = AliveBytes(), results.setdefault(name, {})
+
+        def stepping(engine: Engine, *arguments: Any, alive: Any = alive) -> Any:
+            alive.reset_peak()
+            found = step(engine, *arguments)
+            peaks["training"] = max(peaks.get("training", 0), alive.peak)  # noqa: B023
+            return found
+
+        def making(run_: Any, *arguments: Any, alive: Any = alive) -> None:
+            alive.reset_peak()
+            add_variants(run_, *arguments)
+            peaks["variants"] = alive.peak  # noqa: B023
+
+        workspace = Workspace(root, ranks, torch.device("cpu"))
+        with (
+            mock.patch.object(Engine, "step", stepping),
+            mock.patch.object(_Run, "add_variants", making),
+            alive,
+        ):
+            config = Config.model_validate(file)
+            outcome = run(config, workspace, lambda *_: False, wanted=wanted)
+        peaks["made"] = len(outcome.variants)
     return results
 
 

@@ -235,6 +235,14 @@ def test_variants_are_scored_without_an_engine(engines, case):
         assert (each["alive"], each["gradients"]) == (2, 0)
 
 
+@pytest.mark.parametrize("case", ["lora-0", "lora-3", "half-0", "half-3"])
+def test_variants_take_no_more_memory_than_training(engines, case):
+    assert engines.codes("variant-peaks") == [0], engines.log("variant-peaks")
+    found = engines.result("variant-peaks")[case]
+    assert found["made"] == 4
+    assert found["variants"] <= found["training"]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_variants_are_what_their_names_say(runs, case):
     variants = found(runs, case)
