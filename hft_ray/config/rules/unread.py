@@ -57,6 +57,7 @@ _SWITCHES = (
         "stm",
         ("training.stm_perplexity",),
     ),
+    _Switch("training.average", lambda average: average == "ema", "ema", ("training.ema_decay",)),
     _Switch(
         "training.kl_to_base",
         lambda strength: strength > 0,
