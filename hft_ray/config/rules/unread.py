@@ -57,6 +57,12 @@ _SWITCHES = (
         "stm",
         ("training.stm_perplexity",),
     ),
+    _Switch(
+        "training.kl_to_base",
+        lambda strength: strength > 0,
+        "above 0",
+        ("training.kl_direction", "training.kl_top"),
+    ),
 )
 _DEFAULTS = {
     f"{name}.{key}": value

@@ -42,6 +42,15 @@ class Training(Section):
     l2_to_base: Annotated[float, Field(ge=0)] = 0.0
     """L2-SP: adds this, times half the squared distance of what is trained from its pre-trained
     values, to the loss. With zero_stage 0 to 2; holds a copy of these values on the device."""
+    kl_to_base: Annotated[float, Field(ge=0)] = 0.0
+    """Adds this, times the KL divergence of the model's predictions from the base's, to the loss of
+    every trained token. Of sft alone."""
+    kl_direction: Literal["forward", "reverse"] = "forward"
+    """kl_to_base: forward, KL(base || model), holds the model to all that the base finds likely;
+    reverse, KL(model || base), keeps it from what the base finds unlikely."""
+    kl_top: PositiveInt = 64
+    """kl_to_base: tokens of the base's predictions that are kept one by one, the likeliest; all
+    others count as one. Takes 8 bytes of the storage root for each of them and trained token."""
     token_weights: Literal["none", "dft", "eaft", "stm"] = "none"
     """How much each trained token counts. none: all alike; dft: as much as the model's own
     probability of it; eaft: as much as the model is unsure, by the normalised entropy of its 20
