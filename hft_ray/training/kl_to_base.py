@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hft_ray.evaluation.likeliest import likeliest, rest_of
+from hft_ray.evaluation.likeliest import likeliest
 from hft_ray.ranks import Ranks
 from hft_ray.training.base_tokens import BaseTokens, Look
 from hft_ray.training.loss import BASE
@@ -110,35 +110,55 @@ class KlToBase:
 
     def __call__(self, logprobs: Tensor, places: slice) -> tuple[Tensor, Tensor]:
         """Return the penalty of some positions [P], and its gradient by their logits [P, V]."""
-        tokens = self._tokens[places].long()
-        values, slopes = self._divergence(logprobs, tokens, self._base[places], self._rest[places])
+        values, slopes = self._divergence(
+            logprobs,
+            self._tokens[places].long(),
+            self._base[places],
+            self._rest[places],
+            self._strength,
+        )
         self.sums["kl_to_base"] = self.sums.get("kl_to_base", 0) + values.sum()
-        return self._strength * values, slopes.mul_(self._strength)
+        return self._strength * values, slopes
 
 
-def forward(logprobs: Tensor, tokens: Tensor, base: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-    """Return KL(p || q) of each position [P], and its gradient by the logits of q [P, V].
+def forward(
+    logprobs: Tensor, tokens: Tensor, base: Tensor, rest: Tensor, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return KL(p || q) of each position [P], and ``scale`` times its gradient by z [P, V].
 
     Args:
         logprobs: log q, [P, V].
         tokens: T, [P, K].
         base: log p of T, [P, K].
         rest: log p(R), [P]; -inf if R is empty.
+        scale: What the gradient is multiplied by.
     """
-    own, own_rest = logprobs.gather(-1, tokens), rest_of(logprobs, tokens)
-    there, apart = base.exp(), rest > -math.inf
-    ratio = (rest - own_rest).where(apart, -math.inf)  # log r
-    of_rest = (rest.exp() * ratio).where(apart, 0.0)
-    values = (there * (base - own)).sum(dim=-1) + of_rest
-    # Not q_v r: the one may be 0 in fp32 and the other infinite.
-    slopes = logprobs.exp() - (logprobs + ratio[:, None]).exp_()
-    return values, slopes.scatter_(-1, tokens, own.exp() - there)
+    own, others, own_rest = _split(logprobs, tokens)
+    there, there_rest = base.exp(), rest.exp()
+    of_rest = there_rest * (rest - own_rest.log())
+    values = (there * (base - own)).sum(dim=-1) + of_rest.where(rest > -math.inf, 0.0)
+    slopes = others.mul_(scale * (1 - there_rest / own_rest)[:, None])
+    return values, slopes.scatter_(-1, tokens, scale * (own.exp() - there))
 
 
-def reverse(logprobs: Tensor, tokens: Tensor, base: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+def reverse(
+    logprobs: Tensor, tokens: Tensor, base: Tensor, rest: Tensor, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Return KL(q || p) of each position, and its gradient; as :func:`forward`."""
-    own, own_rest = logprobs.gather(-1, tokens), rest_of(logprobs, tokens)
-    of_rest = (own_rest - rest).where(rest > -math.inf, 0.0)  # -log r
-    values = (own.exp() * (own - base)).sum(dim=-1) + own_rest.exp() * of_rest
-    slopes = logprobs.exp() * (of_rest - values)[:, None]
-    return values, slopes.scatter_(-1, tokens, own.exp() * (own - base - values[:, None]))
+    own, others, own_rest = _split(logprobs, tokens)
+    of_rest = (own_rest.log() - rest).where(rest > -math.inf, 0.0)  # -log r
+    values = (own.exp() * (own - base)).sum(dim=-1) + own_rest * of_rest
+    slopes = others.mul_(scale * (of_rest - values)[:, None])
+    mine = own.exp() * (own - base - values[:, None])
+    return values, slopes.scatter_(-1, tokens, scale * mine)
+
+
+def _split(logprobs: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log q of T [P, K], q of R [P, V] with 0 in T, and q(R) [P].
+
+    Each pass over [P, V] is felt in a step's time, so that q(R) is a sum of what is needed anyhow.
+    It is held above 0: below the smallest number of fp32 it is taken for that.
+    """
+    others = logprobs.exp().scatter_(-1, tokens, 0.0)
+    rest = others.sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+    return logprobs.gather(-1, tokens), others, rest
