@@ -26,7 +26,7 @@ def report(
         ),
     ] = None,
     uri: Uri = None,
-    experiment: Experiment = "hft-ray",
+    experiment: Experiment = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:

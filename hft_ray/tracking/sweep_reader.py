@@ -176,7 +176,8 @@ def _open(uri: str, experiment: str) -> tuple[Any, str]:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         # MLflow would create an empty store.
-        raise ConfigError(Problem("tracking.uri", "there is no tracking store here", uri))
+        message = "there is no tracking store here; --storage or --tracking-uri names another place"
+        raise ConfigError(Problem("tracking.uri", message, uri))
     client = open_client(uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
