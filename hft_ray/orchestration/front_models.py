@@ -16,13 +16,13 @@ class FrontModels:
 
     Args:
         tracker: The sweep's tracker.
-        seeds: Knows how many seeds of a configuration have ended.
+        seeds: Knows which configurations have all their seeds.
     """
 
     def __init__(self, tracker: Tracker, seeds: SeedMeans) -> None:
         self._tracker, self._seeds = tracker, seeds
         self._data: Sequence[DataSet] = ()
-        self._logged: dict[str, int] | None = None
+        self._logged: dict[str, bool] | None = None
 
     def open(self, base: Sequence[str], data: Sequence[DataSet]) -> None:
         """Log the base model, and the data sets that metrics are measured on.
@@ -39,7 +39,7 @@ class FrontModels:
         """Log how the front has changed; the first call also what an earlier driver had not."""
         members = {run_key(each.trial, each.variant): each for each in front.members}
         before = self._logged or {}
-        now = {key: self._seeds.count(point) for key, point in members.items()}
+        now = {key: self._seeds.all_ended(point) for key, point in members.items()}
         for key, point in members.items():
             if before.get(key) != now[key]:
                 self._log(key, point, front.sweep)
@@ -59,7 +59,8 @@ class FrontModels:
             tags[names.CONFIGURATION] = point.configuration
         shown = [*point.values, *(STDERR + name for name in point.errors)]
         metrics = {name: data_of(name, self._data) for name in shown}
-        if self._seeds.count(point) > 1:
+        if self._seeds.all_ended(point):
+            # Not before: of several values MLflow's page of models shows the first.
             for name in point.values:
                 metrics[MEAN + name] = metrics[DEVIATION + name] = metrics[name]
         self._tracker.log_model(key, point.params, tags, point.step, metrics)

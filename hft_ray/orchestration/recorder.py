@@ -87,7 +87,9 @@ class Recorder:
         )
         self._front: FrontBuilder | None = None
         limited = (each.metric for each in self._search.bounds)
-        self._seeds = SeedMeans(self._tracker.log, [*self._search.objectives, *limited])
+        self._seeds = SeedMeans(
+            self._tracker.log, [*self._search.objectives, *limited], self._search.seeds
+        )
         self._models = FrontModels(self._tracker, self._seeds)
         self._weights: dict[tuple[str, str | None], str] = {}
 

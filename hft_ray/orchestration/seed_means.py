@@ -21,12 +21,16 @@ class SeedMeans:
     Args:
         log: Logs metrics: the run's key, the step, the values.
         metrics: The metrics, beside scores and means.
+        seeds: Seeds of a configuration.
     """
 
     def __init__(
-        self, log: Callable[[str, int, Mapping[str, float]], None], metrics: Collection[str]
+        self,
+        log: Callable[[str, int, Mapping[str, float]], None],
+        metrics: Collection[str],
+        seeds: int,
     ) -> None:
-        self._log, self._metrics = log, set(metrics)
+        self._log, self._metrics, self._seeds = log, set(metrics), seeds
         self._groups: dict[tuple[str, str | None], list[Point]] = {}
 
     def put(self, points: Sequence[Point]) -> None:
@@ -41,9 +45,10 @@ class SeedMeans:
                 for each in group:
                     self._log(run_key(each.trial, each.variant), len(group), values)
 
-    def count(self, point: Point) -> int:
-        """Return how many seeds of a point's configuration have ended."""
-        return len(self._groups.get((point.configuration or "", point.variant), ()))
+    def all_ended(self, point: Point) -> bool:
+        """Return whether a point's configuration has several seeds, all of which have ended."""
+        group = self._groups.get((point.configuration or "", point.variant), ())
+        return 1 < self._seeds <= len(group)
 
     def _values(self, group: Sequence[Point]) -> dict[str, float]:
         found = {}

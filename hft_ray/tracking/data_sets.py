@@ -47,6 +47,11 @@ class DataSet:
         return {"name": name, "digest": digest, **place, "context": self.context}
 
 
+def has_inputs(inputs: Any) -> bool:
+    """Return whether the inputs of a run (None from an old server) hold any."""
+    return inputs is not None and bool(inputs.dataset_inputs or inputs.model_inputs)
+
+
 def decoded(data: dict[str, str]) -> Any:
     """Return an ``mlflow.entities.DatasetInput`` of what :meth:`DataSet.encoded` returned."""
     from mlflow.entities import Dataset, DatasetInput, InputTag

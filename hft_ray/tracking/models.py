@@ -1,17 +1,17 @@
 """Models of a sweep in MLflow (``LoggedModel``): the base model and the points of the front.
 
 A model is found by its run before one is created, so that writing it twice changes nothing. A
-model that leaves the front stays, with the tag ``hft_ray.pareto`` at ``false``.
+model that leaves the front stays, with the tag ``hft_ray.pareto`` at ``false`` and no status:
+MLflow's page of models shows status but not tags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hft_ray.tracking import names
-from hft_ray.tracking.events import Model
+from hft_ray.tracking.events import Front, Model
 
 BASE, TUNED = "base", "fine-tuned"
 """Types of models."""
@@ -40,49 +40,48 @@ class Models:
         model = self._one_of(found) or self._create(run.info.run_id, event)
         if str(model.status) != "READY":
             self._client.finalize_logged_model(model.model_id, "READY")
-        self._set_tags(model, event.tags)
         self._link_metrics(run, model, event)
         self._link_run(run, model, event)
+        self._set_tags(model, event.tags)
 
-    def mark(self, sweep: str, members: Collection[str]) -> None:
-        """Mark the models of a sweep that are not among the members as no longer on the front."""
-        wanted = f"tags.`{names.SWEEP}` = '{sweep}' AND tags.`{names.PARETO}` = 'true'"
+    def mark(self, event: Front) -> None:
+        """Mark the sweep's models that are not among the members as no longer on the front."""
+        wanted = f"tags.`{names.SWEEP}` = '{event.sweep}' AND tags.`{names.PARETO}` = 'true'"
         for model in self._search(wanted) or ():
             key = names.run_key(model.tags[names.TRIAL], model.tags.get(names.VARIANT))
-            if key not in members:
-                self._client.set_logged_model_tags(model.model_id, {names.PARETO: "false"})
+            if key not in event.members:
+                self._client.finalize_logged_model(model.model_id, "UNSPECIFIED")
+                # Last: models are found by it.
+                self._set_tags(model, {names.PARETO: "false"})
 
     def _search(self, wanted: str) -> list[Any] | None:
         """Return models, oldest first; None if the server has no models at all."""
-        if self._missing:
-            return None
-        found: list[Any] = []
-        token: str | None = None
-        with self._noticed():
-            while True:
-                page = self._client.search_logged_models(
-                    [self._experiment_id],
-                    filter_string=wanted,
-                    order_by=[{"field_name": "creation_timestamp", "ascending": True}],
-                    page_token=token,
-                )
-                found += page
-                token = page.token
-                if not token:
-                    return found
-        return None
-
-    @contextmanager
-    def _noticed(self) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
 
+        if self._missing:
+            return None
         try:
-            yield
+            return list(self._pages(wanted))
         except MlflowException as error:
             if error.error_code not in _NONE:
                 raise
-            self._missing = True
-            self._warn("the tracking server has no models, MLflow 3 has: the front is in runs only")
+        self._missing = True
+        self._warn("the tracking server has no models, MLflow 3 has: the front is in runs only")
+        return None
+
+    def _pages(self, wanted: str) -> Iterator[Any]:
+        token: str | None = None
+        while True:
+            page = self._client.search_logged_models(
+                [self._experiment_id],
+                filter_string=wanted,
+                order_by=[{"field_name": "creation_timestamp", "ascending": True}],
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _one_of(self, found: list[Any]) -> Any | None:
         """Return the first; a lost answer may have led to two, of which the later is deleted."""

@@ -10,8 +10,8 @@ Sweeps of hft-ray: fine-tunings, searched for what a model learns against what i
 
 - A run without a parent is a sweep. The **+** before its name opens its trials, and that of a \
 trial its variants. Its artifacts hold a report, `front/front.html`.
-- The filter {_FILTER} lists the Pareto front: here its runs, under *Models* its models, to be \
-sorted by an objective.
+- The filter {_FILTER} lists the runs of the Pareto front. The page *Models* has its models, with \
+the status *Ready*; a model that has left the front has none.
 """
 
 
@@ -32,8 +32,8 @@ def sweep_note(name: str, objectives: Mapping[str, str], seeds: int) -> str:
         "- **Report**: `front/front.html` among the artifacts, written when the sweep ends.",
         "- **Runs**: each child is a trial; each child of a trial is a variant, made from it "
         "without training.",
-        f"- **Front**: the filter {_FILTER} lists its runs, and under *Models* its models. A model "
-        "that leaves the front stays there, with `false`.",
+        f"- **Front**: the filter {_FILTER} lists its runs. Its models are on the page *Models* of "
+        "the experiment, with the status *Ready*; one that has left the front has no status.",
         "- **This run**: `front/hypervolume` and `front/size` by finished trials; `base/...` are "
         "the scores of the base model, an input of every run.",
     ]

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from hft_ray.tracking import names
-from hft_ray.tracking.data_sets import decoded
+from hft_ray.tracking.data_sets import decoded, has_inputs
 from hft_ray.tracking.environment import open_client, prepare_environment
 from hft_ray.tracking.events import (
     Artifact,
@@ -215,7 +215,7 @@ class Store:
                 tags.pop(names.NOTE, None)
             self._set_tags(run_id, tags)
         self._log_params(run_id, event, logged)
-        if event.trial is not None and (inputs is None or not inputs.dataset_inputs):
+        if event.trial is not None and not has_inputs(inputs):
             self._inherit_inputs(run_id, event.sweep)
 
     def _log_inputs(self, event: Inputs) -> None:
@@ -230,7 +230,7 @@ class Store:
         if sweep not in self._inputs:
             self._inputs[sweep] = client.get_run(self._find_run(sweep, None)).inputs
         inputs = self._inputs[sweep]
-        if inputs is not None and (inputs.dataset_inputs or inputs.model_inputs):
+        if has_inputs(inputs):
             client.log_inputs(run_id, inputs.dataset_inputs, inputs.model_inputs)
 
     def _log_model(self, event: Model) -> None:
@@ -241,7 +241,7 @@ class Store:
 
     def _mark_models(self, event: Front) -> None:
         self._run(event)
-        self._model_store().mark(event.sweep, event.members)
+        self._model_store().mark(event)
 
     def _model_store(self) -> Models:
         client = self._connected()
