@@ -69,8 +69,12 @@ def _log(
     run = client.create_run(found.experiment_id, tags=tags, run_name=name)
     run_id = str(run.info.run_id)
     for each in runs_of(client, found.experiment_id, "sweep"):
-        if each.data.tags[names.SWEEP] in sweeps and has_inputs(each.inputs):
-            client.log_inputs(run_id, each.inputs.dataset_inputs, each.inputs.model_inputs)
+        if each.data.tags[names.SWEEP] not in sweeps:
+            continue
+        # A search returns no models.
+        inputs = client.get_run(each.info.run_id).inputs
+        if has_inputs(inputs):
+            client.log_inputs(run_id, inputs.dataset_inputs, inputs.model_inputs)
     logged = [Metric(names.valid_key(key), value, now, 0) for key, value in metrics.items()]
     client.log_batch(run_id, metrics=logged)
     for file in files:

@@ -196,7 +196,7 @@ def runs_of(client: Any, experiment_id: str, kind: str, sweep: str | None = None
         wanted += f" and tags.`{names.SWEEP}` = '{sweep}'"
     token = None
     while True:
-        page = client.searchruns_of(
+        page = client.search_runs(
             [experiment_id],
             filter_string=wanted,
             order_by=["attributes.start_time ASC"],
