@@ -63,7 +63,7 @@ def memory(device: str, kind: torch.dtype, width: int, trained: bool, whole: boo
     if whole:
         loss = F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="sum")
     else:
-        loss = Head(weight).losses(hidden, targets, summed=True)
+        loss = Head(weight).loss(hidden, targets)
     torch.autograd.backward(loss / POSITIONS)
     return used() - before
 

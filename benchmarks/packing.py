@@ -30,8 +30,8 @@ from hft_ray.data import IGNORED, TrainingSet, steps_per_epoch
 from hft_ray.ranks import Ranks
 from hft_ray.training.documents import Documents
 from hft_ray.training.feed import Feed
-from hft_ray.training.objective import SupervisedFineTuning
 from hft_ray.training.process_group import process_group
+from hft_ray.training.sft import SupervisedFineTuning
 from hft_ray.training.stage import Stage
 
 WANTED = 1.8

@@ -91,7 +91,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _data_for_the_method(self) -> Config:
-        found = [*self._misplaced(), *self._names_used_twice(), *self._stages_and_preferences()]
+        found = [
+            *self._misplaced(),
+            *self._names_used_twice(),
+            *self._stages_and_preferences(),
+            *self._tokens_of_preferences(),
+        ]
         if found:
             details = [
                 InitErrorDetails(
@@ -123,6 +128,15 @@ class Config(Section):
             yield ("data", "preferences"), message, data.preferences
         if data.format != "auto" and (data.format == "preference") != (method.kind == "dpo"):
             yield ("data", "format"), "does not fit the method", data.format
+
+    def _tokens_of_preferences(self) -> Iterator[tuple[Place, LiteralString, Any]]:
+        """Yield settings of the loss of answers' tokens, where a loss is of pairs."""
+        weights = self.training.token_weights
+        if "dpo" in self.kinds and weights != "none":
+            message: LiteralString = (
+                "weighs the tokens of sft; the loss of dpo is of pairs: set none"
+            )
+            yield ("training", "token_weights"), message, weights
 
     def _misplaced(self) -> Iterator[tuple[Place, LiteralString, Any]]:
         """Yield what the method needs and has not, or has and does not read."""

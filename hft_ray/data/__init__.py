@@ -4,7 +4,15 @@ Knows neither Ray nor MLflow. ``prepare`` gives the tokenised training set of FI
 ``batch_indices`` and ``concatenate`` make its batches; ``read_records`` reads evaluations' data.
 """
 
-from hft_ray.data.batches import batch_indices, collate, concatenate, on_device, steps_per_epoch
+from hft_ray.data.batches import (
+    Item,
+    as_batch,
+    batch_indices,
+    collate,
+    concatenate,
+    on_device,
+    steps_per_epoch,
+)
 from hft_ray.data.border import encode_text, join, leading_bos, split
 from hft_ray.data.cache import prepare, read_examples
 from hft_ray.data.dataset import TrainingSet
@@ -40,6 +48,7 @@ __all__ = [
     "DialoguePair",
     "Encoded",
     "Example",
+    "Item",
     "Message",
     "Mixture",
     "Pair",
@@ -51,6 +60,7 @@ __all__ = [
     "TextPair",
     "TrainingSet",
     "TurnEnd",
+    "as_batch",
     "batch_indices",
     "collate",
     "collate_pairs",

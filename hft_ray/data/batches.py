@@ -100,6 +100,11 @@ def concatenate(items: Sequence[Item]) -> dict[str, torch.Tensor]:
     }
 
 
+def as_batch(items: Sequence[Item], pad_id: int, packed: bool) -> dict[str, torch.Tensor]:
+    """Return items in one row, as ``concatenate`` does, or padded, as ``collate`` does."""
+    return concatenate(items) if packed else collate(items, pad_id)
+
+
 def on_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """Return a batch on the device, but for what a kernel is called with: the lengths."""
     return {name: x if name.startswith("max_length") else x.to(device) for name, x in batch.items()}

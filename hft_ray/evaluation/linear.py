@@ -7,6 +7,9 @@ Symbols: x (N, H) hidden states, W (V, H) and c (V) the head, y (N) the tokens t
     d loss / d (W x + c) = (softmax(z) - onehot(y)) f'          the slopes; [N, V]
     d loss / d x = slopes W,   d loss / d W = slopes^T x
 
+A sum may weigh the losses of its positions by what the model says there; the weights are numbers
+without a gradient, so that slopes are weighed as losses are.
+
 All three products are made for some positions at a time, and gradients in the forward pass, while
 the logits are there: what stays is as large as x and W. So do "Cut Your Losses in Large-Vocabulary
 Language Models" (arXiv 2411.09009) and the fused linear cross-entropy of "Liger Kernel" (arXiv
@@ -16,7 +19,7 @@ Language Models" (arXiv 2411.09009) and the fused linear cross-entropy of "Liger
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +34,10 @@ TRAINED_PART = 2048
 as large as W, which would take longer than a small part's products themselves."""
 FP32_BYTES = 1 << 27
 """Most bytes of logits in fp32, of some of a part's positions."""
+
+
+Weigh = Callable[[Tensor, Tensor], Tensor]
+"""``weigh(log softmax(z) [P, V], log softmax(z)[y] [P])`` -> weights [P], of some positions."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +78,32 @@ class Head:
     bias: Tensor | None = None
     shaping: Shaping = Shaping()
 
-    def losses(self, hidden: Tensor, targets: Tensor, summed: bool = False) -> Tensor:
-        """Return the cross-entropy of every position in nats, fp32, [N], or their sum, a scalar.
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of every position in nats, fp32, [N].
 
         Args:
             hidden: [N, H].
             targets: Token ids, [N].
-            summed: Whether the sum is wanted. Then no logits are computed in the backward pass.
         """
+        return self._losses(hidden, targets, summed=False)
+
+    def loss(self, hidden: Tensor, targets: Tensor, weigh: Weigh | None = None) -> Tensor:
+        """Return the sum of the losses, a scalar; no logits are computed in the backward pass.
+
+        Args:
+            hidden: [N, H].
+            targets: Token ids, [N].
+            weigh: Gives each position's weight in the sum.
+        """
+        return self._losses(hidden, targets, summed=True, weigh=weigh)
+
+    def _losses(
+        self, hidden: Tensor, targets: Tensor, summed: bool, weigh: Weigh | None = None
+    ) -> Tensor:
         wanted = torch.is_grad_enabled()
-        found: Tensor = _Losses.apply(hidden, targets, self, self.weight, self.bias, summed, wanted)
+        found: Tensor = _Losses.apply(
+            hidden, targets, self, self.weight, self.bias, summed, wanted, weigh
+        )
         return found
 
     def logits(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -107,6 +130,7 @@ class _Losses(torch.autograd.Function):
         bias: Tensor | None,
         summed: bool,
         wanted: bool,
+        weigh: Weigh | None,
     ) -> Tensor:
         needs = [need and wanted for need in ctx.needs_input_grad]
         of_hidden = torch.empty_like(hidden) if needs[0] else None
@@ -114,7 +138,7 @@ class _Losses(torch.autograd.Function):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         for part in _parts(hidden, head, of_head is not None):
             slopes = head._project(hidden[part])
-            losses[part] = _to_slopes(slopes, targets[part], head.shaping, any(needs))
+            losses[part] = _to_slopes(slopes, targets[part], head.shaping, any(needs), weigh)
             if of_hidden is not None:
                 of_hidden[part] = slopes if weight is None else slopes @ weight
             if of_head is not None and summed:
@@ -138,7 +162,7 @@ class _Losses(torch.autograd.Function):
             if not ctx.summed:
                 _weighted(ctx, of_head, upstream)
             of_weight, of_bias = of_head.times(upstream if ctx.summed else None)
-        return of_hidden, None, None, of_weight, of_bias, None, None
+        return of_hidden, None, None, of_weight, of_bias, None, None, None
 
 
 def _weighted(ctx: Any, of_head: _HeadGradient, upstream: Tensor) -> None:
@@ -184,7 +208,9 @@ class _HeadGradient:
         return [None if each is None else each.to(kind) for each, kind in sums]
 
 
-def _to_slopes(logits: Tensor, targets: Tensor, shaping: Shaping, wanted: bool) -> Tensor:
+def _to_slopes(
+    logits: Tensor, targets: Tensor, shaping: Shaping, wanted: bool, weigh: Weigh | None = None
+) -> Tensor:
     """Return the loss of each position [P]; turn its logits [P, V] into slopes, if wanted."""
     losses = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
     for rows, own in _rows(logits):
@@ -192,10 +218,15 @@ def _to_slopes(logits: Tensor, targets: Tensor, shaping: Shaping, wanted: bool) 
         logprobs = F.log_softmax(shaped, dim=-1, dtype=torch.float32)
         found = logprobs.gather(1, chosen)
         losses[rows] = -found[:, 0]
+        weights = None if weigh is None else weigh(logprobs, found[:, 0])
+        if weights is not None:
+            losses[rows] *= weights
         if wanted:
             torch.exp(logprobs, out=own)
             # Not p - 1 in the type of x: of a bf16 near 1 little would be left.
             own.scatter_(1, chosen, found.expm1().to(own.dtype))
+            if weights is not None:
+                own *= weights[:, None]
             if not shaping.plain:
                 own *= shaping.slope(shaped)
     return losses

@@ -329,8 +329,9 @@ class Store:
             self._connected().log_artifact(run_id, str(copy), parent)
 
     def _finish(self, run_id: str, event: Finish) -> None:
-        self._set_tags(run_id, {names.STATE: event.state, names.REASON: event.reason or ""})
         self._connected().set_terminated(run_id, names.STATUS[event.state], end_time=event.time)
+        # After that: a run with this tag is taken to have ended, here and by later processes.
+        self._set_tags(run_id, {names.STATE: event.state, names.REASON: event.reason or ""})
         if self._attempts[event.sweep, event.trial] > 1:
             # An earlier request may have been carried out after the last one.
             self._delete_twins(self._runs_of(event.sweep, event.trial), run_id)

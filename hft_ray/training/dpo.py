@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +35,10 @@ from hft_ray.evaluation.sharding import map_batches, scoring
 from hft_ray.ranks import Ranks
 from hft_ray.training.loss import IGNORED, answer_logprobs
 from hft_ray.training.objective import Batch, Loss
-from hft_ray.training.reference import Logprobs, ReferenceStore
+from hft_ray.training.reference import ReferenceStore
+
+Logprobs = NDArray[np.float32]
+"""log ref(y | x) of the chosen and the rejected answer of every pair, [n, 2]."""
 
 SUMS = (
     "rewards_chosen",
@@ -81,6 +85,7 @@ class DirectPreference:
     """
 
     width = 2
+    of_base = False
 
     def __init__(
         self,
@@ -128,9 +133,8 @@ class DirectPreference:
         def ask() -> Logprobs:
             return self._ask(model, ranks, packed)
 
-        self._reference = (
-            ask() if base is None else self._store.get([base, self.identity], ranks, ask)
-        )
+        kept = ask() if base is None else self._store.get([base, self.identity], ranks, ask)
+        self._reference = np.array(kept)
 
     def _ask(self, model: Any, ranks: Ranks, packed: bool) -> Logprobs:
         """Return log ref(y | x) of all pairs, [n, 2]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hft_ray.evaluation.head import at_head
-from hft_ray.evaluation.linear import Head
+from hft_ray.evaluation.linear import Head, Weigh
 
 IGNORED = -100
 """Label of a position that is not trained."""
@@ -18,20 +19,23 @@ _OWN = ("labels", "documents", "reference")
 """Parts of a batch that are not the model's."""
 
 
-def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def answer_loss(model: nn.Module, batch: dict[str, Tensor], weigh: Weigh | None = None) -> Tensor:
     """Return the summed cross-entropy of the trained positions of ``batch``, in nats.
 
     Args:
         model: A causal language model of transformers.
         batch: ``input_ids`` and ``labels`` of shape [batch, length], and what else the model takes.
             Labels stand at their own token's place: position t is predicted from position t - 1.
+        weigh: Gives each position's weight in the sum.
 
     Returns:
         Scalar. A sum, not a mean: the caller divides by the trained tokens of the whole step, so
         that the result does not depend on how the step was cut into micro-batches and ranks. A
         router's loss, where there is one, weighs as much as the batch's trained tokens.
     """
-    loss, router, trained = _losses(model, batch, summed=True)
+    loss, router, trained = _at_answers(
+        model, batch, lambda hidden, head, targets: head.loss(hidden, targets, weigh)
+    )
     return loss if router is None else loss + router * trained.sum()
 
 
@@ -49,11 +53,34 @@ def answer_logprobs(
     Returns:
         The sums over the answers' tokens, in nats; for the second see :func:`_router_loss`.
     """
-    losses, router, trained = _losses(model, batch, summed=False)
+    losses, router, trained = _at_answers(
+        model, batch, lambda hidden, head, targets: head.losses(hidden, targets)
+    )
     owners = F.pad(batch["documents"], (0, 1))[:, 1:][trained]
     # Not index_add, whose order on a GPU differs from run to run.
     mine = owners == torch.arange(count, device=owners.device)[:, None]  # [count, positions]
     return -losses.where(mine, 0.0).sum(dim=1), router
+
+
+def look_at_answers(
+    model: nn.Module, batch: dict[str, Tensor], look: Callable[[Tensor, Tensor], Any]
+) -> list[Any]:
+    """Return what ``look`` finds at the trained positions of ``batch``, some at a time, in order.
+
+    Args:
+        model: A causal language model of transformers, in evaluation mode, without gradients.
+        batch: As for :func:`answer_loss`.
+        look: ``look(logits [P, V] in fp32, targets [P])``.
+    """
+    found: list[Any] = []
+
+    def work(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+        for places, logits in head.logits(hidden):
+            found.append(look(logits, targets[places]))
+        return hidden.new_zeros(())
+
+    _at_answers(model, batch, work)
+    return found
 
 
 def _router_loss(model: nn.Module, outputs: Any) -> Tensor | None:
@@ -71,20 +98,18 @@ def _router_loss(model: nn.Module, outputs: Any) -> Tensor | None:
     return found.float() * float(config.get_text_config().router_aux_loss_coef)
 
 
-def _losses(
-    model: nn.Module, batch: dict[str, Tensor], summed: bool
+def _at_answers(
+    model: nn.Module, batch: dict[str, Tensor], work: Callable[[Tensor, Head, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return the cross-entropy of the trained positions, the router's loss, and where they stand.
+    """Return what ``work(hidden, head, targets)`` gives, the router's loss, and the positions.
 
-    The first is [N], or a scalar if ``summed``; the last is a mask [batch, length] of the positions
-    that predict a trained token, which is the next one.
+    ``work`` is given the N trained positions. They are also the mask [batch, length] that is
+    returned: the positions that predict a trained token, which is the next one.
     """
     inputs = {key: value for key, value in batch.items() if key not in _OWN}
     targets = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
     trained = targets != IGNORED
-
-    def work(hidden: Tensor, head: Head) -> Tensor:
-        return head.losses(hidden, targets[trained], summed)
-
-    losses, outputs = at_head(model, inputs, trained, work)
-    return losses, _router_loss(model, outputs), trained
+    found, outputs = at_head(
+        model, inputs, trained, lambda hidden, head: work(hidden, head, targets[trained])
+    )
+    return found, _router_loss(model, outputs), trained

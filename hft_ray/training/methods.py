@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 
 from hft_ray.config import Config, Method, StageEntry, Task, Training
 from hft_ray.data import Mixture, TrainingSet, joined, share_of, steps_per_epoch, weighted
+from hft_ray.training.base_tokens import BaseTokens
 from hft_ray.training.dpo import DirectPreference
+from hft_ray.training.low_perplexity import NAME, LowPerplexity, logprobs
 from hft_ray.training.numerics import micro_batch_size
-from hft_ray.training.objective import Objective, SupervisedFineTuning
+from hft_ray.training.objective import Objective
 from hft_ray.training.reference import ReferenceStore
 from hft_ray.training.schedule import total_steps
+from hft_ray.training.sft import SupervisedFineTuning
 from hft_ray.training.stage import Stage
 from hft_ray.training.workspace import Workspace
+
+_Make = Callable[[TrainingSet | Mixture], SupervisedFineTuning]
 
 
 def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
@@ -26,7 +32,7 @@ def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
         ConfigError: Data cannot be read or has no example.
     """
     sets = workspace.training_sets(config.model, config.training_data)
-    pad = workspace.tokenizer(config.model).pad_token_id
+    sft = partial(_supervised, config, workspace)
     match config.method.kind:
         case "sft" if config.stages:
             return _in_turn(
@@ -36,32 +42,43 @@ def make_stages(config: Config, workspace: Workspace) -> list[Stage]:
                 ]
             )
         case "sft" if config.data.replay.share:
-            return [_replaying(config, sets, pad)]
+            return [_replaying(config, sets, sft)]
         case "sft" | "dpo":
             objective = _objective(config, workspace, config.method)
             return _in_turn([(config.method.kind, objective, config.training)])
         case "multitask":
-            return [_multitask(config, sets, pad)]
+            return [_multitask(config, sets, sft)]
         case "continual":
             parts = zip(config.tasks, _replayed(config, sets), strict=True)
             return _in_turn(
-                [
-                    (task.name, SupervisedFineTuning(data, pad), _training(config, task))
-                    for task, data in parts
-                ]
+                [(task.name, sft(data), _training(config, task)) for task, data in parts]
             )
 
 
 def _objective(config: Config, workspace: Workspace, part: Method | StageEntry) -> Objective:
     """Return what ``sft`` or ``dpo`` minimises."""
-    model, pad = config.model, workspace.tokenizer(config.model).pad_token_id
+    model = config.model
     if part.kind != "dpo":
         data, *_ = workspace.training_sets(model, config.training_data)
-        return SupervisedFineTuning(data, pad)
+        return _supervised(config, workspace, data)
     ((path, section),) = config.pair_data.items()
-    pairs = workspace.pair_set(model, path, section)
+    pairs, pad = workspace.pair_set(model, path, section), workspace.tokenizer(model).pad_token_id
     size = micro_batch_size(config.training, workspace.ranks.size)
     return DirectPreference(part, pairs, pad, ReferenceStore(workspace.cache), size)
+
+
+def _supervised(
+    config: Config, workspace: Workspace, data: TrainingSet | Mixture
+) -> SupervisedFineTuning:
+    """Return fine-tuning on ``data`` as the section ``training`` says."""
+    training, pad = config.training, workspace.tokenizer(config.model).pad_token_id
+    mask = None
+    if training.token_weights == "stm":
+        size = micro_batch_size(training, workspace.ranks.size)
+        store = ReferenceStore(workspace.cache, "tokens")
+        said = BaseTokens(data, pad, store, size, NAME, logprobs)
+        mask = LowPerplexity(said, training.stm_perplexity)
+    return SupervisedFineTuning(data, pad, training.token_weights, mask)
 
 
 def known_sequences(config: Config) -> int | None:
@@ -93,13 +110,13 @@ def _in_turn(parts: Sequence[tuple[str, Objective, Training]]) -> list[Stage]:
     ]
 
 
-def _replaying(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
+def _replaying(config: Config, sets: Sequence[TrainingSet], sft: _Make) -> Stage:
     """Return the one stage of fine-tuning with replay: as long, and in batches as large.
 
     An epoch is as many examples, of both kinds, as the task's own data have.
     """
     (own, general), share = sets, config.data.replay.share
-    return _mixed(config, "sft", [own, general], [1 - share, share], len(own), pad)
+    return _mixed(config, "sft", [own, general], [1 - share, share], len(own), sft)
 
 
 def _mixed(
@@ -108,13 +125,13 @@ def _mixed(
     sets: Sequence[TrainingSet],
     weights: Sequence[float],
     epoch: int,
-    pad: int,
+    sft: _Make,
 ) -> Stage:
     """Return the stage of a weighted mixture, which has ``epoch`` examples an epoch."""
     training = config.training
     steps = total_steps(training, epoch)
     data = weighted(sets, weights, steps * training.batch_size, training.seed)
-    objective = SupervisedFineTuning(data, pad)
+    objective = sft(data)
     per_epoch = steps_per_epoch(epoch, training.batch_size)
     return Stage(name, objective, 0, steps, per_epoch, training, shuffled=False)
 
@@ -149,7 +166,7 @@ def _replayed(config: Config, sets: Sequence[TrainingSet]) -> Iterator[TrainingS
         yield joined([(own, np.arange(len(own))), *(part for part in beside if len(part[1]))])
 
 
-def _multitask(config: Config, sets: Sequence[TrainingSet], pad: int) -> Stage:
+def _multitask(config: Config, sets: Sequence[TrainingSet], sft: _Make) -> Stage:
     """Return the one stage of a weighted mixture; an epoch is as many examples as there are."""
     weights = [task.weight for task in config.tasks]
-    return _mixed(config, "multitask", sets, weights, sum(map(len, sets)), pad)
+    return _mixed(config, "multitask", sets, weights, sum(map(len, sets)), sft)

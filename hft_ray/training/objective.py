@@ -12,9 +12,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hft_ray.data import Mixture, TrainingSet, collate, concatenate
 from hft_ray.ranks import Ranks
-from hft_ray.training.loss import answer_loss
 
 Batch = dict[str, Tensor]
 
@@ -47,6 +45,10 @@ class Objective(Protocol):
     def width(self) -> int:
         """Sequences of one example."""
 
+    @property
+    def of_base(self) -> bool:
+        """Whether :meth:`begin` wants the untouched base, whatever stage it is of."""
+
     def __len__(self) -> int:
         """Return the number of examples."""
 
@@ -73,6 +75,8 @@ class Objective(Protocol):
     def begin(self, model: nn.Module, ranks: Ranks, base: str | None, packed: bool) -> None:
         """Look at the model as it is before the stage changes it (a collective).
 
+        If it is ``of_base``, the model is the one before the run's first step.
+
         Args:
             model: The model.
             ranks: The processes of the run.
@@ -85,56 +89,3 @@ class Objective(Protocol):
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take over what :meth:`state` gave, in the place of :meth:`begin`."""
-
-
-class SupervisedFineTuning:
-    """Cross-entropy of the answers' tokens.
-
-    Attributes:
-        data: The tokenised examples.
-
-    Args:
-        data: The tokenised examples.
-        pad_id: Token id of padding.
-    """
-
-    width = 1
-
-    def __init__(self, data: TrainingSet | Mixture, pad_id: int) -> None:
-        self.data, self._pad_id = data, pad_id
-        self.identity = data.identity
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def units(self, indices: Sequence[int]) -> int:
-        """Return the trained tokens of these examples."""
-        return self.trained(indices)
-
-    def trained(self, indices: Sequence[int]) -> int:
-        """Return the tokens of the answers."""
-        return int(self.data.answer_tokens[list(indices)].sum())
-
-    def lengths(self, indices: Sequence[int]) -> list[int]:
-        """Return the tokens of each of these examples."""
-        lengths: list[int] = self.data.lengths[list(indices)].tolist()
-        return lengths
-
-    def batch(self, indices: Sequence[int], packed: bool) -> Batch:
-        """Return these examples, in one row or padded to the longest."""
-        items = [self.data[index] for index in indices]
-        return concatenate(items) if packed else collate(items, self._pad_id)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """Return the summed cross-entropy of the trained tokens, in nats."""
-        return Loss(answer_loss(model, batch))
-
-    def begin(self, model: nn.Module, ranks: Ranks, base: str | None, packed: bool) -> None:
-        """Nothing: the loss does not depend on where the stage began."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Nothing."""

@@ -100,8 +100,10 @@ def _loss(model: Any, step: Step) -> Tensor:
     head = model.get_output_embeddings()
     # The positions that have a loss are copied out, here all.
     hidden = hidden.flatten(0, 1).clone()
-    losses = Head(head.weight, head.bias).losses(hidden, ids.flatten(), step.summed)
-    return losses.sum()
+    made = Head(head.weight, head.bias)
+    if step.summed:
+        return made.loss(hidden, ids.flatten())
+    return made.losses(hidden, ids.flatten()).sum()
 
 
 def _keep_share(

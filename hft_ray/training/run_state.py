@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from hft_ray.training.feed import Feed
 from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.methods import make_stages
 from hft_ray.training.numerics import Numerics
+from hft_ray.training.objective import Objective
 from hft_ray.training.outcome import Round, ScoredVariant
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring
@@ -93,16 +94,30 @@ class RunState:
         return self.intermediate.found if self.intermediate else []
 
     def begin_stage(self, step: int) -> None:
-        """Show the model to the objective of the stage that starts at ``step``."""
-        base = None
+        """Show the model to the objective of the stage that starts at ``step``.
+
+        The first model is shown to all objectives that are about the base.
+        """
+        beginning = [stage_at(self.stages, step).objective]
         if step == 0:
+            beginning += [each.objective for each in self.stages[1:] if each.objective.of_base]
+        elif beginning[0].of_base:
+            return
+        self._show(beginning, untouched=step == 0)
+
+    def _show(self, objectives: Sequence[Objective], untouched: bool) -> None:
+        if not objectives:
+            return
+        base = None
+        if untouched:
             model = self.config.model
             how = f"{model.attention} {self.model.dtype}" + " liger" * model.use_liger_kernel
             base = f"{self.weights} {how}"
         self.documents.settle(self.ranks)
-        objective, packed = stage_at(self.stages, step).objective, self.documents.packed
+        packed = self.documents.packed
         with self.documents.apart():
-            objective.begin(self.model, self.ranks, base, packed)
+            for each in objectives:
+                each.begin(self.model, self.ranks, base, packed)
 
     def score_base(self) -> None:
         """Take the base's scores from the store, or score the model, which must be the base."""
@@ -203,8 +218,9 @@ class RunState:
         self.selector.snapshot.remember(found.manifest.touched)
         self.engine.attach(drawn)
         self.score_base()
-        if stage_at(self.stages, found.manifest.step).start == 0:
-            self.begin_stage(0)
+        ahead = [stage for stage in self.stages if stage.end > found.manifest.step]
+        of_base = [each.objective for each in ahead if each.start == 0 or each.objective.of_base]
+        self._show(of_base, untouched=True)
         self.engine.close()
 
     def _restore(self, found: Checkpoint, drawn: Draw) -> None:

@@ -50,6 +50,18 @@ LORA_ARM = {"full": {}, "mine": {"set": {"adapter.kind": "lora"}}}
         (searching(RATE, OWN_SET), "search.arms.mine.set.adapter.rank: is read with"),
         (searching(RATE, OWN_SPACE), "search.arms.mine.space.adapter.rank: is read with"),
         (
+            {"training": {"stm_perplexity": 4.0}},
+            "training.stm_perplexity: is read with training.token_weights: stm alone",
+        ),
+        (
+            searching({"training.stm_perplexity": [2, 4]}),
+            "search.space.training.stm_perplexity: is read with training.token_weights: stm",
+        ),
+        (
+            searching(RATE, {"stm": {}, "dft": {"set": {"training.stm_perplexity": 4}}}),
+            "search.arms.dft.set.training.stm_perplexity: is read with",
+        ),
+        (
             {"adapter": "lora"} | searching({"selection.ratio": [0.25, 0.5]}),
             "search.space.selection.ratio: is not read with an adapter",
         ),
@@ -97,6 +109,10 @@ def test_what_no_trial_reads_is_refused(changes, told):
         searching({"adapter.rank": [4, 8]} | RATE, ["full", "lora"]),
         searching({"adapter.kind": ["none", "lora"], "selection.ratio": [0.25, 0.5]}),
         searching({"selection.ratio": [0.25, 0.5]} | RATE, {"hft": {"set": {}}, "lora": {}}),
+        {"training": {"token_weights": "stm", "stm_perplexity": 4.0}},
+        searching({"training.stm_perplexity": [2, 4]} | RATE, ["full", "stm"]),
+        searching({"training.token_weights": ["dft", "stm"], "training.stm_perplexity": [2, 4]}),
+        searching(RATE, {"full": {}, "stm": {"space": {"training.stm_perplexity": [2, 4]}}}),
         tasks({"steps": 3}, {}) | searching(STEPS),
         staged({"learning_rate": 1e-5}, {}) | searching(RATE),
         staged({"steps": 3}, {"steps": 3, "learning_rate": 1e-6}) | searching(RATE),

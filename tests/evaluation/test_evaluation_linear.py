@@ -54,6 +54,10 @@ def whole(hidden, weight, bias, targets, shaping):
     return F.cross_entropy(logits, targets, reduction="none")
 
 
+def mine_of(head, hidden, targets, summed):
+    return head.loss(hidden, targets) if summed else head.losses(hidden, targets)
+
+
 def differences(mine, theirs):
     return [
         float((a - b).norm() / b.norm()) for a, b in zip(mine, theirs, strict=True) if b is not None
@@ -68,7 +72,7 @@ def test_value_and_gradients_are_those_of_all_logits(shaping, bias, trained, sum
     hidden, weight, bias, targets = parts(bias, trained)
     wanted = [x for x in (hidden, weight, bias) if x is not None and x.requires_grad]
     expected = whole(hidden, weight, bias, targets, shaping)
-    found = Head(weight, bias, shaping).losses(hidden, targets, summed)
+    found = mine_of(Head(weight, bias, shaping), hidden, targets, summed)
     # A weight of its own for every position, as in preference optimisation, or one for their sum.
     weights = torch.tensor(0.03) if summed else torch.linspace(-1, 1, POSITIONS)
     assert found.shape == (() if summed else (POSITIONS,))
@@ -82,7 +86,7 @@ def test_logits_in_the_place_of_hidden_states():
     hidden, weight, _, targets = parts()
     logits = F.linear(hidden, weight)
     expected = F.cross_entropy(logits, targets, reduction="sum")
-    found = Head().losses(logits, targets, summed=True)
+    found = Head().loss(logits, targets)
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
     mine, theirs = (torch.autograd.grad(x, logits, retain_graph=True) for x in (found, expected))
     assert max(differences(mine, theirs)) < 1e-6
@@ -94,7 +98,7 @@ def test_no_gradient_of_a_frozen_head_is_made(summed):
     for trained in (True, False):
         hidden, weight, _, targets = parts(trained=trained)
         with Made() as made[trained]:
-            Head(weight).losses(hidden, targets, summed).sum().backward()
+            mine_of(Head(weight), hidden, targets, summed).sum().backward()
         assert (weight.grad is not None) == trained
     assert (VOCABULARY, WIDTH) in made[True].shapes
     assert (VOCABULARY, WIDTH) not in made[False].shapes
@@ -106,7 +110,7 @@ def test_the_logits_of_all_positions_are_never_there(summed, gradients):
     hidden, weight, bias, targets = parts(bias=True)
     head = Head(weight, bias, SHAPINGS["capped"])
     with Made() as made, torch.set_grad_enabled(gradients):
-        loss = head.losses(hidden, targets, summed).sum()
+        loss = mine_of(head, hidden, targets, summed).sum()
         if gradients:
             loss.backward()
         for _ in head.logits(hidden):
@@ -118,7 +122,7 @@ def test_the_logits_of_all_positions_are_never_there(summed, gradients):
 def test_gradients_of_many_parts_in_bf16_are_added_in_fp32():
     *given, targets = parts(bias=True, positions=600, dtype=torch.bfloat16)
     hidden, weight, bias = given
-    found = torch.autograd.grad(Head(weight, bias).losses(hidden, targets, summed=True), given)
+    found = torch.autograd.grad(Head(weight, bias).loss(hidden, targets), given)
     whole_loss = F.cross_entropy(F.linear(*given).float(), targets, reduction="sum")
     in_one = torch.autograd.grad(whole_loss, given)
     exactly = [x.detach().double().requires_grad_() for x in given]
@@ -130,7 +134,7 @@ def test_gradients_of_many_parts_in_bf16_are_added_in_fp32():
 
 def test_no_position_has_no_loss():
     hidden, weight, bias, targets = parts(bias=True, positions=0)
-    loss = Head(weight, bias).losses(hidden, targets, summed=True)
+    loss = Head(weight, bias).loss(hidden, targets)
     loss.backward()
     assert loss.item() == 0
     assert not weight.grad.any()

@@ -29,6 +29,7 @@ class Faults:
 
     def __init__(self):
         self.strike = lambda call, *args, **kwargs: None
+        self.strike_with = lambda call, client, *args, **kwargs: None
 
     def client(self, uri):
         client, faults = open_client(uri), self
@@ -37,6 +38,7 @@ class Faults:
             def __getattr__(self, name):
                 def call(*args, **kwargs):
                     faults.strike(name, *args, **kwargs)
+                    faults.strike_with(name, client, *args, **kwargs)
                     return getattr(client, name)(*args, **kwargs)
 
                 return call
@@ -236,6 +238,47 @@ def test_one_metric_that_is_not_taken_takes_no_other_along(begin, root, faults, 
     (line,) = (tmp_path / "refused.jsonl").read_text().splitlines()
     assert json.loads(line)["values"] == {"poison": 1.0}
     assert f"1 in {tmp_path / 'refused.jsonl'}" in errors.undone["tracking store"]
+
+
+@pytest.mark.parametrize("call", ["log_batch", "set_terminated", "update_run", "create_run"])
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_store_that_goes_in_the_middle_of_an_event_leaves_no_run_open(
+    call, carried_out, begin, root, faults
+):
+    """Each event takes several requests; any of them may fail, or its answer be lost."""
+    name = f"open-{call}-{carried_out}"
+    struck = set()
+
+    def strike(made, client, *args, **kwargs):
+        place = (made, str(args), str(kwargs))
+        if made == call and place not in struck:
+            struck.add(place)
+            if carried_out:
+                getattr(client, made)(*args, **kwargs)
+            raise OSError(errno.EIO, "gone")
+
+    tracker, _, _ = begin()
+    write(tracker, name, "start")
+    assert tracker.flush(LONG)
+    faults.strike_with = strike
+    tracker.ensure_finished("t0", {"lr": 0.1}, {"a": "b"}, 2, {"x": 2.0}, "complete")
+    tracker.ensure_finished("t1", {"lr": 0.2}, {}, 1, {"x": 1.0}, "pruned", "asked")
+    tracker.finish_sweep("complete")
+    assert tracker.close(LONG)
+    assert struck or call == "update_run"
+    record = read_sweep(tracking_uri(None, root), "faults", name)
+    assert (record.state, [each.state for each in record.trials]) == (
+        "complete",
+        ["complete", "pruned"],
+    )
+    client = MlflowClient(tracking_uri(None, root))
+    for run_id, status in zip(
+        [record.run_id, *(each.run_id for each in record.trials)],
+        ["FINISHED", "FINISHED", "KILLED"],
+        strict=True,
+    ):
+        run = client.get_run(run_id)
+        assert (run.info.status, run.info.end_time is not None) == (status, True)
 
 
 def test_a_spool_that_another_program_deletes_ends_nothing(begin, root, faults, tmp_path):

@@ -5,7 +5,9 @@ This depends on the whole FILE: an arm, or the space, may turn on what reads a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from hft_ray.config.errors import Problem
 from hft_ray.config.keys import searched_values
@@ -14,25 +16,65 @@ from hft_ray.config.schema import Config
 from hft_ray.config.sections.adapter import Adapter
 from hft_ray.config.sections.stages import StageEntry
 from hft_ray.config.sections.tasks import Task
+from hft_ray.config.sections.training import Training
 
 LENGTH = ("steps", "epochs")
-_ADAPTER = [f"adapter.{key}" for key in Adapter.model_fields if key != "kind"]
-_NO_ADAPTER = "is read with adapter.kind: lora alone, which no trial here has"
+
+
+@dataclass(frozen=True)
+class _Switch:
+    """A setting that turns on what reads others.
+
+    Attributes:
+        key: The setting.
+        on: Whether a value of it turns them on.
+        called: Such a value.
+        read: The settings that are read then.
+    """
+
+    key: str
+    on: Callable[[Any], bool]
+    called: str
+    read: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """What is wrong where no trial turns it on."""
+        return f"is read with {self.key}: {self.called} alone, which no trial here has"
+
+
+_LORA = _Switch(
+    "adapter.kind",
+    lambda kind: kind == "lora",
+    "lora",
+    tuple(f"adapter.{key}" for key in Adapter.model_fields if key != "kind"),
+)
+_SWITCHES = (
+    _LORA,
+    _Switch(
+        "training.token_weights",
+        lambda weights: weights == "stm",
+        "stm",
+        ("training.stm_perplexity",),
+    ),
+)
+_DEFAULTS = {
+    f"{name}.{key}": value
+    for name, section in (("adapter", Adapter()), ("training", Training()))
+    for key, value in section
+}
 _ADAPTER_ALONE = "is not read with an adapter, which is all that is trained; do not search it here"
 
 
 def unread_problems(config: Config) -> list[Problem]:
     """Return the settings of a FILE, valid otherwise, that none of its trials would read."""
     arms = by_arm(config)
-    kinds = {name: _adapters(arm) for name, arm in arms.items()}
-    problems = [] if "lora" in set().union(*kinds.values()) else list(_adapter_problems(config))
+    problems = [each for switch in _SWITCHES for each in _switched_off(config, arms, switch)]
     for name, arm in arms.items():
         for key, path in _places(config, arm).items():
-            if key in _ADAPTER and "lora" not in kinds[name] and path.startswith("search.arms"):
-                problems.append(Problem(path, _NO_ADAPTER))
             if (message := _overridden(arm, key)) is not None:
                 problems.append(Problem(path, message))
-        if kinds[name] == {"lora"} and arm.search is not None:
+        if _tried(arm, _LORA.key) == {"lora"} and arm.search is not None:
             selected = [key for key in arm.search.space if key.startswith("selection.")]
             at = "search.space" if name is None else f"search.arms.{name}"
             problems += [Problem(f"{at}.{key}", _ADAPTER_ALONE) for key in selected]
@@ -40,21 +82,32 @@ def unread_problems(config: Config) -> list[Problem]:
     return list({str(problem): problem for problem in problems}.values())
 
 
-def _adapters(config: Config) -> set[str]:
+def _tried(config: Config, key: str) -> set[Any]:
+    """Return the values of a setting that trials of FILE may have."""
     first = config.search.first if config.search else []
-    asked = {each["adapter.kind"] for each in first if "adapter.kind" in each}
-    return asked | set(searched_values(config, "adapter.kind"))
+    return {each[key] for each in first if key in each} | set(searched_values(config, key))
 
 
-def _adapter_problems(config: Config) -> Iterator[Problem]:
-    """Yield what FILE says of an adapter that there is not."""
-    default = Adapter().model_dump()
-    for key, value in config.adapter.model_dump().items():
-        if key != "kind" and value != default[key]:
-            yield Problem(f"adapter.{key}", _NO_ADAPTER, value)
-    for key in config.search.space if config.search else ():
-        if key in _ADAPTER:
-            yield Problem(f"search.space.{key}", _NO_ADAPTER)
+def _switched_off(
+    config: Config, arms: Mapping[str | None, Config], switch: _Switch
+) -> Iterator[Problem]:
+    """Yield the settings that ``switch`` leaves unread: in all trials, or in those of an arm."""
+    on = {name: any(map(switch.on, _tried(arm, switch.key))) for name, arm in arms.items()}
+    if not any(on.values()):
+        for key in switch.read:
+            if (value := _value(config, key)) != _DEFAULTS[key]:
+                yield Problem(key, switch.message, value)
+            if config.search and key in config.search.space:
+                yield Problem(f"search.space.{key}", switch.message)
+    for name, arm in arms.items():
+        for key, path in _places(config, arm).items():
+            if key in switch.read and not on[name] and path.startswith("search.arms"):
+                yield Problem(path, switch.message)
+
+
+def _value(config: Config, key: str) -> Any:
+    section, _, setting = key.partition(".")
+    return getattr(getattr(config, section), setting)
 
 
 def _places(config: Config, arm: Config) -> dict[str, str]:

@@ -8,6 +8,9 @@ lisa        LISA (arXiv 2403.17919): embeddings, head and n random layers, drawn
             paper's 2 of 32 layers, K the 20 of its authors' code
 lora        LoRA (arXiv 2106.09685), rank 8 and alpha 16 on every linear map inside the layers
 l2          full fine-tuning with a penalty towards the base (L2-SP, arXiv 1802.01483)
+dft         full fine-tuning, tokens weighed by the model's probability of them (arXiv 2508.05629)
+eaft        the same by the model's entropy (arXiv 2601.02151)
+stm         full fine-tuning without the tokens that the base finds unlikely (arXiv 2501.14315)
 replay      full fine-tuning with a tenth of general data, ``data.replay.train``, beside its own
 averaging   averages of the trained models of ``full`` with the base (WiSE-FT, arXiv 2109.01903)
 half_reset  the trained models of ``full`` with half of the block put back (HFT's pilot experiment)
@@ -48,6 +51,9 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     | {"training.moments": "reset"},
     "lora": _EVERYTHING | {"adapter.kind": "lora"},
     "l2": _EVERYTHING | {"training.l2_to_base": 0.01},
+    "dft": _EVERYTHING | {"training.token_weights": "dft"},
+    "eaft": _EVERYTHING | {"training.token_weights": "eaft"},
+    "stm": _EVERYTHING | {"training.token_weights": "stm"},
     "replay": _EVERYTHING | {"data.replay.share": 0.1},
 }
 """Arm -> dotted key of FILE -> value. They fix ``selection`` as a whole, but for hft and lisa the

@@ -42,6 +42,13 @@ class Training(Section):
     l2_to_base: Annotated[float, Field(ge=0)] = 0.0
     """L2-SP: adds this, times half the squared distance of what is trained from its pre-trained
     values, to the loss. With zero_stage 0 to 2; holds a copy of these values on the device."""
+    token_weights: Literal["none", "dft", "eaft", "stm"] = "none"
+    """How much each trained token counts. none: all alike; dft: as much as the model's own
+    probability of it; eaft: as much as the model is unsure, by the normalised entropy of its 20
+    likeliest tokens; stm: not at all where the base's perplexity is above stm_perplexity. Of sft
+    alone."""
+    stm_perplexity: Annotated[float, Field(gt=1)] = 2.5
+    """stm: the highest perplexity of a token under the base at which it is trained."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,

@@ -1,0 +1,86 @@
+"""Supervised fine-tuning: the cross-entropy of the answers' tokens, which may be weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from hft_ray.data import Item, Mixture, TrainingSet, as_batch
+from hft_ray.ranks import Ranks
+from hft_ray.training.loss import answer_loss
+from hft_ray.training.low_perplexity import LowPerplexity
+from hft_ray.training.objective import Batch, Loss
+from hft_ray.training.token_weights import WEIGHTS, Weighing
+
+
+class SupervisedFineTuning:
+    """Cross-entropy of the answers' tokens.
+
+    Args:
+        data: The tokenised examples.
+        pad_id: Token id of padding.
+        token_weights: ``training.token_weights``.
+        mask: Which tokens are left out, for ``stm``.
+    """
+
+    width = 1
+
+    def __init__(
+        self,
+        data: TrainingSet | Mixture,
+        pad_id: int,
+        token_weights: str = "none",
+        mask: LowPerplexity | None = None,
+    ) -> None:
+        self._data, self._pad_id = data, pad_id
+        self._weighed = token_weights if token_weights in WEIGHTS else None
+        self._mask = mask
+        self.identity = data.identity
+
+    @property
+    def of_base(self) -> bool:
+        """Whether the base says which tokens are trained."""
+        return self._mask is not None
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def units(self, indices: Sequence[int]) -> int:
+        """Return the trained tokens of these examples."""
+        return max(1, self.trained(indices))
+
+    def trained(self, indices: Sequence[int]) -> int:
+        """Return the tokens of the answers, but those that are left out."""
+        counts = self._data.answer_tokens if self._mask is None else self._mask.kept
+        return int(counts[list(indices)].sum())
+
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        """Return the tokens of each of these examples."""
+        lengths: list[int] = self._data.lengths[list(indices)].tolist()
+        return lengths
+
+    def batch(self, indices: Sequence[int], packed: bool) -> Batch:
+        """Return these examples, in one row or padded to the longest."""
+        items: list[Item] = [self._data[index] for index in indices]
+        if self._mask is not None:
+            items = [self._mask.masked(*each) for each in zip(indices, items, strict=True)]
+        return as_batch(items, self._pad_id, packed)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        """Return the summed cross-entropy of the trained tokens, in nats, as it is weighed."""
+        weighing = None if self._weighed is None else Weighing(self._weighed)
+        value = answer_loss(model, batch, weighing)
+        return Loss(value, {} if weighing is None else weighing.sums)
+
+    def begin(self, model: nn.Module, ranks: Ranks, base: str | None, packed: bool) -> None:
+        """Have the base say which tokens are left out, if any are."""
+        if self._mask is not None:
+            self._mask.ask(model, ranks, base, packed)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: what the base said is asked again."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Nothing."""
