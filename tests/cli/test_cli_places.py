@@ -54,6 +54,17 @@ def test_a_command_reads_where_the_sweep_wrote(command, root):
     assert json.loads(done.stdout)["sweep"] == "s"
 
 
+def test_report_opens_its_page_and_writes_a_pdf(root, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    pdf = tmp_path / "new" / "front.pdf"
+    arguments = ["report", "s", "--storage", str(root), "--open", "--pdf", str(pdf)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert opened == [(root / "sweeps/s/front/front.html").as_uri()]
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
 def test_what_is_given_wins(root, tmp_path):
     own = (f"sqlite:///{root}/elsewhere.db", "mine")
     assert tracked_at(root, "s") == own
