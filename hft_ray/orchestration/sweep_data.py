@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hft_ray.config import STDERR, Config, ConfigError, Data, Evaluation, LmEval
+from hft_ray.config import STDERR, Config, Data, Evaluation, LmEval
 from hft_ray.data import locate
 from hft_ray.data.records import fingerprint
 from hft_ray.tracking import DataSet
 
+log = logging.getLogger(__name__)
 TRAINING, TASK, GENERAL = "training", "task", "general"
 UNKNOWN = "unknown"
 """Digest of data that cannot be read now."""
@@ -66,7 +68,8 @@ def _made(name: str, source: str, context: str, path: str, split: str) -> DataSe
     try:
         hub = locate(source, path) is None
         digest = fingerprint(source, path=path, split=split)
-    except (ConfigError, OSError):
+    except Exception as error:  # noqa: BLE001 - a description never ends a sweep
         # Gone since it was checked; what trains reads it by itself.
+        log.warning("%s: no digest for tracking: %s", source, error)
         hub, digest = False, UNKNOWN
     return DataSet(name, digest, source, context, split if hub else None)

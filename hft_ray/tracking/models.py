@@ -50,9 +50,19 @@ class Models:
         for model in self._search(wanted) or ():
             key = names.run_key(model.tags[names.TRIAL], model.tags.get(names.VARIANT))
             if key not in event.members:
-                self._client.finalize_logged_model(model.model_id, "UNSPECIFIED")
+                self._clear_status(model)
                 # Last: models are found by it.
                 self._set_tags(model, {names.PARETO: "false"})
+
+    def _clear_status(self, model: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.finalize_logged_model(model.model_id, "UNSPECIFIED")
+        except MlflowException as error:
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+                raise
+            # A server may take READY and FAILED alone; the tag is set in any case.
 
     def _search(self, wanted: str) -> list[Any] | None:
         """Return models, oldest first; None if the server has no models at all."""
