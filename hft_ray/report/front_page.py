@@ -189,9 +189,10 @@ def _kind(front: Front, point: Point) -> str:
 
 def _cells(front: Front, point: Point) -> list[str]:
     """Return the cells of a point's name and objectives."""
-    kind = _kind(front, point)
-    note = {"knee": " (knee)", "full": " (full fine-tuning)"}.get(kind, "")
-    cells = [cell(_MARKS.get(kind, "") + point.label + note, point.label, css="wrap")]
+    full = point.full_fine_tuning
+    notes = ["knee"] * (_kind(front, point) == "knee") + ["full fine-tuning"] * full
+    text = f"{point.label} ({', '.join(notes)})" if notes else point.label
+    cells = [cell(_MARKS["full"] * full + text, point.label, css="wrap")]
     for name in front.objectives:
         value = point.values.get(name, math.nan)
         # An interval is broken before its bracket alone.

@@ -53,6 +53,11 @@ class Sweep:
         self.finished += 1
         self.recorder.log_front(self.recorder.front(), self.finished)
 
+    def close(self, state):
+        """Close the recorder when all is written, for which a loaded machine needs long."""
+        self.recorder._tracker.flush(timeout=300)
+        self.recorder.close(state)
+
     @property
     def uri(self):
         return tracking_uri(self.config.tracking.uri, self.root)

@@ -119,35 +119,35 @@ def test_models_on_a_server_are_the_front(server, tmp_path):
     file = make_file(tmp_path, tracking={"uri": server.uri})
     sweep, first, second, third = run_sweep(tmp_path, file)
     sweep.recorder.write_report(sweep.study.trials())
-    sweep.recorder.close("complete")
+    sweep.close("complete")
     check_pages(sweep, [second, third], [first])
 
 
 def test_a_sweep_that_goes_on_logs_nothing_twice(root):
     file = make_file(root)
     sweep, first, second, third = run_sweep(root, file)
-    sweep.recorder.close("stopped")
+    sweep.close("stopped")
     check_pages(sweep, [second, third], [first])
 
     again = Sweep(root, file, source_tags("demo.yaml"))
     last = again.start()
     again.end(last, score=0.95, lost=0.85)
     again.recorder.write_report(again.study.trials())
-    again.recorder.close("complete")
+    again.close("complete")
     check_pages(again, [last, third], [first, second])
 
 
 def test_what_a_killed_driver_had_not_marked_is_marked_by_the_next(root):
     file = make_file(root)
     sweep, first, second, third = run_sweep(root, file)
-    sweep.recorder.close("stopped")
+    sweep.close("stopped")
     # The driver is killed when the search knows of an end that MLflow never hears of.
     lost = sweep.study.next_trial().trial
     values = {"task/score": 0.95, "forgetting/mean": 0.1, "stderr/task/score": 0.01}
     sweep.study.tell(lost, {"state": "complete", "step": 8, "values": values})
 
     again = Sweep(root, file, source_tags("demo.yaml"))
-    again.recorder.close("stopped")
+    again.close("stopped")
     check_pages(again, [lost], [first, second, third])
 
 
@@ -159,7 +159,7 @@ def test_an_outage_changes_nothing(server, tmp_path):
     server.launch()
     server.wait()
     again = Sweep(tmp_path, file, source_tags("demo.yaml"))
-    again.recorder.close("stopped")
+    again.close("stopped")
     ours = " AND tags.`hft_ray.sweep` = 'out'"
     assert trials_of(models(again, ON_FRONT + ours)) == [second, third]
     assert trials_of(models(again, ON_FRONT.replace("true", "false") + ours)) == [first]
@@ -167,11 +167,11 @@ def test_an_outage_changes_nothing(server, tmp_path):
 
 def test_a_description_that_the_user_wrote_stays(root):
     sweep = Sweep(root, make_file(root))
-    sweep.recorder.close("stopped")
+    sweep.close("stopped")
     client, record = open_client(sweep.uri), sweep.record()
     client.set_tag(record.run_id, "mlflow.note.content", "mine")
     client.set_experiment_tag(record.experiment_id, "mlflow.note.content", "mine too")
-    Sweep(root, make_file(root)).recorder.close("stopped")
+    Sweep(root, make_file(root)).close("stopped")
     assert sweep.record().tags["mlflow.note.content"] == "mine"
     experiment = client.get_experiment(record.experiment_id)
     assert experiment.tags["mlflow.note.content"] == "mine too"
@@ -182,9 +182,9 @@ def test_means_and_deviations_over_seeds(root):
     scores = [0.5, 0.7, 0.9]
     for score in scores:
         sweep.end(sweep.start(), score=score)
-    sweep.recorder.close("stopped")
+    sweep.close("stopped")
     again = Sweep(root, make_file(root), seeds=3, trials=1)
-    again.recorder.close("complete")
+    again.close("complete")
     record = again.record()
     for trial in record.trials:
         mean, deviation = (trial.metrics[f"seeds/{x}/task/score"] for x in ("mean", "deviation"))
@@ -206,6 +206,6 @@ def test_a_server_without_models_still_takes_the_runs(root, monkeypatch, caplog)
 
     monkeypatch.setattr(MlflowClient, "search_logged_models", missing)
     sweep, *_ = run_sweep(root, make_file(root))
-    sweep.recorder.close("complete")
+    sweep.close("complete")
     assert [trial.state for trial in sweep.record().trials] == ["complete"] * 3
     assert caplog.text.count("has no models") == 1
