@@ -131,12 +131,17 @@ class Config(Section):
 
     def _tokens_of_preferences(self) -> Iterator[tuple[Place, LiteralString, Any]]:
         """Yield settings of the loss of answers' tokens, where a loss is of pairs."""
-        weights = self.training.token_weights
-        if "dpo" in self.kinds and weights != "none":
+        if "dpo" not in self.kinds:
+            return
+        training = self.training
+        if training.token_weights != "none":
             message: LiteralString = (
                 "weighs the tokens of sft; the loss of dpo is of pairs: set none"
             )
-            yield ("training", "token_weights"), message, weights
+            yield ("training", "token_weights"), message, training.token_weights
+        if training.kl_to_base:
+            message = "is of the tokens of sft; dpo holds the model to its reference by beta: set 0"
+            yield ("training", "kl_to_base"), message, training.kl_to_base
 
     def _misplaced(self) -> Iterator[tuple[Place, LiteralString, Any]]:
         """Yield what the method needs and has not, or has and does not read."""

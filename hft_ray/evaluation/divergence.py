@@ -27,6 +27,7 @@ from hft_ray.config import ConfigError, Divergence, Problem
 from hft_ray.data import encode_text
 from hft_ray.evaluation.base_comparison import check_length, check_same_tokens, fingerprint
 from hft_ray.evaluation.items import Passage
+from hft_ray.evaluation.likeliest import likeliest, rest_of
 from hft_ray.evaluation.prompting import encode_answered, show
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import map_batches
@@ -94,9 +95,8 @@ class DivergenceScorer:
         top = min(self._evaluation.top, model.config.get_text_config().vocab_size)
 
         def look(logits: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            logprobs = logits.log_softmax(dim=-1)  # [P, V]
-            best, tokens = logprobs.topk(top, dim=-1)  # [P, top]
-            return tokens.int(), best, _rest(logprobs, tokens)
+            tokens, best, rest = likeliest(logits.log_softmax(dim=-1), top)
+            return tokens.int(), best, rest
 
         tokens, logprobs, rest = zip(*self._map(look, model, batch_size, ranks), strict=True)
         found = Reference(
@@ -124,7 +124,7 @@ class DivergenceScorer:
             logprobs = logits.log_softmax(dim=-1)
             rest = reference.rest[positions, None]
             there = torch.cat([reference.logprobs[positions], rest], dim=-1)
-            rest = _rest(logprobs, tokens)[:, None]
+            rest = rest_of(logprobs, tokens)[:, None]
             here = torch.cat([logprobs.gather(-1, tokens), rest], dim=-1)
             return (_divergence(there.double(), here.cpu().double()),)
 
@@ -176,12 +176,6 @@ def _span(evaluation: Divergence, passage: Passage, tokenizer: PreTrainedTokeniz
     elif answer is not None and evaluation.tokens == "prompt":
         border = len(tokens) - answer
     return Span(tokens, first, max(first, border))
-
-
-def _rest(logprobs: Tensor, tokens: Tensor) -> Tensor:
-    """Return the log of the probability outside of ``tokens`` [P, top], [P]."""
-    others = logprobs.scatter(-1, tokens, -math.inf)
-    return others.logsumexp(dim=-1)
 
 
 def _divergence(there: Tensor, here: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ Symbols: x (N, H) hidden states, W (V, H) and c (V) the head, y (N) the tokens t
     d loss / d (W x + c) = (softmax(z) - onehot(y)) f'          the slopes; [N, V]
     d loss / d x = slopes W,   d loss / d W = slopes^T x
 
-A sum may weigh the losses of its positions by what the model says there; the weights are numbers
-without a gradient, so that slopes are weighed as losses are.
+A sum may weigh the losses of its positions by what the model says there, numbers without a
+gradient, so that slopes are weighed as losses are; and it may add to them another loss of z, whose
+gradient by z is added to the slopes.
 
 All three products are made for some positions at a time, and gradients in the forward pass, while
 the logits are there: what stays is as large as x and W. So do "Cut Your Losses in Large-Vocabulary
@@ -39,6 +40,10 @@ FP32_BYTES = 1 << 27
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """``weigh(log softmax(z) [P, V], log softmax(z)[y] [P])`` -> weights [P], of some positions."""
 
+Anchor = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+"""``anchor(log softmax(z) [P, V], places)`` -> what is added to the losses of some positions, [P],
+and its gradient by z, [P, V], in fp32; places are among all N."""
+
 
 @dataclass(frozen=True)
 class Shaping:
@@ -65,6 +70,22 @@ class Shaping:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What becomes of the cross-entropy of positions in a sum: a weight, and what is added.
+
+    Attributes:
+        weigh: Gives the weights; ``None``: all are 1.
+        anchor: Gives what is added, which is not weighed; ``None``: nothing.
+    """
+
+    weigh: Weigh | None = None
+    anchor: Anchor | None = None
+
+
+PLAIN = Terms()
+
+
+@dataclass(frozen=True)
 class Head:
     """The map from hidden states to logits.
 
@@ -87,22 +108,22 @@ class Head:
         """
         return self._losses(hidden, targets, summed=False)
 
-    def loss(self, hidden: Tensor, targets: Tensor, weigh: Weigh | None = None) -> Tensor:
+    def loss(self, hidden: Tensor, targets: Tensor, terms: Terms = PLAIN) -> Tensor:
         """Return the sum of the losses, a scalar; no logits are computed in the backward pass.
 
         Args:
             hidden: [N, H].
             targets: Token ids, [N].
-            weigh: Gives each position's weight in the sum.
+            terms: What becomes of the losses in the sum.
         """
-        return self._losses(hidden, targets, summed=True, weigh=weigh)
+        return self._losses(hidden, targets, summed=True, terms=terms)
 
     def _losses(
-        self, hidden: Tensor, targets: Tensor, summed: bool, weigh: Weigh | None = None
+        self, hidden: Tensor, targets: Tensor, summed: bool, terms: Terms = PLAIN
     ) -> Tensor:
         wanted = torch.is_grad_enabled()
         found: Tensor = _Losses.apply(
-            hidden, targets, self, self.weight, self.bias, summed, wanted, weigh
+            hidden, targets, self, self.weight, self.bias, summed, wanted, terms
         )
         return found
 
@@ -130,7 +151,7 @@ class _Losses(torch.autograd.Function):
         bias: Tensor | None,
         summed: bool,
         wanted: bool,
-        weigh: Weigh | None,
+        terms: Terms,
     ) -> Tensor:
         needs = [need and wanted for need in ctx.needs_input_grad]
         of_hidden = torch.empty_like(hidden) if needs[0] else None
@@ -138,7 +159,9 @@ class _Losses(torch.autograd.Function):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         for part in _parts(hidden, head, of_head is not None):
             slopes = head._project(hidden[part])
-            losses[part] = _to_slopes(slopes, targets[part], head.shaping, any(needs), weigh)
+            losses[part] = _to_slopes(
+                slopes, targets[part], head.shaping, any(needs), terms, part.start
+            )
             if of_hidden is not None:
                 of_hidden[part] = slopes if weight is None else slopes @ weight
             if of_head is not None and summed:
@@ -209,24 +232,38 @@ class _HeadGradient:
 
 
 def _to_slopes(
-    logits: Tensor, targets: Tensor, shaping: Shaping, wanted: bool, weigh: Weigh | None = None
+    logits: Tensor,
+    targets: Tensor,
+    shaping: Shaping,
+    wanted: bool,
+    terms: Terms = PLAIN,
+    start: int = 0,
 ) -> Tensor:
-    """Return the loss of each position [P]; turn its logits [P, V] into slopes, if wanted."""
+    """Return the loss of each position [P]; turn its logits [P, V] into slopes, if wanted.
+
+    ``start`` is the place of the first position.
+    """
     losses = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
     for rows, own in _rows(logits):
         shaped, chosen = shaping(own), targets[rows, None]
         logprobs = F.log_softmax(shaped, dim=-1, dtype=torch.float32)
         found = logprobs.gather(1, chosen)
         losses[rows] = -found[:, 0]
-        weights = None if weigh is None else weigh(logprobs, found[:, 0])
+        weights = None if terms.weigh is None else terms.weigh(logprobs, found[:, 0])
         if weights is not None:
             losses[rows] *= weights
+        added = None
+        if terms.anchor is not None:
+            values, added = terms.anchor(logprobs, slice(start + rows.start, start + rows.stop))
+            losses[rows] += values
         if wanted:
             torch.exp(logprobs, out=own)
             # Not p - 1 in the type of x: of a bf16 near 1 little would be left.
             own.scatter_(1, chosen, found.expm1().to(own.dtype))
             if weights is not None:
                 own *= weights[:, None]
+            if added is not None:
+                own += added
             if not shaping.plain:
                 own *= shaping.slope(shaped)
     return losses

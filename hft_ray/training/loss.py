@@ -10,23 +10,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hft_ray.evaluation.head import at_head
-from hft_ray.evaluation.linear import Head, Weigh
+from hft_ray.evaluation.linear import PLAIN, Head, Terms
 
 IGNORED = -100
 """Label of a position that is not trained."""
 
-_OWN = ("labels", "documents", "reference")
+BASE = ("base_tokens", "base_logprobs", "base_rest")
+"""Parts of a batch that tell what the base says at its trained positions; see ``kl_to_base``."""
+
+_OWN = ("labels", "documents", "reference", *BASE)
 """Parts of a batch that are not the model's."""
 
 
-def answer_loss(model: nn.Module, batch: dict[str, Tensor], weigh: Weigh | None = None) -> Tensor:
+def answer_loss(model: nn.Module, batch: dict[str, Tensor], terms: Terms = PLAIN) -> Tensor:
     """Return the summed cross-entropy of the trained positions of ``batch``, in nats.
 
     Args:
         model: A causal language model of transformers.
         batch: ``input_ids`` and ``labels`` of shape [batch, length], and what else the model takes.
             Labels stand at their own token's place: position t is predicted from position t - 1.
-        weigh: Gives each position's weight in the sum.
+        terms: What becomes of each position's cross-entropy in the sum.
 
     Returns:
         Scalar. A sum, not a mean: the caller divides by the trained tokens of the whole step, so
@@ -34,7 +37,7 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor], weigh: Weigh | None 
         router's loss, where there is one, weighs as much as the batch's trained tokens.
     """
     loss, router, trained = _at_answers(
-        model, batch, lambda hidden, head, targets: head.loss(hidden, targets, weigh)
+        model, batch, lambda hidden, head, targets: head.loss(hidden, targets, terms)
     )
     return loss if router is None else loss + router * trained.sum()
 

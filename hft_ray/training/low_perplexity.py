@@ -76,8 +76,12 @@ class LowPerplexity:
         """Return an example with the labels of what is left out taken away."""
         labels = item["labels"].copy()
         trained = 1 + np.flatnonzero(labels[1:] != IGNORED)
-        labels[trained[~self._likely(self._said.rows(index))]] = IGNORED
+        labels[trained[~self.likely(index)]] = IGNORED
         return {**item, "labels": labels}
+
+    def likely(self, index: int) -> NDArray[np.bool_]:
+        """Return which of an example's trained tokens are left, [its trained tokens]."""
+        return self._likely(self._said.rows(index))
 
     def _likely(self, rows: Numbers) -> NDArray[np.bool_]:
         return np.asarray(rows >= -math.log(self._threshold))

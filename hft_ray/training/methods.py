@@ -13,6 +13,7 @@ from hft_ray.config import Config, Method, StageEntry, Task, Training
 from hft_ray.data import Mixture, TrainingSet, joined, share_of, steps_per_epoch, weighted
 from hft_ray.training.base_tokens import BaseTokens
 from hft_ray.training.dpo import DirectPreference
+from hft_ray.training.kl_to_base import HeldToBase, look_for
 from hft_ray.training.low_perplexity import NAME, LowPerplexity, logprobs
 from hft_ray.training.numerics import micro_batch_size
 from hft_ray.training.objective import Objective
@@ -72,13 +73,15 @@ def _supervised(
 ) -> SupervisedFineTuning:
     """Return fine-tuning on ``data`` as the section ``training`` says."""
     training, pad = config.training, workspace.tokenizer(config.model).pad_token_id
-    mask = None
+    size = micro_batch_size(training, workspace.ranks.size)
+    said = partial(BaseTokens, data, pad, ReferenceStore(workspace.cache, "tokens"), size)
+    mask = held = None
     if training.token_weights == "stm":
-        size = micro_batch_size(training, workspace.ranks.size)
-        store = ReferenceStore(workspace.cache, "tokens")
-        said = BaseTokens(data, pad, store, size, NAME, logprobs)
-        mask = LowPerplexity(said, training.stm_perplexity)
-    return SupervisedFineTuning(data, pad, training.token_weights, mask)
+        mask = LowPerplexity(said(NAME, logprobs), training.stm_perplexity)
+    if strength := training.kl_to_base:
+        top = said(f"top {training.kl_top}", look_for(training.kl_top))
+        held = HeldToBase(top, strength, training.kl_direction)
+    return SupervisedFineTuning(data, pad, training.token_weights, mask, held)
 
 
 def known_sequences(config: Config) -> int | None:

@@ -48,6 +48,7 @@ MEMORY = (
     "training.gradient_checkpointing",
     "training.offload",
     "training.l2_to_base",
+    "training.average",
     "data.max_length",
 )
 """Settings that a worker's memory hangs on, beside how much is trained."""

@@ -31,6 +31,7 @@ from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
 from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.methods import make_stages
+from hft_ray.training.moving_average import KIND
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Objective
 from hft_ray.training.outcome import Round, ScoredVariant
@@ -137,6 +138,8 @@ class RunState:
         rate = stage.rate(number, self.selector.rounds[-1].step)
         with self.documents.apart():
             found = self.engine.step(batches, stage.objective.loss, feed.units(number), rate)
+        if self.selector.average:
+            self.selector.average.update()
         self.progress.add(found, rate)
 
     def save(self, done: int, writer: CheckpointWriter) -> None:
@@ -145,6 +148,7 @@ class RunState:
         state = random_state(self.workspace.device)
         tensors = itertools.chain(
             self.engine.parts(self.selector.trained),
+            self.selector.average.parts() if self.selector.average else (),
             self._of_stage(done) if self.ranks.main else (),
             [(f"{RANDOM}{self.ranks.rank}", state)],
         )
@@ -226,7 +230,11 @@ class RunState:
     def _restore(self, found: Checkpoint, drawn: Draw) -> None:
         """Make the model that of the checkpoint, and all else what it was then."""
         manifest, stage = found.manifest, stage_at(self.stages, found.manifest.step)
-        self.engine.restore(found.state, manifest.steps)
+        averages = {key: x for key, x in found.state.items() if key.startswith(f"{KIND}/")}
+        if self.selector.average:
+            self.selector.average.restore(averages)
+        others = {key: x for key, x in found.state.items() if key not in averages}
+        self.engine.restore(others, manifest.steps)
         rounds = [Round(**each) for each in manifest.rounds]
         self.selector.restore(drawn, manifest.touched, rounds)
         self.progress.restore(manifest.losses, manifest.seconds)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 
 from torch import nn
@@ -17,6 +17,7 @@ from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
 from hft_ray.training.gradient_norms import gradient_norms
 from hft_ray.training.lora import Lora
+from hft_ray.training.moving_average import MovingAverage
 from hft_ray.training.outcome import Round
 from hft_ray.training.stage import Rounds
 from hft_ray.training.utilisation import flops_per_token
@@ -38,6 +39,7 @@ class Selector:
         history: What the draw depended on.
         touched: What any draw so far has trained.
         snapshot: The base's values of that.
+        average: The average of the weights, if it is what a run gives.
         flops_per_token: Floating point operations per token of a step that trains ``draw``.
     """
 
@@ -59,6 +61,9 @@ class Selector:
         self._adapter: Lora | None = None
         if config.adapter.kind == "lora":
             self._adapter = Lora(model, config.adapter, catalog, config.training.seed)
+        self.average: MovingAverage | None = None
+        if config.training.average == "ema":
+            self.average = MovingAverage(model, config.training.ema_decay, ranks)
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -71,13 +76,23 @@ class Selector:
         """Names of the parameters that training has changed: adapters, or all that was drawn."""
         return self._adapter.draw.parameters if self._adapter else self.touched.parameters
 
-    def plain(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def plain(self) -> Iterator[None]:
         """Make the model one that can be scored, kept and saved, for as long as it lasts."""
-        return self._adapter.merged() if self._adapter else nullcontext()
+        average, adapter = self.average, self._adapter
+        with (
+            average.in_place() if average else nullcontext(),
+            adapter.merged() if adapter else nullcontext(),
+        ):
+            yield
 
     def finish(self) -> Draw:
         """Make the model plain for good, after training; return what was trained last."""
         assert self.draw is not None
+        if self.average:
+            self._engine.close()
+            self.average.put()
+            self.average = None
         if self._adapter:
             self._engine.close()
             self.draw = self._adapter.finish(self._catalog)
@@ -101,6 +116,8 @@ class Selector:
             left = sorted(set(before.parameters) - set(drawn.parameters))
             self.snapshot.put_back(left)
             self._engine.forget(left)
+            if self.average:
+                self.average.forget(left)
         self.touched.add(drawn)
         fractions = asdict(drawn.fractions)
         touched = self.touched.fraction
@@ -130,6 +147,8 @@ class Selector:
             self._audit.start(drawn.parameters)
         if self._l2:
             self._engine.set_penalty_target(self.snapshot.on_device(drawn.parameters))
+        if self.average:
+            self.average.follow(drawn.parameters)
         self._engine.select(drawn)
 
     def _measures(self, step: int, feed: Feed) -> dict[str, float]:

@@ -62,6 +62,18 @@ LORA_ARM = {"full": {}, "mine": {"set": {"adapter.kind": "lora"}}}
             "search.arms.dft.set.training.stm_perplexity: is read with",
         ),
         (
+            {"training": {"ema_decay": 0.9}},
+            "training.ema_decay: is read with training.average: ema alone",
+        ),
+        (
+            {"training": {"kl_direction": "reverse"}},
+            "training.kl_direction: is read with training.kl_to_base: above 0 alone",
+        ),
+        (
+            searching(RATE, {"kl": {}, "l2": {"space": {"training.kl_top": [16, 64]}}}),
+            "search.arms.l2.space.training.kl_top: is read with training.kl_to_base: above 0",
+        ),
+        (
             {"adapter": "lora"} | searching({"selection.ratio": [0.25, 0.5]}),
             "search.space.selection.ratio: is not read with an adapter",
         ),
@@ -112,6 +124,10 @@ def test_what_no_trial_reads_is_refused(changes, told):
         {"training": {"token_weights": "stm", "stm_perplexity": 4.0}},
         searching({"training.stm_perplexity": [2, 4]} | RATE, ["full", "stm"]),
         searching({"training.token_weights": ["dft", "stm"], "training.stm_perplexity": [2, 4]}),
+        searching({"training.ema_decay": {"low": 0.9, "high": 0.99}} | RATE, ["full", "ema"]),
+        {"training": {"kl_to_base": 0.1, "kl_direction": "reverse", "kl_top": 8}},
+        searching({"training.kl_to_base": {"low": 0.0, "high": 1.0}, "training.kl_top": [4, 8]}),
+        searching({"training.kl_direction": ["forward", "reverse"]} | RATE, ["full", "kl"]),
         searching(RATE, {"full": {}, "stm": {"space": {"training.stm_perplexity": [2, 4]}}}),
         tasks({"steps": 3}, {}) | searching(STEPS),
         staged({"learning_rate": 1e-5}, {}) | searching(RATE),

@@ -157,6 +157,7 @@ def test_memory_is_that_of_the_largest_searched_settings(tiny_file, workspace, b
 
     assert held()["model"] == 2 * 4 * parameters
     assert held(l2_to_base=0.0)["model"] == 4 * parameters
+    assert held(l2_to_base=0.0, average="ema")["model"] == 2 * 4 * parameters
     # A second fp32 copy under ZeRO-2; what a step holds grows with its sequences.
     assert held()["optimizer"] == 12 * parameters
     assert held(batch_size=2)["activations"] < held(batch_size=8)["activations"]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hft_ray.config import ConfigError, Data
 from hft_ray.data import IGNORED, joined, prepare
 from hft_ray.ranks import Ranks
 from hft_ray.training.base_tokens import BaseTokens
+from hft_ray.training.kl_to_base import HeldToBase, look_for
 from hft_ray.training.low_perplexity import NAME, LowPerplexity, logprobs
 from hft_ray.training.reference import ReferenceStore
 from hft_ray.training.sft import SupervisedFineTuning
 
 THRESHOLD = 300.0
 """About half of the tokens are likelier under a model that knows nothing of 320 tokens."""
+
+STRENGTH = 0.7
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,12 @@ def data(tiny_file, tiny_models, tmp_path_factory):
 def masking(data, root, threshold=THRESHOLD, batch_size=2):
     said = BaseTokens(data, 2, ReferenceStore(root, "tokens"), batch_size, NAME, logprobs)
     return SupervisedFineTuning(data, 2, "stm", LowPerplexity(said, threshold))
+
+
+def holding(data, root, top=16, direction="forward", **others):
+    said = BaseTokens(data, 2, ReferenceStore(root, "tokens"), 2, f"top {top}", look_for(top))
+    held = HeldToBase(said, STRENGTH, direction)
+    return SupervisedFineTuning(data, 2, held=held, **others)
 
 
 def begun(objective, base, name="base", packed=False):
@@ -69,11 +80,14 @@ def steps(objective, model, micros, packed):
     return total, sums, {name: x.grad.clone() for name, x in model.named_parameters()}
 
 
-@pytest.mark.parametrize("kind", ["none", "dft", "eaft", "stm"])
+@pytest.mark.parametrize("kind", ["none", "dft", "eaft", "stm", "kl", "kl and stm"])
 def test_micro_batches_and_packing_change_nothing(kind, data, base, tmp_path):
     objective = SupervisedFineTuning(data, 2, kind)
     if kind == "stm":
         objective = begun(masking(data, tmp_path), base)
+    elif kind.startswith("kl"):
+        mask = masking(data, tmp_path)._mask if kind == "kl and stm" else None
+        objective = begun(holding(data, tmp_path, mask=mask), moved(base))
     expected, expected_sums, expected_gradients = steps(objective, base, [9], packed=False)
     for micros, packed in (([2, 3, 4], False), ([4, 5], True), ([1] * 9, True)):
         loss, sums, gradients = steps(objective, base, micros, packed)
@@ -89,6 +103,55 @@ def test_weights_are_of_the_model_that_is_trained(data, base):
     assert loss == pytest.approx(-(np.exp(logprobs) * logprobs).mean(), rel=1e-5)
     assert sums["token_weight"] == pytest.approx(np.exp(logprobs).mean(), rel=1e-5)
     assert sums["cross_entropy"] == pytest.approx(-logprobs.mean(), rel=1e-5)
+
+
+def moved(base):
+    """Return a model that has moved from ``base``."""
+    model = copy.deepcopy(base)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter += 0.2 * parameter.abs().mean() * noise
+    return model
+
+
+@pytest.mark.parametrize("weights", ["none", "dft"])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_penalty_is_the_divergence_from_the_base(
+    data, base, tmp_path, packed, direction, weights
+):
+    objective = begun(
+        holding(data, tmp_path, 320, direction, token_weights=weights), base, packed=packed
+    )
+    model, expected = moved(base), 0.0
+    for index in range(9):
+        places, _ = plain_logprobs(base, data[index])
+        ids = torch.as_tensor(data[index]["input_ids"])[None]
+        with torch.no_grad():
+            p, q = (
+                each(input_ids=ids).logits[0, places - 1].double().log_softmax(dim=-1)
+                for each in (base, model)
+            )
+        # F.kl_div(a, b) is KL(b || a).
+        here, there = (q, p) if direction == "forward" else (p, q)
+        expected += F.kl_div(here, there, reduction="sum", log_target=True).item()
+    loss, sums, _ = steps(objective, model, [5, 4], packed)
+    units = objective.units(range(9))
+    assert sums["kl_to_base"] == pytest.approx(expected / units, rel=1e-4)
+    plain, _, _ = steps(SupervisedFineTuning(data, 2, weights), model, [9], packed)
+    assert loss == pytest.approx(plain + STRENGTH * expected / units, rel=1e-5)
+
+
+def test_of_the_base_itself_the_penalty_is_nothing(data, base, tmp_path):
+    for direction in ("forward", "reverse"):
+        objective = begun(holding(data, tmp_path, 16, direction), base)
+        _, sums, gradients = steps(objective, base, [9], packed=False)
+        assert sums["kl_to_base"] == pytest.approx(0, abs=1e-6)
+        _, _, plain = steps(SupervisedFineTuning(data, 2), base, [9], packed=False)
+        for name, x in gradients.items():
+            torch.testing.assert_close(x, plain[name], rtol=1e-3, atol=2e-6)
 
 
 @pytest.mark.parametrize("packed", [True, False])

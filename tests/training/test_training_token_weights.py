@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from hft_ray.evaluation import linear
-from hft_ray.evaluation.linear import Head, Shaping
+from hft_ray.evaluation.linear import Head, Shaping, Terms
 from hft_ray.training.token_weights import WEIGHTS, Weighing
 
 POSITIONS, VOCABULARY, WIDTH = 23, 97, 12
@@ -55,7 +55,7 @@ def test_value_and_gradients_are_those_of_the_papers_equation(kind, shaping, see
     expected = plain_loss(kind, *exactly, targets, shaping)
     theirs = torch.autograd.grad(expected, exactly)
     hidden, weight, bias = (x.detach().float().requires_grad_() for x in given)
-    found = Head(weight, bias, shaping).loss(hidden, targets, Weighing(kind))
+    found = Head(weight, bias, shaping).loss(hidden, targets, Terms(Weighing(kind)))
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
     mine = torch.autograd.grad(found, (hidden, weight, bias))
     for ours, other in zip(mine, theirs, strict=True):
@@ -66,7 +66,7 @@ def test_value_and_gradients_are_those_of_the_papers_equation(kind, shaping, see
 def test_sums_beside_the_loss_are_its_mean_parts(kind):
     (hidden, weight, bias), targets = parts(2)
     weighing = Weighing(kind)
-    Head(weight.float(), bias.float()).loss(hidden.float(), targets, weighing)
+    Head(weight.float(), bias.float()).loss(hidden.float(), targets, Terms(weighing))
     logits = F.linear(hidden, weight, bias)
     weights = plain_weights(kind, logits, targets).sum().item()
     assert weighing.sums["token_weight"].item() == pytest.approx(weights, rel=1e-5)
@@ -97,7 +97,7 @@ def test_a_token_of_weight_0_is_not_trained(kind):
     hidden = torch.tensor([[1000.0]], requires_grad=True)
     weight = torch.zeros(30, 1)
     weight[0] = 1.0
-    Head(weight).loss(hidden, torch.tensor([3]), Weighing(kind)).backward()
+    Head(weight).loss(hidden, torch.tensor([3]), Terms(Weighing(kind))).backward()
     assert hidden.grad.item() == 0.0
 
 
@@ -105,11 +105,14 @@ def test_a_token_of_weight_0_is_not_trained(kind):
 def test_one_token_and_none(kind):
     (hidden, weight, _), targets = parts(3)
     hidden, weight = hidden.float(), weight.float()
-    each = [Head(weight).loss(hidden[[n]], targets[[n]], Weighing(kind)) for n in range(POSITIONS)]
-    whole = Head(weight).loss(hidden, targets, Weighing(kind))
+    each = [
+        Head(weight).loss(hidden[[n]], targets[[n]], Terms(Weighing(kind)))
+        for n in range(POSITIONS)
+    ]
+    whole = Head(weight).loss(hidden, targets, Terms(Weighing(kind)))
     assert whole.item() == pytest.approx(float(np.sum([x.item() for x in each])), rel=1e-5)
     nothing = Weighing(kind)
-    assert Head(weight).loss(hidden[:0], targets[:0], nothing).item() == 0
+    assert Head(weight).loss(hidden[:0], targets[:0], Terms(nothing)).item() == 0
     assert {name: x.item() for name, x in nothing.sums.items()} == {
         "cross_entropy": 0,
         "token_weight": 0,
@@ -126,7 +129,7 @@ def test_in_bf16_the_error_is_that_of_the_plain_loss(kind):
         losses = F.cross_entropy(logits, targets, reduction="none")
         (losses * scale(logits)).sum().backward()
         rough = hidden.bfloat16().requires_grad_()
-        Head(weight.bfloat16()).loss(rough, targets, weigh).backward()
+        Head(weight.bfloat16()).loss(rough, targets, Terms(weigh)).backward()
         return float((rough.grad.double() - exactly.grad).norm() / exactly.grad.norm())
 
     mine = error(Weighing(kind), lambda logits: plain_weights(kind, logits, targets))

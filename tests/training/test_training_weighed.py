@@ -1,4 +1,4 @@
-"""Runs whose tokens are weighed or masked: on any ranks and ZeRO stage, in turn, and resumed."""
+"""Runs that weigh, mask or hold tokens to the base: on any ranks and ZeRO stage, and resumed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ METHODS = {
     "dft": {"training.token_weights": "dft"},
     "eaft": {"training.token_weights": "eaft"},
     "stm": STM,
+    "kl": {"training.kl_to_base": 0.5, "training.kl_top": 16},
+    "asft": {
+        "training.token_weights": "dft",
+        "training.kl_to_base": 0.5,
+        "training.kl_direction": "reverse",
+    },
 }
 STAGES = (0, 2, 3)
 
@@ -40,9 +46,10 @@ def cases(file):
         for stage in STAGES[1:]:
             micro = {"training.micro_batch_size": 2, "data.packing": False}
             changes[f"{name}-{stage}"] = method | {"training.zero_stage": stage} | micro
+    changes["plain"] = {}
     saved = {"training.checkpoint_every": 3}
     stopped = {"stop_at": 4, "again": True}
-    changes["whole"] = STM | {"training.steps": 5}
+    changes["whole"] = STM | METHODS["kl"] | {"training.steps": 5}
     changes["again"] = changes["whole"] | saved | stopped
     found = {name: merged(file, UNASKED | each) for name, each in changes.items()}
     turn = in_turn(file)
@@ -68,18 +75,19 @@ def test_losses_agree_across_ranks_zero_stages_and_passes(runs, one, method, sta
     assert runs.losses(f"{method}-{stage}") == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kinds", [{"method": "dpo"}, {"stages": ["sft", "dpo"]}])
-def test_with_preferences_they_are_refused(tiny_file, kinds, method):
-    weights = METHODS[method]["training.token_weights"]
-    file = tiny_file | kinds | {"training": {"token_weights": weights}}
+def test_with_preferences_they_are_refused(tiny_file, kinds):
+    file = tiny_file | kinds | {"training": {"token_weights": "eaft", "kl_to_base": 0.1}}
     if "stages" in kinds:
         file["data"] = file["data"] | {"preferences": "p.jsonl"}
     with pytest.raises(ValidationError) as caught:
         Config.model_validate(file)
-    (error,) = caught.value.errors()
-    assert error["loc"] == ("training", "token_weights")
-    assert error["msg"] == "weighs the tokens of sft; the loss of dpo is of pairs: set none"
+    assert {error["loc"]: error["msg"] for error in caught.value.errors()} == {
+        ("training", "token_weights"): "weighs the tokens of sft; the loss of dpo is of pairs: "
+        "set none",
+        ("training", "kl_to_base"): "is of the tokens of sft; dpo holds the model to its reference "
+        "by beta: set 0",
+    }
 
 
 def test_methods_train_differently(one):
@@ -94,6 +102,15 @@ def test_weights_and_the_loss_without_them_are_told(one, method):
     assert values["train/loss"] < values["train/cross_entropy"]
 
 
+def test_the_model_begins_at_the_base_and_leaves_it(one):
+    first, *_ = one.losses("kl-0")
+    assert first == pytest.approx(one.losses("plain")[0], rel=1e-5)
+    values = one.outcome("kl-0")["values"]
+    assert values["train/kl_to_base"] > 1e-3
+    # What is held to the base is nearer to it.
+    assert values["distance/all"] < one.outcome("plain")["values"]["distance/all"]
+
+
 @pytest.mark.parametrize(("whole", "again"), [("whole", "again"), ("turn", "turn-again")])
 def test_a_resume_is_exact(runs, whole, again):
     weights, others = runs.weights(whole), runs.weights(again)
@@ -103,6 +120,7 @@ def test_a_resume_is_exact(runs, whole, again):
 def test_each_training_set_is_asked_about_once(runs):
     lines = (runs.folder / "root/cache/reference/computed.jsonl").read_text().splitlines()
     tokens = [json.loads(line)["tokens"] for line in lines]
-    # The examples of all runs, then the eight of the first task: of the base, whatever came before.
-    assert len(tokens) == 2
-    assert tokens[1] < tokens[0]
+    # For stm, and for each kl_top; then stm of the first task, which has fewer. All of the base,
+    # whatever came before.
+    assert tokens[0] == tokens[1] == tokens[2] > tokens[3]
+    assert len(tokens) == 4

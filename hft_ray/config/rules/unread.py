@@ -57,6 +57,13 @@ _SWITCHES = (
         "stm",
         ("training.stm_perplexity",),
     ),
+    _Switch("training.average", lambda average: average == "ema", "ema", ("training.ema_decay",)),
+    _Switch(
+        "training.kl_to_base",
+        lambda strength: strength > 0,
+        "above 0",
+        ("training.kl_direction", "training.kl_top"),
+    ),
 )
 _DEFAULTS = {
     f"{name}.{key}": value

@@ -11,6 +11,8 @@ l2          full fine-tuning with a penalty towards the base (L2-SP, arXiv 1802.
 dft         full fine-tuning, tokens weighed by the model's probability of them (arXiv 2508.05629)
 eaft        the same by the model's entropy (arXiv 2601.02151)
 stm         full fine-tuning without the tokens that the base finds unlikely (arXiv 2501.14315)
+kl          full fine-tuning with a penalty on the KL divergence from the base's predictions
+ema         full fine-tuning, of whose weights the exponential moving average is taken
 replay      full fine-tuning with a tenth of general data, ``data.replay.train``, beside its own
 averaging   averages of the trained models of ``full`` with the base (WiSE-FT, arXiv 2109.01903)
 half_reset  the trained models of ``full`` with half of the block put back (HFT's pilot experiment)
@@ -54,6 +56,8 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "dft": _EVERYTHING | {"training.token_weights": "dft"},
     "eaft": _EVERYTHING | {"training.token_weights": "eaft"},
     "stm": _EVERYTHING | {"training.token_weights": "stm"},
+    "kl": _EVERYTHING | {"training.kl_to_base": 0.1},
+    "ema": _EVERYTHING | {"training.average": "ema"},
     "replay": _EVERYTHING | {"data.replay.share": 0.1},
 }
 """Arm -> dotted key of FILE -> value. They fix ``selection`` as a whole, but for hft and lisa the

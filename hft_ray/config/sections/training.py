@@ -42,6 +42,21 @@ class Training(Section):
     l2_to_base: Annotated[float, Field(ge=0)] = 0.0
     """L2-SP: adds this, times half the squared distance of what is trained from its pre-trained
     values, to the loss. With zero_stage 0 to 2; holds a copy of these values on the device."""
+    average: Literal["none", "ema"] = "none"
+    """What a run gives. none: the weights of its last step; ema: their exponential moving average
+    over the steps, from the base on, which is also what is scored meanwhile. With zero_stage 0 to
+    2; holds 4 bytes per trained parameter, divided by the workers."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """ema: share of the average that is left of it after a step."""
+    kl_to_base: Annotated[float, Field(ge=0)] = 0.0
+    """Adds this, times the KL divergence of the model's predictions from the base's, to the loss of
+    every trained token. Of sft alone."""
+    kl_direction: Literal["forward", "reverse"] = "forward"
+    """kl_to_base: forward, KL(base || model), holds the model to all that the base finds likely;
+    reverse, KL(model || base), keeps it from what the base finds unlikely."""
+    kl_top: PositiveInt = 64
+    """kl_to_base: tokens of the base's predictions that are kept one by one, the likeliest; all
+    others count as one. Takes 8 bytes of the storage root for each of them and trained token."""
     token_weights: Literal["none", "dft", "eaft", "stm"] = "none"
     """How much each trained token counts. none: all alike; dft: as much as the model's own
     probability of it; eaft: as much as the model is unsure, by the normalised entropy of its 20
@@ -93,6 +108,10 @@ class Training(Section):
             self._lean()
         if self.l2_to_base and self.zero_stage == 3:
             raise ValueError("l2_to_base needs a zero_stage of 0, 1 or 2, which hold whole weights")
+        if self.average == "ema" and self.zero_stage == 3:
+            raise ValueError(
+                "average ema needs a zero_stage of 0, 1 or 2, which hold whole weights"
+            )
         micro = self.micro_batch_size
         if micro is not None and self.batch_size % micro:
             raise ValueError(
