@@ -38,7 +38,7 @@ def compare(
     out: str | Path | None = None,
     storage: str | Path | None = None,
     tracking_uri: str | None = None,
-    experiment: str = "hft-ray",
+    experiment: str | None = None,
 ) -> Compared:
     """Compare the fronts of sweeps, write the comparison, and log it to MLflow.
 
@@ -46,8 +46,10 @@ def compare(
         names: Names of two or more sweeps.
         out: Where to write; by default ``comparisons/NAMES`` below the storage root.
         storage: Storage root; by default ``$HFT_RAY_HOME``, else ``~/hft-ray``.
-        tracking_uri: MLflow server or store; by default that of the storage root.
-        experiment: MLflow experiment.
+        tracking_uri: MLflow server or store that has all of them; by default that of the first
+            sweep, as its folder below the storage root says, else that of the storage root.
+        experiment: MLflow experiment that has all of them; by default that of the first sweep,
+            else ``hft-ray``.
 
     Raises:
         ConfigError: A sweep does not exist, or they cannot be compared; all reasons together.
@@ -58,9 +60,10 @@ def compare(
         folder.check({})
     from hft_ray import tracking
     from hft_ray.orchestration.sweep_comparison import compare_from_tracking
+    from hft_ray.orchestration.sweep_place import tracked_at
     from hft_ray.report.files import write_comparison
 
-    store = tracking.tracking_uri(tracking_uri, root)
+    store, experiment = tracked_at(root, names[0], tracking_uri, experiment)
     found = compare_from_tracking(store, experiment, names)
     if folder is None:
         files = write_comparison(found, root / "comparisons" / _folder_name(names))

@@ -36,24 +36,25 @@ def front(
     *,
     storage: str | Path | None = None,
     tracking_uri: str | None = None,
-    experiment: str = "hft-ray",
+    experiment: str | None = None,
 ) -> Front:
     """Return the front of a sweep, ended or running, from MLflow alone.
 
     Args:
         name: Name of the sweep.
         storage: Storage root; by default ``$HFT_RAY_HOME``, else ``~/hft-ray``.
-        tracking_uri: MLflow server or store; by default that of the storage root.
-        experiment: MLflow experiment.
+        tracking_uri: MLflow server or store; by default the one that the sweep was written to, as
+            its folder below the storage root says, else that of the storage root.
+        experiment: MLflow experiment; by default the sweep's own, else ``hft-ray``.
 
     Raises:
         ConfigError: MLflow knows no such sweep, or no front of it.
     """
-    from hft_ray import tracking
     from hft_ray.orchestration.fronts import front_from_tracking
+    from hft_ray.orchestration.sweep_place import tracked_at
 
-    where = tracking.tracking_uri(tracking_uri, storage_root(storage))
-    return front_from_tracking(where, experiment, name)
+    place = tracked_at(storage_root(storage), name, tracking_uri, experiment)
+    return front_from_tracking(*place, name)
 
 
 def report(
@@ -62,7 +63,7 @@ def report(
     *,
     storage: str | Path | None = None,
     tracking_uri: str | None = None,
-    experiment: str = "hft-ray",
+    experiment: str | None = None,
 ) -> Report:
     """Write the report of a sweep to its folder, and choose one of its points.
 
@@ -76,14 +77,15 @@ def report(
     Raises:
         ConfigError: As for :func:`front`, or no point is as ``select`` asks for.
     """
-    from hft_ray import tracking
     from hft_ray.orchestration.folder import SweepFolder
     from hft_ray.orchestration.fronts import config_of, front_of, searched
     from hft_ray.orchestration.sweep_cost import cost_facts, tracked_cost
+    from hft_ray.orchestration.sweep_place import tracked_at
     from hft_ray.report.files import write_front
+    from hft_ray.tracking import read_sweep
 
     root = storage_root(storage)
-    record = tracking.read_sweep(tracking.tracking_uri(tracking_uri, root), experiment, name)
+    record = read_sweep(*tracked_at(root, name, tracking_uri, experiment), name)
     config = config_of(record)
     found = front_of(record, config)
     chosen = None if select is None else _chosen(found, select)

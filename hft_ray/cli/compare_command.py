@@ -25,7 +25,7 @@ def compare(
         typer.Option(metavar="DIR", help="Output folder; default ROOT/comparisons/NAMES."),
     ] = None,
     uri: Uri = None,
-    experiment: Experiment = "hft-ray",
+    experiment: Experiment = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:

@@ -30,7 +30,8 @@ def export(
         typer.Option("--delta", help="Write only the difference from the base, for hft-ray apply."),
     ] = False,
     uri: Annotated[
-        str | None, typer.Option("--tracking-uri", help="MLflow server or store; default FILE's.")
+        str | None,
+        typer.Option("--tracking-uri", help="MLflow server or store; default the sweep's own."),
     ] = None,
     storage: Storage = None,
     as_json: Json = False,

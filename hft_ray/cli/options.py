@@ -30,6 +30,11 @@ Storage = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow server or store; default local.")
+    str | None,
+    typer.Option(
+        "--tracking-uri", help="MLflow server or store; default the sweep's own, else local."
+    ),
 ]
-Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]
+Experiment = Annotated[
+    str | None, typer.Option(help="MLflow experiment; default the sweep's own, else hft-ray.")
+]

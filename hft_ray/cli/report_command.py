@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,8 +27,15 @@ def report(
             "'task/score>=0.9,cost/device_seconds<=60'.",
         ),
     ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page of the report in a browser.")
+    ] = False,
+    pdf: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write the picture of the front as PDF."),
+    ] = None,
     uri: Uri = None,
-    experiment: Experiment = "hft-ray",
+    experiment: Experiment = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -41,6 +50,13 @@ def report(
     from hft_ray.report import front_json
 
     found = write_report(name, select, storage=storage, tracking_uri=uri, experiment=experiment)
+    if pdf is not None:
+        from hft_ray.report.front_png import render_png
+
+        pdf.parent.mkdir(parents=True, exist_ok=True)
+        render_png(found.front, pdf, "pdf")
+    if open_page:
+        webbrowser.open(found.files[1].as_uri())
     if as_json:
         content: dict[str, Any] = json.loads(front_json(found.front))
         if found.chosen is not None:

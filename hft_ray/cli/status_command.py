@@ -37,7 +37,7 @@ def status(
         ),
     ] = 5.0,
     uri: Uri = None,
-    experiment: Experiment = "hft-ray",
+    experiment: Experiment = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -47,12 +47,12 @@ def status(
 
     Example: hft-ray status demo --watch --tracking-uri http://mlflow.example.org:5000
     """
+    from hft_ray.orchestration.sweep_place import tracked_at
     from hft_ray.orchestration.sweep_status import sweep_status
     from hft_ray.storage_root import storage_root
-    from hft_ray.tracking import tracking_uri
 
-    where = tracking_uri(uri, storage_root(storage))
-    looks = _looks(lambda: sweep_status(where, experiment, name), seconds if watch else None)
+    place = tracked_at(storage_root(storage), name, uri, experiment)
+    looks = _looks(lambda: sweep_status(*place, name), seconds if watch else None)
     if as_json:
         for now in looks:
             typer.echo(dumps(now.to_json()))

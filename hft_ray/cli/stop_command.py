@@ -29,7 +29,7 @@ def stop(
         ),
     ] = 60.0,
     uri: Uri = None,
-    experiment: Experiment = "hft-ray",
+    experiment: Experiment = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -40,10 +40,11 @@ def stop(
 
     Example: hft-ray stop demo --finish-running --tracking-uri http://mlflow.example.org:5000
     """
+    from hft_ray.orchestration.sweep_place import tracked_at
     from hft_ray.storage_root import storage_root
-    from hft_ray.tracking import SweepRun, tracking_uri
+    from hft_ray.tracking import SweepRun
 
-    sweep = SweepRun(tracking_uri(uri, storage_root(storage)), experiment, name)
+    sweep = SweepRun(*tracked_at(storage_root(storage), name, uri, experiment), name)
     if sweep.state != "running":
         _print(sweep, name, f"{name} is not running: it is {sweep.state}", as_json)
         return

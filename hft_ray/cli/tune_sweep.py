@@ -9,6 +9,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from hft_ray.cli.logs import terminal
+from hft_ray.cli.next_commands import next_commands
 from hft_ray.cli.sweep_progress import SweepProgress
 from hft_ray.cli.tables import arm_tables, front_table
 from hft_ray.config import Config, ConfigError
@@ -101,6 +102,8 @@ def _last_words(config: Config, folder: SweepFolder, front: Front, console: Cons
             f"knee: [bold]{label}[/], the best compromise of {len(front.averaged.members)}"
         )
     console.print(f"hypervolume {front.hypervolume:.4f}")
-    console.print(f"report:  {folder.report}", soft_wrap=True, highlight=False)
+    lines = [("report", str(folder.report))]
     uri = tracking_uri(config.tracking.uri, folder.root)
-    console.print(f"compare: mlflow ui --backend-store-uri {uri}", soft_wrap=True, highlight=False)
+    lines += next_commands(config.name, folder.root, uri)
+    for what, line in lines:
+        console.print(f"{what + ':':9}{line}", soft_wrap=True, highlight=False, markup=False)

@@ -18,7 +18,7 @@ from hft_ray.orchestration.sweep_mirror import SweepMirror, sweep_in
 from hft_ray.orchestration.sweep_view import SweepView, Watch
 from hft_ray.pareto import Front
 from hft_ray.search import Study
-from hft_ray.tracking import State
+from hft_ray.tracking import JOB, State, source_tags
 
 
 class EventHandler:
@@ -30,6 +30,7 @@ class EventHandler:
         study: The sweep's study.
         watch: Called with every event, and the view after it.
         errors: Takes the errors of background work.
+        source: FILE's path, None if the settings are a mapping.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class EventHandler:
         study: Study,
         watch: Watch,
         errors: BackgroundErrors,
+        source: str | None = None,
     ) -> None:
         assert config.search is not None
         self._folder, self._study, self._watch, self._errors = folder, study, watch, errors
@@ -48,7 +50,9 @@ class EventHandler:
             self.view.states[known.trial] = known.result.get("state", known.state)
         self.journal = Journal(folder.events)
         errors.show = self._show
-        self.recorder = Recorder(config, folder, job_tags(), errors, self._on_outage)
+        job = job_tags()
+        tags = source_tags(source or "hft_ray.tune", JOB in job) | job
+        self.recorder = Recorder(config, folder, tags, errors, self._on_outage)
         place = sweep_in(config)
         self._mirror = SweepMirror(place, folder, errors, self._on_lag) if place else None
         self._members: list[str] = []

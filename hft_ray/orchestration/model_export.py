@@ -13,8 +13,8 @@ from hft_ray.config.sections.cluster import checked_mirror
 from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import front_from_tracking
 from hft_ray.orchestration.kept_weights import KeptWeights
+from hft_ray.orchestration.sweep_place import tracked_at
 from hft_ray.pareto import ChoiceError, Point, choose
-from hft_ray.tracking import tracking_uri
 from hft_ray.weights.export import export
 
 
@@ -38,8 +38,7 @@ def export_point(
     if not folder.config.is_file():
         raise ConfigError(Problem("NAME", f"no sweep of this name lies under {root}", name))
     config = parse(folder.config.read_text(encoding="utf-8"), str(folder.config))
-    where = tracking_uri(uri or config.tracking.uri, root)
-    front = front_from_tracking(where, config.tracking.experiment, name)
+    front = front_from_tracking(*tracked_at(root, name, uri), name)
     try:
         point = choose(front, select)
     except ChoiceError as error:

@@ -46,6 +46,7 @@ class ReadySweep:
     _config: Config
     _address: str | None
     _begin_warm: Callable[[Say], None]
+    _source: str | None = None
     errors: BackgroundErrors = field(default_factory=BackgroundErrors)
 
     def run(self, say: Say, watch: Watch) -> Front:
@@ -74,7 +75,7 @@ class ReadySweep:
                 say(f"continuing the sweep in {folder.path}")
             self._begin_warm(say)
             with signals() as interrupted:
-                return run_sweep(config, folder, watch, interrupted, self.errors)
+                return run_sweep(config, folder, watch, interrupted, self.errors, self._source)
 
 
 def ready_sweep(
@@ -107,7 +108,7 @@ def ready_sweep(
     )
     # All else is right: the store may be written.
     tracking.try_out()
-    return ReadySweep(folder, tracking.notes(), config, address, begin_warm)
+    return ReadySweep(folder, tracking.notes(), config, address, begin_warm, source)
 
 
 def check_cluster(config: Config, address: str | None) -> None:

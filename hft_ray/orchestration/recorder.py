@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -13,9 +14,12 @@ from hft_ray.config.keys import settings
 from hft_ray.device_cost import DeviceCost, cost_of_workers, worker_seconds
 from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
+from hft_ray.orchestration.front_models import FrontModels
 from hft_ray.orchestration.fronts import TrialPoints, front_builder, searched
 from hft_ray.orchestration.itemwise import SCORES, item_scores_in, with_answers
+from hft_ray.orchestration.seed_means import SeedMeans
 from hft_ray.orchestration.sweep_cost import DEVICE_HOURS, cost_facts
+from hft_ray.orchestration.sweep_data import data_sets
 from hft_ray.orchestration.trial_pictures import TrialPictures
 from hft_ray.pareto import Front, arm_of
 from hft_ray.pareto.front import FrontBuilder
@@ -28,6 +32,7 @@ from hft_ray.tracking import (
     artifact_location,
     names,
     run_key,
+    sweep_note,
     tracking_uri,
 )
 
@@ -57,7 +62,12 @@ class Recorder:
         uri = self._uri = tracking_uri(config.tracking.uri, folder.root)
         # A new id at every start, so that a request to stop reaches the driver it was meant for.
         self._driver = uuid4().hex
-        self._sweep_tags = {**tags, names.DRIVER: self._driver}
+        note = sweep_note(config.name, self._search.objectives, self._search.seeds)
+        self._sweep_tags = {names.NOTE: note, **tags, names.DRIVER: self._driver}
+        # Files are hashed while the base model is scored.
+        hashing = ThreadPoolExecutor(1)
+        self._data = hashing.submit(data_sets, config)
+        hashing.shutdown(wait=False)
         self._tracker = Tracker(
             uri,
             config.tracking.experiment,
@@ -76,6 +86,11 @@ class Recorder:
             folder.pictures, config.name, self._tracker.log_artifact, errors
         )
         self._front: FrontBuilder | None = None
+        limited = (each.metric for each in self._search.bounds)
+        self._seeds = SeedMeans(
+            self._tracker.log, [*self._search.objectives, *limited], self._search.seeds
+        )
+        self._models = FrontModels(self._tracker, self._seeds)
         self._weights: dict[tuple[str, str | None], str] = {}
 
     def open(
@@ -95,13 +110,17 @@ class Recorder:
             name: given.get(name, worst.get(name, math.nan)) for name in self._search.objectives
         }
         self._tracker.open_sweep(config.name, to_yaml(config), settings(config), self._sweep_tags)
+        data = self._data.result()
+        self._tracker.log_data(data)
         self._tracker.describe_front(self._search.objectives, self._reference, self._base)
+        self._models.open([f"{names.BASE_PREFIX}{name}" for name in self._base], data)
         self._front = self._builder()
         for known in ended:
             resolved = self._points.resolved(known.trial, known.params)
-            self._front.put(known.trial, self._points.of(known))
             result = {"state": known.state, **known.result}
             self._record_end(known.trial, known.configuration, resolved, result)
+            self._put(known)
+        self._models.update(self._front.front())
         self._pictures.start()
 
     @property
@@ -135,8 +154,14 @@ class Recorder:
                 resolved = self._running.pop(trial, {})
                 self._record_end(trial, event["configuration"], resolved, event)
                 known = TrialSnapshot(trial, "running", {}, dict(event), event["configuration"])
-                if self._front is not None:
-                    self._front.put(trial, self._points.of(known))
+                self._put(known)
+
+    def _put(self, known: TrialSnapshot) -> None:
+        """Put the points of a trial that has ended to the others."""
+        if self._front is not None:
+            points = self._points.of(known)
+            self._front.put(known.trial, points)
+            self._seeds.put(points)
 
     def _record_end(
         self,
@@ -190,10 +215,11 @@ class Recorder:
         return front_builder(self._config, self._base, self._reference)
 
     def log_front(self, front: Front, finished: int) -> None:
-        """Log size and hypervolume of the front, and the cost, after so many finished trials."""
+        """Log size, hypervolume and models of the front, and the cost, by finished trials."""
         metrics = {"front/hypervolume": front.hypervolume, "front/size": float(front.size)}
         metrics[DEVICE_HOURS] = self.cost.device_hours
         self._tracker.log_sweep(finished, metrics)
+        self._models.update(front)
 
     @property
     def cost(self) -> DeviceCost:
@@ -204,6 +230,7 @@ class Recorder:
         """Write the front's files to the sweep's folder and to tracking; return the front."""
         models = item_scores_in(self._folder, trials)
         front = self._whole(trials, models)
+        self._models.update(front)
         for point, on_front in zip(front.points, front.on_front, strict=True):
             tags = {names.PARETO: "true" if on_front else "false"}
             self._tracker.set_trial_tags(run_key(point.trial, point.variant), tags)

@@ -43,6 +43,7 @@ def run_sweep(
     watch: Watch,
     interrupted: threading.Event,
     errors: BackgroundErrors,
+    source: str | None = None,
 ) -> Front:
     """Run a sweep, or what is left of it, on the joined Ray cluster.
 
@@ -52,6 +53,7 @@ def run_sweep(
         watch: Called with every event, and the view after it.
         interrupted: Set from outside to end early.
         errors: Takes the errors of background work, and what it leaves undone.
+        source: FILE's path, None if the settings are a mapping.
 
     Returns:
         The front of all trials of the sweep, including those of earlier commands.
@@ -63,7 +65,7 @@ def run_sweep(
     """
     with folder.held():
         try:
-            return _Sweep(config, folder, watch, interrupted, errors).run()
+            return _Sweep(config, folder, watch, interrupted, errors, source).run()
         except RayError as error:
             log.exception("the sweep ended")
             raise SweepError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
@@ -79,12 +81,13 @@ class _Sweep:
         watch: Watch,
         interrupted: threading.Event,
         errors: BackgroundErrors,
+        source: str | None,
     ) -> None:
         self.config, self.folder = config, folder
         self.interrupted, self.errors = interrupted, errors
         self.study = Study(config, folder.study, WarmStart.read(folder.warm), ahead=True)
         self.study.answers = FolderAnswers(folder)
-        self.handler = EventHandler(config, folder, self.study, watch, errors)
+        self.handler = EventHandler(config, folder, self.study, watch, errors, source)
         requests = self.handler.recorder.stop_requests()
         self.listener = StopListener(requests, self._on_stop_request, errors)
         self.seen = 0

@@ -67,14 +67,22 @@ def value_text(point: Point, name: str) -> str:
     return format_value(point.values.get(name), point.errors.get(name))
 
 
+def interval_text(point: Point, name: str) -> str:
+    """Return ``0.21 [0.15, 0.27]``, without the 95 % interval where no error is known."""
+    estimate = estimate_of(point, name)
+    if estimate is None or not estimate.error or not math.isfinite(estimate.value):
+        return format_value(point.values.get(name))
+    return estimate_text(estimate)
+
+
 def with_interval(point: Point, name: str) -> str:
     """Return ``0.21 [0.15, 0.27] (t0007)``, without the interval where no error is known."""
-    estimate = estimate_of(point, name)
-    value = format_value(point.values[name]) if estimate is None else estimate_text(estimate)
-    return f"{value} ({point.label})"
+    return f"{interval_text(point, name)} ({point.label})"
 
 
 def estimate_of(point: Point, name: str) -> IntervalEstimate | None:
     """Return a metric of a point with its standard error, None where no error is known."""
     error = point.errors.get(name)
-    return None if error is None else IntervalEstimate(point.values[name], error)
+    if error is None or name not in point.values:
+        return None
+    return IntervalEstimate(point.values[name], error)

@@ -11,13 +11,17 @@ from hft_ray.report import plot_data
 from hft_ray.report.formatting import (
     estimate_text,
     format_setting,
+    interval_text,
     short_names,
-    value_text,
     varied_params,
     with_interval,
 )
 from hft_ray.report.html_page import cell, document, row, table, text_table
 from hft_ray.report.rows import arm_rows
+from hft_ray.report.takeaways import takeaway
+
+_MARKS = {"full": "✚ ", "base": "★ "}
+"""Before the names of what the picture draws with these symbols."""
 
 
 def page(
@@ -37,7 +41,8 @@ def page(
         else "",
         facts,
     ]
-    heading = f"<h1>{escape(front.sweep)}</h1>" + "".join(f"<p>{x}</p>" for x in lines if x)
+    heading = f"<h1>{escape(front.sweep)}</h1>" + _takeaway(front)
+    heading += "".join(f"<p>{x}</p>" for x in lines if x)
     cards = [plots[0]]
     cards += [
         f"<h2>All objectives</h2>{plot}"
@@ -45,10 +50,9 @@ def page(
         for plot in plots[1:]
     ]
     cards.append(
-        f"<h2>The front</h2>{_front_table(front, certainty)}"
-        f"<p>Values ± standard error. {_knee_rule(front)}{_knee_chance(front, certainty)} P: how "
-        "probably the trial is on the front of the true values, of which those here are noisy "
-        "measurements of the same items. Click a column's head to sort.</p>"
+        f"<h2>The front</h2><p>In brackets 95 % intervals. {_what_p_is(certainty)}Click a column's "
+        f"head to sort.</p>{_front_table(front, certainty)}"
+        f"<p>{_shared_settings(front)}{_knee_rule(front)}{_knee_chance(front, certainty)}</p>"
     )
     cards += _arm_cards(front)
     cards += analysis
@@ -57,6 +61,39 @@ def page(
         f"{_table(front, list(front.points))}</details>"
     )
     return document(f"{front.sweep}: Pareto front", heading, cards)
+
+
+def _takeaway(front: Front) -> str:
+    """Return what a user takes away, above everything else."""
+    found = takeaway(front)
+    if found is None:
+        return ""
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in found.sentences)
+    return f"<ul>{said}<li>Export: <code>{escape(found.command)}</code></li></ul>"
+
+
+def _what_p_is(certainty: Certainty | None) -> str:
+    if certainty is None:
+        return ""
+    return (
+        "<b>P</b> is the probability that a point is on the front of the true values, of which "
+        "these are noisy measurements on the same items. "
+    )
+
+
+def _shared_settings(front: Front) -> str:
+    """Name the settings that the sweep varies and that all rows of the table share."""
+    rows = [*front.members, *_full_beside(front)]
+    varied = varied_params(rows)
+    shared = {k: name for k, name in _settings_of(front).items() if k not in varied}
+    if not rows or not shared:
+        return ""
+    text = ", ".join(f"{name} {format_setting(rows[0].setting(k))}" for k, name in shared.items())
+    return escape(f"The same in all rows: {text}. ")
+
+
+def _settings_of(front: Front) -> dict[str, str]:
+    return short_names(varied_params(front.points))
 
 
 def _knee_rule(front: Front) -> str:
@@ -108,59 +145,70 @@ def _baseline(table: ArmTable) -> str:
 
 def _front_table(front: Front, certainty: Certainty | None) -> str:
     """Return the front's table; full fine-tuning and the base model stand below for comparison."""
-    full = [p for p in front.points if p.full_fine_tuning and p.state == "complete"]
-    others = [point for point in full if point not in front.members]
-    probabilities = certainty.probabilities if certainty else {}
-    return _table(front, [*front.members, *others], with_base=True, probabilities=probabilities)
+    points = [*front.members, *_full_beside(front)]
+    varied = varied_params(points)
+    settings = {key: name for key, name in _settings_of(front).items() if key in varied}
+    chances = certainty.probabilities if certainty else {}
+    rows = []
+    for point in points:
+        cells = _cells(front, point)
+        if chances:
+            chance = chances.get(point.label)
+            cells.append(cell("") if chance is None else cell(f"{chance:.0%}", chance))
+        cells += [_setting_cell(point.setting(key)) for key in settings]
+        rows.append(row(cells, _kind(front, point)))
+    known = ["P"] if chances else []
+    rows.append(_base_row(front, len(known) + len(settings)))
+    return table(["trial", *front.objectives, *known, *settings.values()], rows)
 
 
-def _table(
-    front: Front,
-    points: Sequence[Point],
-    *,
-    with_base: bool = False,
-    probabilities: Mapping[str, float] | None = None,
-) -> str:
-    settings = varied_params(front.points)
-    known = ["P"] if probabilities else []
-    heads = [
-        *("trial", *front.objectives, *known),
-        *(*short_names(settings).values(), "state", "run"),
-    ]
-    rows = [_row(front, point, settings, probabilities or {}) for point in points]
-    if with_base:
-        rows.append(_base_row(front, len(known) + len(settings)))
-    return table(heads, rows)
+def _full_beside(front: Front) -> list[Point]:
+    """Return the trained full fine-tunings that are not on the front."""
+    full = [p for p in front.points if p.full_fine_tuning and p.variant is None]
+    return [point for point in full if point.state == "complete" and point not in front.members]
 
 
-def _row(
-    front: Front, point: Point, settings: Sequence[str], probabilities: Mapping[str, float]
-) -> str:
-    is_knee = front.knee_index is not None and front.points[front.knee_index] is point
-    note = " (knee)" if is_knee else " (full fine-tuning)" if point.full_fine_tuning else ""
-    cells = [cell(point.label + note)]
+def _table(front: Front, points: Sequence[Point]) -> str:
+    """Return the table of all points, with state and run."""
+    settings = _settings_of(front)
+    rows = []
+    for point in points:
+        cells = [*_cells(front, point), *(_setting_cell(point.setting(key)) for key in settings)]
+        run = escape(point.run_id or "–")
+        cells.append(cell(point.state))
+        cells.append(f'<td class="run" title="{run}" data-sort=""><code>{run}</code></td>')
+        rows.append(row(cells, _kind(front, point)))
+    return table(["trial", *front.objectives, *settings.values(), "state", "run"], rows)
+
+
+def _kind(front: Front, point: Point) -> str:
+    if front.knee_index is not None and front.points[front.knee_index] is point:
+        return "knee"
+    return "full" if point.full_fine_tuning else ""
+
+
+def _cells(front: Front, point: Point) -> list[str]:
+    """Return the cells of a point's name and objectives."""
+    full = point.full_fine_tuning
+    notes = ["knee"] * (_kind(front, point) == "knee") + ["full fine-tuning"] * full
+    text = f"{point.label} ({', '.join(notes)})" if notes else point.label
+    cells = [cell(_MARKS["full"] * full + text, point.label, css="wrap")]
     for name in front.objectives:
         value = point.values.get(name, math.nan)
-        cells.append(cell(value_text(point, name), "" if math.isnan(value) else value))
-    if probabilities:
-        chance = probabilities.get(point.label)
-        cells.append(cell("") if chance is None else cell(f"{chance:.0%}", chance))
-    cells += [_setting_cell(point.setting(key)) for key in settings]
-    cells.append(cell(point.state))
-    run = escape(point.run_id or "–")
-    cells.append(f'<td class="run" title="{run}" data-sort=""><code>{run}</code></td>')
-    kind = "knee" if is_knee else "full" if point.full_fine_tuning else ""
-    return row(cells, kind)
+        # An interval is broken before its bracket alone.
+        text = interval_text(point, name).replace(", ", ",\N{NO-BREAK SPACE}")
+        cells.append(cell(text, "" if math.isnan(value) else value, css="value"))
+    return cells
 
 
 def _base_row(front: Front, blanks: int) -> str:
     values = [front.base_value(name) for name in front.objectives]
-    cells = [cell("base model")]
+    cells = [cell(f"{_MARKS['base']}base model")]
     cells += [cell("–" if x is None else f"{x:.4g}", "" if x is None else x) for x in values]
-    cells += [cell("")] * (blanks + 2)
+    cells += [cell("")] * blanks
     return row(cells, "base")
 
 
 def _setting_cell(value: object) -> str:
     text = format_setting(value)
-    return cell(text, value if isinstance(value, int | float) else text, css="long")
+    return cell(text, value if isinstance(value, int | float) else text, css="wrap")

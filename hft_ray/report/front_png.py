@@ -25,8 +25,11 @@ _RATIO = LinearSegmentedColormap.from_list("ratio", plot_data.RATIO_COLOURS)
 _SCALE = Normalize(0, 1)
 
 
-def render_png(front: Front, path: Path | str) -> None:
-    """Write the picture of the front to ``path``: 1,680 x 1,080 pixels, legible at half that."""
+def render_png(front: Front, path: Path | str, form: str = "png") -> None:
+    """Write the picture of the front to ``path``: 1,680 x 1,080 pixels, legible at half that.
+
+    ``form`` may be another of matplotlib's formats, such as ``pdf``.
+    """
     front = front.averaged
     figure = Figure(figsize=(10.5, 6.75), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -44,7 +47,7 @@ def render_png(front: Front, path: Path | str) -> None:
     else:
         _colour_bar(figure, axes)
         _legend(figure, front, found)
-    figure.savefig(path, format="png")
+    figure.savefig(path, format=form)
 
 
 def _frame(axes: Axes, front: Front) -> None:

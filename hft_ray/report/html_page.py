@@ -11,26 +11,40 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 _STYLE = """
-:root { color-scheme: light; }
-body { margin: 0; background: #f5f7f9; color: #22303c; line-height: 1.5;
+:root { color-scheme: light dark; --ink: #22303c; --soft: #5b6b7a; --page: #f5f7f9; --card: #fff;
+  --line: #e1e6eb; --knee: #fdf0f4; --knee-mark: #d6336c; --full: #fff4ec; --full-mark: #c2410c;
+  --base: #eef1f4; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e8ed; --soft: #a9b4bf; --page: #0b0d0f; --card: #141414; --line: #2e353c;
+    --knee: #33151f; --full: #33200f; --full-mark: #f0803c; --base: #20262c; }
+  /* White becomes the card's colour, and every hue stays what it is. */
+  .plotly-graph-div { filter: invert(0.92) hue-rotate(180deg); }
+}
+body { margin: 0; background: var(--page); color: var(--ink); line-height: 1.5;
   font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; }
 main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 48px; }
+@media (max-width: 900px) { main { padding: 12px 8px 24px; } }
 h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 0 0 10px; }
-p { margin: 0 0 4px; color: #5b6b7a; overflow-wrap: anywhere; }
-.card { background: white; border: 1px solid #e1e6eb; border-radius: 10px; padding: 18px;
+p { margin: 0 0 4px; color: var(--soft); overflow-wrap: anywhere; }
+ul { margin: 0 0 10px; padding-left: 20px; font-size: 16px; overflow-wrap: anywhere; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px;
   margin-top: 18px; overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; width: 100%; }
-th, td { text-align: left; padding: 6px 12px; border-bottom: 1px solid #edf0f3;
+table { border-collapse: collapse; font-size: 14px; width: 100%; margin: 8px 0; }
+th, td { text-align: left; padding: 6px 8px; border-bottom: 1px solid var(--line);
   white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { cursor: pointer; color: #5b6b7a; font-weight: 600; user-select: none; }
-th:hover { color: #22303c; }
+th { cursor: pointer; color: var(--soft); font-weight: 600; user-select: none; }
+th:hover { color: var(--ink); }
 td.run { max-width: 90px; overflow: hidden; text-overflow: ellipsis; }
-td.long { max-width: 260px; overflow: hidden; text-overflow: ellipsis; }
+td.value { white-space: normal; }
 td.wrap { white-space: normal; overflow-wrap: anywhere; min-width: 56px; }
 th { white-space: normal; overflow-wrap: break-word; min-width: 40px; }
-tr.knee td { background: #fdf0f4; }
-tr.base td, tr.full td { color: #5b6b7a; background: #fafbfc; }
+tr.knee td { background: var(--knee); }
+tr.full td { background: var(--full); }
+tr.base td { background: var(--base); }
+tr.knee td:first-child { box-shadow: inset 3px 0 var(--knee-mark); font-weight: 600; }
+tr.full td:first-child { box-shadow: inset 3px 0 var(--full-mark); color: var(--full-mark); }
+tr.base td:first-child { box-shadow: inset 3px 0 var(--soft); font-weight: 600; }
 code { font-size: 13px; }
 summary { cursor: pointer; font-weight: 600; }
 """

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hft_ray.tracking import names
-from hft_ray.tracking.environment import open_client
+from hft_ray.tracking.data_sets import has_inputs
+from hft_ray.tracking.environment import open_client, source_tags
 from hft_ray.tracking.store import RejectedError, UnavailableError, translated
+from hft_ray.tracking.sweep_reader import runs_of
 
 
 class NotLoggedError(Exception):
@@ -61,10 +63,18 @@ def _log(
         names.STATE: "complete",
         names.COMPARED: json.dumps(list(sweeps)),
     }
-    found = client.get_experiment_by_name(experiment)
     name = f"compare {' '.join(sweeps)}"
+    tags |= source_tags(f"hft-ray {name}")
+    found = client.get_experiment_by_name(experiment)
     run = client.create_run(found.experiment_id, tags=tags, run_name=name)
     run_id = str(run.info.run_id)
+    for each in runs_of(client, found.experiment_id, "sweep"):
+        if each.data.tags[names.SWEEP] not in sweeps:
+            continue
+        # A search returns no models.
+        inputs = client.get_run(each.info.run_id).inputs
+        if has_inputs(inputs):
+            client.log_inputs(run_id, inputs.dataset_inputs, inputs.model_inputs)
     logged = [Metric(names.valid_key(key), value, now, 0) for key, value in metrics.items()]
     client.log_batch(run_id, metrics=logged)
     for file in files:

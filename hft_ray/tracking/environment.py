@@ -5,11 +5,14 @@ Importing MLflow takes seconds, so it is imported inside functions only.
 
 from __future__ import annotations
 
+import getpass
 import os
+from contextlib import suppress
 from typing import Any
 
 from filelock import FileLock
 
+from hft_ray.tracking import names
 from hft_ray.tracking.location import sqlite_path
 
 LONGEST_MAKING = 600.0
@@ -30,6 +33,19 @@ def prepare_environment() -> None:
     """Set the variables that MLflow reads on import, unless the user has set them."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def source_tags(source: str, job: bool = False) -> dict[str, str]:
+    """Return the tags of MLflow that say what started a run, and who did.
+
+    Args:
+        source: FILE, or the function or command without one.
+        job: Whether a cluster's job runs it.
+    """
+    tags = {names.SOURCE_NAME: source, names.SOURCE_TYPE: "JOB" if job else "LOCAL"}
+    with suppress(KeyError, OSError, ImportError):  # a container's user may have no name
+        tags[names.USER] = getpass.getuser()
+    return tags
 
 
 def open_client(uri: str) -> Any:

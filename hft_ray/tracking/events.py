@@ -78,8 +78,41 @@ class EnsureFinished(Event):
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Inputs(Event):
+    """The data sets of a sweep; those of its trials are the same.
+
+    ``data`` holds a mapping for each: name, digest, source_type, source and context.
+    """
+
+    data: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Model(Event):
+    """The model of a trial that is on the front; with no trial the base model.
+
+    ``metrics`` are those of the run that belong to the model: each with the name and the digest of
+    its data set, or with nothing.
+    """
+
+    name: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    metrics: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Front(Event):
+    """The members of the front, by their run keys: every other model of the sweep has left it."""
+
+    members: list[str] = field(default_factory=list)
+
+
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Open, Metrics, Tags, Artifact, Finish, EnsureFinished)
+    kind.__name__: kind
+    for kind in (Open, Metrics, Tags, Artifact, Finish, EnsureFinished, Inputs, Model, Front)
 }
 
 

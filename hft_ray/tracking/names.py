@@ -14,6 +14,8 @@ WEIGHTS = "hft_ray.weights"
 """Tag of a trial or variant: whether its weights are kept, or why they were deleted."""
 STATE = "hft_ray.state"
 PARETO = "hft_ray.pareto"
+EXPORT = "hft_ray.export"
+"""Tag of a model: the command that writes its weights."""
 REASON = "hft_ray.reason"
 CONFIGURATION = "hft_ray.configuration"
 """Tag of a trial of a sweep with several seeds: what it shares with those of equal settings."""
@@ -36,6 +38,15 @@ STOP_TAKEN = "hft_ray.stop_taken"
 COMPARED = "hft_ray.compared"
 """Tag of a comparison, whose kind is evaluation: JSON, names of the sweeps."""
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+"""Tag of a run or an experiment: its description, in Markdown."""
+USER, SOURCE_NAME, SOURCE_TYPE = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
+CONTEXT = "mlflow.data.context"
+"""Tag of a data set as an input of a run: what it is there for."""
+EXTERNAL = "mlflow.model.isExternal"
+"""Tag of a model: its files are not in MLflow's artifact store."""
+INHERITED = (USER, SOURCE_NAME, SOURCE_TYPE)
+"""Tags that a trial has from its sweep."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Tags of a new experiment: MLflow's pages then begin with runs and not with traces of agents."""
 
@@ -61,6 +72,11 @@ def split_key(key: str) -> tuple[str, str | None]:
     """Return trial and variant, the inverse of :func:`run_key`."""
     trial, _, variant = key.partition("+")
     return trial, variant or None
+
+
+def valid_model(name: str) -> str:
+    """Return ``name`` as MLflow accepts it for a model."""
+    return re.sub(r"[/:.%\"'+ ]", "_", name)
 
 
 def valid_key(key: str) -> str:

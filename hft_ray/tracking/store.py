@@ -19,17 +19,23 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from hft_ray.tracking import names
+from hft_ray.tracking.data_sets import decoded, has_inputs
 from hft_ray.tracking.environment import open_client, prepare_environment
 from hft_ray.tracking.events import (
     Artifact,
     EnsureFinished,
     Event,
     Finish,
+    Front,
+    Inputs,
     Metrics,
+    Model,
     Open,
     Tags,
 )
 from hft_ray.tracking.location import sqlite_path
+from hft_ray.tracking.models import Models
+from hft_ray.tracking.notes import EXPERIMENT_NOTE
 
 T = TypeVar("T")
 
@@ -75,6 +81,9 @@ class Store:
         self._runs: dict[tuple[str, str | None], str] = {}
         self._tags: dict[str, dict[str, str]] = {}
         self._steps: dict[str, dict[str, set[int]]] = {}
+        self._latest: dict[str, dict[str, int]] = {}
+        self._inputs: dict[str, Any] = {}
+        self._models: Models | None = None
         self._created: set[str] = set()
         self._attempts: Counter[tuple[str, str | None]] = Counter()
 
@@ -102,6 +111,12 @@ class Store:
                     self._finish(self._run(event), event)
                 case EnsureFinished():
                     self._ensure_finished(event)
+                case Inputs():
+                    self._log_inputs(event)
+                case Model():
+                    self._log_model(event)
+                case Front():
+                    self._mark_models(event)
                 case _:
                     self._log_metrics([each for each in events if isinstance(each, Metrics)])
 
@@ -114,13 +129,13 @@ class Store:
         for event in events:
             for name, value in event.values.items():
                 key = names.valid_key(name)
-                if event.step not in self._logged(run_id, key):
+                if not self._has(run_id, key, event.step):
                     metric = Metric(key, value, event.time, event.step)
                     fresh.setdefault((key, event.step), metric)
         for batch in _batches(fresh.items(), names.METRICS_PER_BATCH):
             self._connected().log_batch(run_id, metrics=[metric for _, metric in batch])
             for (key, step), _ in batch:
-                self._steps[run_id][key].add(step)
+                self._logged(run_id, key).add(step)
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -137,6 +152,8 @@ class Store:
             found = make_experiment(self._client, self._experiment, self._artifacts)
         if (problem := deleted(found)) is not None:
             raise UnavailableError(problem)
+        if names.NOTE not in found.tags:
+            self._client.set_experiment_tag(found.experiment_id, names.NOTE, EXPERIMENT_NOTE)
         return str(found.experiment_id)
 
     def _run(self, event: Event) -> str:
@@ -155,6 +172,9 @@ class Store:
         run_id = str(found[0].info.run_id)
         self._runs[sweep, trial] = run_id
         self._tags[run_id] = dict(found[0].data.tags)
+        self._latest[run_id] = {
+            each.key: int(each.step) for each in found[0].data.to_proto().metrics
+        }
         self._delete_twins(found, run_id)
         return run_id
 
@@ -181,16 +201,53 @@ class Store:
     def _open(self, event: Open) -> None:
         run_id = self._find_run(event.sweep, event.trial)
         tags = {**event.tags, names.STATE: "running"}
+        logged: dict[str, str] = {}
+        inputs = None
         if run_id is None:
             run_id = self._create(event, tags)
-            logged: dict[str, str] = {}
         else:
             run = self._connected().get_run(run_id)
-            logged = dict(run.data.params)
+            logged, inputs = dict(run.data.params), run.inputs
             if run.info.status != "RUNNING":
                 self._connected().update_run(run_id, status="RUNNING")
+            if names.NOTE in run.data.tags:
+                # The user may have written another.
+                tags.pop(names.NOTE, None)
             self._set_tags(run_id, tags)
         self._log_params(run_id, event, logged)
+        if event.trial is not None and not has_inputs(inputs):
+            self._inherit_inputs(run_id, event.sweep)
+
+    def _log_inputs(self, event: Inputs) -> None:
+        """Log the data sets of a sweep; those that it has already stay as they are."""
+        data = [decoded(each) for each in event.data]
+        self._connected().log_inputs(self._run(event), datasets=data)
+        self._inputs.pop(event.sweep, None)
+
+    def _inherit_inputs(self, run_id: str, sweep: str) -> None:
+        """Give a trial the inputs of its sweep: data sets and the base model."""
+        client = self._connected()
+        if sweep not in self._inputs:
+            self._inputs[sweep] = client.get_run(self._find_run(sweep, None)).inputs
+        inputs = self._inputs[sweep]
+        if has_inputs(inputs):
+            client.log_inputs(run_id, inputs.dataset_inputs, inputs.model_inputs)
+
+    def _log_model(self, event: Model) -> None:
+        run_id = self._run(event)
+        self._model_store().write(self._connected().get_run(run_id), event)
+        if event.trial is None:
+            self._inputs.pop(event.sweep, None)
+
+    def _mark_models(self, event: Front) -> None:
+        self._run(event)
+        self._model_store().mark(event)
+
+    def _model_store(self) -> Models:
+        client = self._connected()
+        if self._models is None:
+            self._models = Models(client, self._experiment_id, self._warn)
+        return self._models
 
     def _create(self, event: Open, tags: dict[str, str]) -> str:
         tags |= _identity(event.sweep, event.trial)
@@ -203,6 +260,8 @@ class Store:
                     f"no run of {over or event.sweep!r}, so none of {event.trial!r}"
                 )
             tags[names.PARENT] = parent
+            above_it = self._tags[parent]
+            tags = {key: above_it[key] for key in names.INHERITED if key in above_it} | tags
         tags = _cut(tags)
         client = self._connected()
         self._attempts[event.sweep, event.trial] += 1
@@ -240,12 +299,19 @@ class Store:
             self._connected().log_batch(run_id, tags=[RunTag(key, text) for key, text in batch])
         known.update(new)
 
+    def _has(self, run_id: str, key: str, step: int) -> bool:
+        """Return whether the store has the metric at this step, without asking if that is known."""
+        if self._latest.get(run_id, {}).get(key) == step:
+            return True
+        return step in self._logged(run_id, key)
+
     def _logged(self, run_id: str, key: str) -> set[int]:
         """Return the steps at which the metric is in the store."""
         keys = self._steps.setdefault(run_id, {})
         if key not in keys:
-            created = run_id in self._created
-            history = [] if created else self._connected().get_metric_history(run_id, key)
+            # What a run did not have when it was found has been written here, if at all.
+            new = run_id in self._created or key not in self._latest.get(run_id, {key: 0})
+            history = [] if new else self._connected().get_metric_history(run_id, key)
             keys[key] = {int(metric.step) for metric in history}
         return keys[key]
 
@@ -272,6 +338,7 @@ class Store:
         del self._attempts[event.sweep, event.trial]
         # A run that goes on later reads its steps from the store again.
         self._steps.pop(run_id, None)
+        self._latest.pop(run_id, None)
         self._created.discard(run_id)
 
     def _ensure_finished(self, event: EnsureFinished) -> None:

@@ -147,7 +147,9 @@ def find_sweep(uri: str, experiment: str, name: str) -> tuple[Any, Any]:
     """Return an MLflow client and the sweep's run; arguments and errors as :func:`read_sweep`."""
     with answering(uri):
         client, experiment_id = _open(uri, experiment)
-        sweeps = {run.data.tags[names.SWEEP]: run for run in _runs(client, experiment_id, "sweep")}
+        sweeps = {
+            run.data.tags[names.SWEEP]: run for run in runs_of(client, experiment_id, "sweep")
+        }
     if name not in sweeps:
         message = f"no sweep of this name in experiment {experiment!r}"
         raise ConfigError(Problem("NAME", message + nearest(name, sweeps), name))
@@ -169,14 +171,15 @@ def sweep_names(uri: str, experiment: str) -> list[str]:
     """Return the names of the sweeps in an experiment, oldest first; raises as read_sweep."""
     with answering(uri):
         client, experiment_id = _open(uri, experiment)
-        return [run.data.tags[names.SWEEP] for run in _runs(client, experiment_id, "sweep")]
+        return [run.data.tags[names.SWEEP] for run in runs_of(client, experiment_id, "sweep")]
 
 
 def _open(uri: str, experiment: str) -> tuple[Any, str]:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         # MLflow would create an empty store.
-        raise ConfigError(Problem("tracking.uri", "there is no tracking store here", uri))
+        message = "there is no tracking store here; --storage or --tracking-uri names another place"
+        raise ConfigError(Problem("tracking.uri", message, uri))
     client = open_client(uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -186,7 +189,7 @@ def _open(uri: str, experiment: str) -> tuple[Any, str]:
     return client, str(found.experiment_id)
 
 
-def _runs(client: Any, experiment_id: str, kind: str, sweep: str | None = None) -> Iterator[Any]:
+def runs_of(client: Any, experiment_id: str, kind: str, sweep: str | None = None) -> Iterator[Any]:
     """Yield all runs of a kind, oldest first, requested page by page."""
     wanted = f"tags.`{names.KIND}` = '{kind}'"
     if sweep is not None:
@@ -208,7 +211,7 @@ def _runs(client: Any, experiment_id: str, kind: str, sweep: str | None = None) 
 
 def _trials(client: Any, experiment_id: str, sweep: str, kind: str) -> list[TrialRecord]:
     runs = sorted(
-        _runs(client, experiment_id, kind, sweep),
+        runs_of(client, experiment_id, kind, sweep),
         key=lambda run: (run.info.start_time, run.data.tags[names.TRIAL]),
     )
     return [_trial(run, client) for run in runs]

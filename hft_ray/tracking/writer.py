@@ -6,19 +6,23 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from hft_ray.background import BackgroundErrors
 from hft_ray.tracking import names
+from hft_ray.tracking.data_sets import DataSet
 from hft_ray.tracking.events import (
     Artifact,
     EnsureFinished,
     Event,
     Finish,
+    Front,
+    Inputs,
     Metrics,
+    Model,
     Open,
     Tags,
 )
@@ -97,6 +101,10 @@ class Tracker:
         self._events.put(Open(name, None, params=encode_params(params), tags=dict(tags)))
         self.log_artifact(config_yaml, "config.yaml")
 
+    def log_data(self, data: Sequence[DataSet]) -> None:
+        """Log the data sets of the sweep, which trials that are opened later have as well."""
+        self._events.put(Inputs(self._sweep, None, data=[each.encoded() for each in data]))
+
     def describe_front(
         self,
         objectives: Mapping[str, str],
@@ -114,6 +122,40 @@ class Tracker:
         }
         self._events.put(Tags(self._sweep, None, tags=described))
         self.log_sweep(0, {f"{names.BASE_PREFIX}{name}": x for name, x in base.items()})
+
+    def log_model(
+        self,
+        trial: str | None,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        step: int,
+        metrics: Mapping[str, DataSet | None],
+    ) -> None:
+        """Log the model of a run of this sweep, with metrics that the run has by then.
+
+        Args:
+            trial: The run; None for the base model, which trials that are opened later start from.
+            params: What tells the model from others.
+            tags: Tags of the model, which replace earlier ones.
+            step: Optimizer step at which it was taken.
+            metrics: Metrics of the model -> the data set that they were measured on, if one.
+        """
+        linked = {name: [] if data is None else data.reference for name, data in metrics.items()}
+        kind = {names.KIND: "base"} if trial is None else _tags_of(trial)
+        event = Model(
+            self._sweep,
+            trial,
+            name=f"{self._sweep}-{trial or 'base'}",
+            params=encode_params(params),
+            tags=dict(tags) | kind,
+            step=step,
+            metrics=linked,
+        )
+        self._events.put(event)
+
+    def log_members(self, members: Iterable[str]) -> None:
+        """Log which runs are on the front; the models of others are marked to have left it."""
+        self._events.put(Front(self._sweep, None, members=sorted(members)))
 
     def open_trial(self, trial: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Start or continue a trial's run; ``params`` is its resolved configuration, flattened.
@@ -244,6 +286,13 @@ class Tracker:
             self._artifacts.put(group[0])
         else:
             self._store.write(group)
+
+
+def _tags_of(key: str) -> dict[str, str]:
+    """Return the tags by which the model of a run names it."""
+    trial, variant = names.split_key(key)
+    tags = {names.KIND: "trial", names.TRIAL: trial}
+    return tags if variant is None else tags | {names.KIND: "variant", names.VARIANT: variant}
 
 
 def _checked(name: str) -> str:

@@ -214,7 +214,7 @@ def test_a_sweep_says_what_happens_and_warns(end, monkeypatch, tmp_path):
     objectives = {"task/score": "max", "forgetting/mean": "min"}
     made = build_front("s", objectives, [], {}, dict.fromkeys(objectives, 0.0))
 
-    def run_sweep(config, folder, watch, interrupted, errors):
+    def run_sweep(config, folder, watch, interrupted, errors, source):
         errors.caught("mirror", ValueError("it broke"))
         watch({"event": "phase", "trial": ""}, SweepView("s", planned=1, groups=1, phase="search"))
         if end is not None:

@@ -29,7 +29,7 @@ def tune(monkeypatch, capfd, tmp_path):
     """Return a function that runs the command with a sweep that meets errors, and so ends."""
 
     def run(end, meet):
-        def run_sweep(config, folder, watch, interrupted, errors):
+        def run_sweep(config, folder, watch, interrupted, errors, source):
             view = SweepView("s", planned=1, groups=1)
             errors.show = lambda text: watch(
                 {"event": "background", "trial": "", "text": text}, view

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from hft_ray.cli import main
 from hft_ray.cli.main import app
-from hft_ray.tracking import Tracker, artifact_location, tracking_uri
+from hft_ray.tracking import DataSet, Tracker, artifact_location, tracking_uri
 from hft_ray.tracking.environment import open_client
 
 TWO = {"task/score": "max", "forgetting/mean": "min"}
@@ -53,7 +53,9 @@ def write_sweep(root, name, gain=0.0, seeds=1, trials=12, **changed):
     file = file_of(name, **changed)
     objectives = file["search"]["objectives"]
     tracker.open_sweep(name, yaml.safe_dump(file, sort_keys=False), {}, {})
+    tracker.log_data([DataSet(f"facts of {name}", "12345678", "facts.jsonl", "general")])
     tracker.describe_front(objectives, {k: WORST[k] for k in objectives}, {"task/score": 0.1})
+    tracker.log_model(None, {}, {}, 0, {})
     rng = np.random.default_rng(len(name))
     for number in range(trials):
         ratio = 1.0 if number < seeds else 0.1 + 0.9 * (number // seeds) / (trials / seeds)
@@ -140,6 +142,11 @@ def test_compare_prints_tables_and_has_a_run_of_its_own(root):
     logged = json.loads((folder / "compare.json").read_text())
     for side in logged["sweeps"]:
         assert run.data.metrics[f"hypervolume/{side['sweep']}"] == side["hypervolume"]
+    inputs = client.get_run(run.info.run_id).inputs
+    names = {each.dataset.name for each in inputs.dataset_inputs}
+    assert names == {"facts of plain", "facts of better", "facts of seeded"}
+    assert len(inputs.model_inputs) == 3
+    assert run.data.tags["mlflow.source.name"] == "hft-ray compare plain better seeded"
     artifacts = {each.path for each in client.list_artifacts(run.info.run_id, "compare")}
     assert artifacts == {f"compare/compare.{suffix}" for suffix in ("json", "html", "png")}
 

@@ -6,79 +6,18 @@ import json
 import shutil
 
 import pytest
+from recorded_sweep import Sweep, states
 from waiting import wait_for
 
-from hft_ray.config import ConfigError
-from hft_ray.config.load import validate
-from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.fronts import front_from_tracking
-from hft_ray.orchestration.recorder import Recorder
 from hft_ray.report import front_json
-from hft_ray.search import Study
-from hft_ray.tracking import read_sweep, tracking_uri
-
-BASE = {"task/score": 0.0, "general/score": 1.0, "forgetting/mean": 0.0, "stderr/task/score": 0.0}
-WORST = {"task/score": 0.0, "forgetting/mean": 1.0}
-
-
-RATIO = {"selection.ratio": {"low": 0.1, "high": 1.0}}
-
-
-def make_config(**search):
-    search = {"space": RATIO, "trials": 9, **search}
-    return validate(
-        {"name": "s", "model": "m", "data": {"train": "t.jsonl"}, "search": search}, "test.yaml"
-    )
+from hft_ray.tracking import tracking_uri
 
 
 @pytest.fixture
 def root(mlflow_store, tmp_path):
     shutil.copy(mlflow_store, tmp_path)
     return tmp_path
-
-
-class Sweep:
-    """A driver's study and recorder, fed by hand."""
-
-    def __init__(self, root, **search):
-        config = make_config(**search)
-        self.root = root
-        folder = SweepFolder(root, config.name)
-        folder.claim(config)
-        self.study = Study(config, folder.study)
-        self.recorder = Recorder(config, folder, {})
-        ended = [known for known in self.study.trials() if known.state != "running"]
-        self.recorder.open(BASE, WORST, ended)
-
-    def start(self):
-        known = self.study.next_trial()
-        self.take("submitted", known.trial, settings=known.params)
-        return known.trial
-
-    def take(self, kind, trial, **details):
-        configuration = self.study.configuration(trial)
-        told = {"event": kind, "trial": trial, "configuration": configuration, "time": 0.0}
-        self.recorder.take({**told, **details})
-
-    def end(self, trial, state="complete", score=0.5, lost=0.25, step=8, **more):
-        values = {"task/score": score, "forgetting/mean": lost, "stderr/task/score": 0.01}
-        self.take("report", trial, step=step, metrics={**values, "train/loss": 1.0}, scored=True)
-        end = {"state": state, "step": step, "values": values, **more}
-        self.take("finished", trial, **(end | self.study.tell(trial, end)))
-
-    def record(self):
-        return read_sweep(tracking_uri(None, self.root), "hft-ray", "s")
-
-    def states(self):
-        """Return the states of the trials that tracking has; it may have nothing yet."""
-        try:
-            return states(self.record())
-        except ConfigError:
-            return {}
-
-
-def states(record):
-    return {trial.trial: trial.state for trial in record.trials}
 
 
 def test_the_front_from_tracking_is_the_front_of_the_sweep(root):

@@ -97,7 +97,7 @@ def test_page_always_shows_base_full_and_knee():
     page = render_html(front_of(ROWS), {"model": "demo"})
     for text in ("base model", "full fine-tuning", "knee: t001", "bottom right", "run-of-t002"):
         assert text in page
-    assert "0.900 ± 0.012" in page
+    assert "0.900 [0.876,\N{NO-BREAK SPACE}0.924]" in page
     assert "model: demo" in page
 
 

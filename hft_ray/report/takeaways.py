@@ -1,0 +1,106 @@
+"""What a user takes away from a front: at most three sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hft_ray.pareto import Direction, Front, Point, noise_of, seed_covariance
+from hft_ray.pareto.uncertainty import IntervalEstimate
+from hft_ray.report.formatting import estimate_text, format_value, interval_text
+
+
+@dataclass(frozen=True)
+class Takeaway:
+    """Sentences, and the command that the last of them is about.
+
+    Attributes:
+        sentences: What is found.
+        command: Writes the weights of the point that they recommend.
+    """
+
+    sentences: tuple[str, ...]
+    command: str
+
+
+def takeaway(front: Front) -> Takeaway | None:
+    """Return what is to be said of a front (of means over seeds), None if it is empty.
+
+    The first sentence reads the second objective at the first objective's value of full
+    fine-tuning: of the best point that is at least as good there, or else of one whose difference
+    from it is within the 95 % interval of the paired difference.
+    """
+    if front.knee_index is None:
+        return None
+    knee = front.points[front.knee_index]
+    found = _beside_full(front)
+    chosen, sentences = (knee, []) if found is None else (found[0] or knee, [found[1]])
+    values = ", ".join(f"{name} {interval_text(knee, name)}" for name in front.objectives)
+    sentences.append(f"The knee, the best compromise, is {knee.label}: {values}.")
+    return Takeaway(tuple(sentences), _export(front.sweep, chosen))
+
+
+def _export(sweep: str, point: Point) -> str:
+    key = point.trial if point.variant is None else f"{point.trial}+{point.variant}"
+    return f"hft-ray export {sweep} --select trial:{key} --out DIR"
+
+
+def _beside_full(front: Front) -> tuple[Point | None, str] | None:
+    """Return the point to take in place of full fine-tuning, and what it is better in."""
+    at, *others = front.objectives
+    full = best_full(front)
+    if full is None or not others:
+        return None
+    name = others[0]
+    sign = _sign(front, name)
+    rest = [p for p in front.members if not p.full_fine_tuning]
+    reach = [p for p in rest if _sign(front, at) * (p.values[at] - full.values[at]) <= 0]
+    level = f"At the {at} of full fine-tuning ({format_value(full.values[at])})"
+    if not reach:
+        reach = [p for p in rest if _covers_zero(front, p, full, at)]
+        level = f"At a {at} that cannot be told from that of full fine-tuning"
+    better = [p for p in reach if sign * (p.values[name] - full.values[name]) < 0]
+    if not better:
+        return None, f"No point of the front reaches the {at} of full fine-tuning with less {name}."
+    best = min(better, key=lambda point: sign * point.values[name])
+    here, there = best.values[name], full.values[name]
+    verb = "forgets" if name.startswith("forgetting/") else f"has a {name} of"
+    text = f"{level}, {best.label} {verb} {format_value(here)} instead of {format_value(there)}"
+    if sign > 0 and there > 0 and here >= 0:
+        text += f": {1 - here / there:.0%} less"
+    apart = _difference(front, best, full, name)
+    if apart is not None:
+        text += f"; difference {estimate_text(apart)}, 95 % interval"
+    return best, f"{text}."
+
+
+def best_full(front: Front) -> Point | None:
+    """Return the trained full fine-tuning that is best in the first objective."""
+    name = next(iter(front.objectives))
+    full = [
+        point
+        for point in front.points
+        if point.full_fine_tuning and point.variant is None and point.eligible(front.objectives)
+    ]
+    return min(full, key=lambda point: _sign(front, name) * point.values[name], default=None)
+
+
+def _covers_zero(front: Front, a: Point, b: Point, name: str) -> bool:
+    apart = _difference(front, a, b, name)
+    if apart is None:
+        return False
+    low, high = apart.interval()
+    return low <= 0 <= high
+
+
+def _difference(front: Front, a: Point, b: Point, name: str) -> IntervalEstimate | None:
+    """Return the paired difference of a metric, None where no error is known."""
+    read: dict[str, Direction] = {name: "min"}
+    known = [point for point in front.points if point.measured([name])]
+    noise = noise_of([a, b], read, seed_covariance(known, read))
+    if not noise.errors.any():
+        return None
+    return IntervalEstimate(a.values[name] - b.values[name], float(noise.difference(0, 1)[0]))
+
+
+def _sign(front: Front, name: str) -> int:
+    return -1 if front.objectives[name] == "max" else 1
