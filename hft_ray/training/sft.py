@@ -19,6 +19,9 @@ from hft_ray.training.token_weights import WEIGHTS, Weighing
 class SupervisedFineTuning:
     """Cross-entropy of the answers' tokens.
 
+    Attributes:
+        data: The tokenised examples.
+
     Args:
         data: The tokenised examples.
         pad_id: Token id of padding.
@@ -37,7 +40,7 @@ class SupervisedFineTuning:
         mask: LowPerplexity | None = None,
         held: HeldToBase | None = None,
     ) -> None:
-        self._data, self._pad_id = data, pad_id
+        self.data, self._pad_id = data, pad_id
         self._weighed = token_weights if token_weights in WEIGHTS else None
         self._mask, self._held = mask, held
         self.identity = data.identity
@@ -48,7 +51,7 @@ class SupervisedFineTuning:
         return self._mask is not None or self._held is not None
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
     def units(self, indices: Sequence[int]) -> int:
         """Return the trained tokens of these examples."""
@@ -56,17 +59,17 @@ class SupervisedFineTuning:
 
     def trained(self, indices: Sequence[int]) -> int:
         """Return the tokens of the answers, but those that are left out."""
-        counts = self._data.answer_tokens if self._mask is None else self._mask.kept
+        counts = self.data.answer_tokens if self._mask is None else self._mask.kept
         return int(counts[list(indices)].sum())
 
     def lengths(self, indices: Sequence[int]) -> list[int]:
         """Return the tokens of each of these examples."""
-        lengths: list[int] = self._data.lengths[list(indices)].tolist()
+        lengths: list[int] = self.data.lengths[list(indices)].tolist()
         return lengths
 
     def batch(self, indices: Sequence[int], packed: bool) -> Batch:
         """Return these examples, in one row or padded to the longest."""
-        items: list[Item] = [self._data[index] for index in indices]
+        items: list[Item] = [self.data[index] for index in indices]
         mask = self._mask
         if mask is not None:
             items = [mask.masked(*each) for each in zip(indices, items, strict=True)]
