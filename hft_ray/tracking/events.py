@@ -89,7 +89,7 @@ class Inputs(Event):
 
 
 @dataclass(frozen=True)
-class Model(Event):
+class FrontModel(Event):
     """The model of a trial that is on the front; with no trial the base model.
 
     ``metrics`` are those of the run that belong to the model: each with the name and the digest of
@@ -104,7 +104,7 @@ class Model(Event):
 
 
 @dataclass(frozen=True)
-class Front(Event):
+class FrontMembers(Event):
     """The members of the front, by their run keys: every other model of the sweep has left it."""
 
     members: list[str] = field(default_factory=list)
@@ -112,7 +112,17 @@ class Front(Event):
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (Open, Metrics, Tags, Artifact, Finish, EnsureFinished, Inputs, Model, Front)
+    for kind in (
+        Open,
+        Metrics,
+        Tags,
+        Artifact,
+        Finish,
+        EnsureFinished,
+        Inputs,
+        FrontModel,
+        FrontMembers,
+    )
 }
 
 

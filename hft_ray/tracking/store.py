@@ -26,15 +26,15 @@ from hft_ray.tracking.events import (
     EnsureFinished,
     Event,
     Finish,
-    Front,
+    FrontMembers,
+    FrontModel,
     Inputs,
     Metrics,
-    Model,
     Open,
     Tags,
 )
 from hft_ray.tracking.location import sqlite_path
-from hft_ray.tracking.models import Models
+from hft_ray.tracking.logged_models import Models
 from hft_ray.tracking.notes import EXPERIMENT_NOTE
 
 T = TypeVar("T")
@@ -113,9 +113,9 @@ class Store:
                     self._ensure_finished(event)
                 case Inputs():
                     self._log_inputs(event)
-                case Model():
+                case FrontModel():
                     self._log_model(event)
-                case Front():
+                case FrontMembers():
                     self._mark_models(event)
                 case _:
                     self._log_metrics([each for each in events if isinstance(each, Metrics)])
@@ -233,13 +233,13 @@ class Store:
         if has_inputs(inputs):
             client.log_inputs(run_id, inputs.dataset_inputs, inputs.model_inputs)
 
-    def _log_model(self, event: Model) -> None:
+    def _log_model(self, event: FrontModel) -> None:
         run_id = self._run(event)
         self._model_store().write(self._connected().get_run(run_id), event)
         if event.trial is None:
             self._inputs.pop(event.sweep, None)
 
-    def _mark_models(self, event: Front) -> None:
+    def _mark_models(self, event: FrontMembers) -> None:
         self._run(event)
         self._model_store().mark(event)
 

@@ -19,10 +19,10 @@ from hft_ray.tracking.events import (
     EnsureFinished,
     Event,
     Finish,
-    Front,
+    FrontMembers,
+    FrontModel,
     Inputs,
     Metrics,
-    Model,
     Open,
     Tags,
 )
@@ -142,7 +142,7 @@ class Tracker:
         """
         linked = {name: [] if data is None else data.reference for name, data in metrics.items()}
         kind = {names.KIND: "base"} if trial is None else _tags_of(trial)
-        event = Model(
+        event = FrontModel(
             self._sweep,
             trial,
             name=f"{self._sweep}-{trial or 'base'}",
@@ -155,7 +155,7 @@ class Tracker:
 
     def log_members(self, members: Iterable[str]) -> None:
         """Log which runs are on the front; the models of others are marked to have left it."""
-        self._events.put(Front(self._sweep, None, members=sorted(members)))
+        self._events.put(FrontMembers(self._sweep, None, members=sorted(members)))
 
     def open_trial(self, trial: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Start or continue a trial's run; ``params`` is its resolved configuration, flattened.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hft_ray.tracking import names
-from hft_ray.tracking.events import Front, Model
+from hft_ray.tracking.events import FrontMembers, FrontModel
 
 BASE, TUNED = "base", "fine-tuned"
 """Types of models."""
@@ -32,7 +32,7 @@ class Models:
         self._client, self._experiment_id, self._warn = client, experiment_id, warn
         self._missing = False
 
-    def write(self, run: Any, event: Model) -> None:
+    def write(self, run: Any, event: FrontModel) -> None:
         """Write the model of a run, with those of its metrics that the event names."""
         found = self._search(f"source_run_id = '{run.info.run_id}'")
         if found is None:
@@ -44,7 +44,7 @@ class Models:
         self._link_run(run, model, event)
         self._set_tags(model, event.tags)
 
-    def mark(self, event: Front) -> None:
+    def mark(self, event: FrontMembers) -> None:
         """Mark the sweep's models that are not among the members as no longer on the front."""
         wanted = f"tags.`{names.SWEEP}` = '{event.sweep}' AND tags.`{names.PARETO}` = 'true'"
         for model in self._search(wanted) or ():
@@ -99,7 +99,7 @@ class Models:
             self._client.delete_logged_model(twin.model_id)
         return found[0] if found else None
 
-    def _create(self, run_id: str, event: Model) -> Any:
+    def _create(self, run_id: str, event: FrontModel) -> Any:
         return self._client.create_logged_model(
             self._experiment_id,
             name=names.valid_model(event.name),
@@ -114,7 +114,7 @@ class Models:
         if new:
             self._client.set_logged_model_tags(model.model_id, new)
 
-    def _link_metrics(self, run: Any, model: Any, event: Model) -> None:
+    def _link_metrics(self, run: Any, model: Any, event: FrontModel) -> None:
         """Log the run's metrics again as the model's: at the same time they are the same rows."""
         from mlflow.entities import Metric
 
@@ -129,7 +129,7 @@ class Models:
             batch = fresh[start : start + names.METRICS_PER_BATCH]
             self._client.log_batch(run.info.run_id, metrics=batch)
 
-    def _link_run(self, run: Any, model: Any, event: Model) -> None:
+    def _link_run(self, run: Any, model: Any, event: FrontModel) -> None:
         """Make the model an output of its run, the base model an input."""
         from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
