@@ -178,7 +178,7 @@ def _open(uri: str, experiment: str) -> tuple[Any, str]:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         # MLflow would create an empty store.
-        message = "there is no tracking store here; --storage or --tracking-uri names another place"
+        message = "has no tracking store; give another place with --storage or --tracking-uri"
         raise ConfigError(Problem("tracking.uri", message, uri))
     client = open_client(uri)
     found = client.get_experiment_by_name(experiment)
