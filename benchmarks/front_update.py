@@ -86,8 +86,7 @@ class Driver:
             front = self.recorder.front()
             self.recorder.log_front(front, len(self.ended))
         with self.timed("weights"):
-            self.weights.prune(front, self.ended)
-            self.recorder.tag_weights(self.weights.states(front, self.ended))
+            self.recorder.tag_weights(self.weights.prune(front, self.ended))
 
     def _end(self, trial: str, measured: bool) -> dict[str, Any]:
         made = self.folder.weights / trial / "final"

@@ -123,8 +123,7 @@ class EventHandler:
             shutil.rmtree(self._folder.checkpoints / trial, ignore_errors=True)
         if self._keeps_weights:
             assert self.view.front is not None
-            self._weights.prune(self.view.front, self.view.ended)
-            self.recorder.tag_weights(self._weights.states(self.view.front, self.view.ended))
+            self.recorder.tag_weights(self._weights.prune(self.view.front, self.view.ended))
 
     def _update_mirror(self) -> None:
         if self._mirror is not None:

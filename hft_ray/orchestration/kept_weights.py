@@ -30,19 +30,24 @@ class KeptWeights:
     ) -> None:
         self._folder, self._budget, self._intermediate = folder, budget, intermediate
         self._largest = 0
+        self._gone: set[str] = set()
 
     def of(self, point: Point) -> Path:
         """Return the folder from which a point is made."""
         return self._folder / point.trial / source_of(point.variant)
 
-    def prune(self, front: Front, ended: Collection[str]) -> None:
+    def prune(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
         """Delete what no point of the front needs, of trials that have ended.
 
         Args:
             front: The front so far.
             ended: Trials that write no more.
+
+        Returns:
+            (trial, variant) -> what became of its weights, for the points of ``ended``. A trial
+            is left out once all its weights are gone and that has been returned.
         """
-        trials = set(ended)
+        trials = set(ended) - self._gone
         there = [path for path in self._there() if path.parent.name in trials]
         sizes = {path: size_of(path) for path in there}
         self._largest = max([self._largest, *sizes.values()])
@@ -50,14 +55,13 @@ class KeptWeights:
         for path in there:
             if path not in needed:
                 _delete(path)
-        for path in self._over_budget(front, {p: sizes[p] for p in there if p in needed}):
+        kept = {path: sizes[path] for path in there if path in needed}
+        for path in self._over_budget(front, kept):
             _delete(path)
-
-    def states(self, front: Front, ended: Collection[str]) -> dict[tuple[str, str | None], str]:
-        """Return (trial, variant) -> what became of its weights, for the points of ``ended``."""
-        trials, there = set(ended), {(path.parent.name, path.name) for path in self._there()}
+        left = {(path.parent.name, path.name) for path in kept}
+        self._gone |= trials - {trial for trial, _ in left}
         return {
-            (point.trial, point.variant): _fate(point, on_front, there)
+            (point.trial, point.variant): _fate(point, on_front, left)
             for point, on_front in zip(front.points, front.on_front, strict=True)
             if point.trial in trials and point.state == "complete"
         }
@@ -67,7 +71,7 @@ class KeptWeights:
         return sorted(self._folder.glob("*/*"))
 
     def _over_budget(self, front: Front, kept: dict[Path, int]) -> list[Path]:
-        """Return what has to go: least loss of hypervolume first."""
+        """Take out of ``kept`` what has to go, least loss of hypervolume first, and return it."""
         if self._budget is None or not kept:
             return []
         room = self._budget.room_for_ended(self._largest, self._intermediate)

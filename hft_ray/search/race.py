@@ -68,8 +68,6 @@ def further_seed(
         exploring: Whether there are more configurations to begin.
         answers: Trial -> what it scored on single items, where that is known.
     """
-    if search.seeds == 1:
-        return None
     groups: dict[int, list[FrozenTrial]] = {}
     for trial in trials:
         groups.setdefault(configuration_of(trial), []).append(trial)

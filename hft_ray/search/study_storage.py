@@ -58,14 +58,15 @@ class StudyStorage:
         """Return the trial of this number."""
         return self._storage.get_trial(self._trial_id(number))
 
-    def enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        """Queue a trial.
+    def enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
+        """Queue a trial; return its number.
 
         Args:
             params: Optuna's name of a parameter -> value.
             attributes: User attributes of the trial.
         """
         self.study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+        return len(self.trials()) - 1  # this process alone adds trials
 
     def start(self, number: int) -> None:
         """Mark a queued trial as running."""

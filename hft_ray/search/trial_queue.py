@@ -46,6 +46,15 @@ class TrialQueue:
         self._criteria, self._answers = criteria, answers
         trials = storage.trials()
         self._to_resume = [t for t in trials if t.state == TrialState.RUNNING]
+        self._waiting = {
+            t.number: is_further_seed(t) for t in trials if t.state == TrialState.WAITING
+        }
+        """Number of a queued trial -> whether it is a further seed."""
+        self._started = len(trials) - len(self._waiting)
+        self._explored = sum(
+            t.state != TrialState.WAITING and not is_further_seed(t) for t in trials
+        )
+        """Trials that have started; of these, those that are not further seeds."""
         asked, stored = self._first_trials(), len(trials)
         # The driver may have been killed while it queued them.
         for params in asked[stored:]:
@@ -62,7 +71,8 @@ class TrialQueue:
 
     def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         space = self._searches[0].space  # nothing is queued in a sweep with arms
-        self._storage.enqueue(space.parameters(params), attributes)
+        number = self._storage.enqueue(space.parameters(params), attributes)
+        self._waiting[number] = "configuration" in attributes
 
     def start_next(self) -> optuna.Trial | None:
         """Start the next trial, or resume one; None when none is due now."""
@@ -70,19 +80,28 @@ class TrialQueue:
             return self._resume(self._to_resume.pop(0))
         if self._is_over():
             return None
-        started = self._started()
-        exploring = self._left_to_explore(started) > 0
+        exploring = self._left_to_explore() > 0
         queued = self._queued(exploring)
         if queued is None:
-            further = further_seed(started, self._search, exploring, self._answers)
+            further = self._further_seed(exploring)
             if further is not None:
                 self._enqueue_seed(*further)
                 queued = self._queued(exploring)
         if queued is None:
-            return self._storage.study.ask() if exploring else None
+            return self._ask() if exploring else None
         # Optuna would start the trial that was queued first, which may no longer be due.
-        self._storage.start(queued.number)
-        return self._resume(queued)
+        self._storage.start(queued)
+        self._count(self._waiting.pop(queued))
+        return self._resume(self._storage.trial(queued))
+
+    def _ask(self) -> optuna.Trial:
+        trial = self._storage.study.ask()
+        self._count(further=False)
+        return trial
+
+    def _count(self, further: bool) -> None:
+        self._started += 1
+        self._explored += not further
 
     def _resume(self, trial: FrozenTrial) -> optuna.Trial:
         """Return a stored trial; the values that it was queued with follow the present space."""
@@ -91,11 +110,17 @@ class TrialQueue:
         params = None if wanted is None else space.parameters(wanted)
         return self._storage.resume(trial.number, params)
 
-    def _queued(self, exploring: bool) -> FrozenTrial | None:
+    def _queued(self, exploring: bool) -> int | None:
         """Return the queued trial that is due: a further seed, or any while exploring."""
-        waiting = [t for t in self._storage.trials() if t.state == TrialState.WAITING]
-        seeds = [trial for trial in waiting if is_further_seed(trial)]
-        return next(iter(seeds or (waiting if exploring else [])), None)
+        seeds = [number for number, further in self._waiting.items() if further]
+        return next(iter(seeds or (self._waiting if exploring else [])), None)
+
+    def _further_seed(self, exploring: bool) -> tuple[int, int] | None:
+        """See :func:`further_seed`."""
+        if self._search.seeds == 1:
+            return None
+        started = [t for t in self._storage.trials() if t.state != TrialState.WAITING]
+        return further_seed(started, self._search, exploring, self._answers)
 
     def _enqueue_seed(self, number: int, given: int) -> None:
         """Queue the configuration of trial ``number`` with its next seeds."""
@@ -113,38 +138,30 @@ class TrialQueue:
             self._criteria.update([snapshot_of(trial) for trial in ended])
         return self._criteria.spent is not None
 
-    def _started(self) -> list[FrozenTrial]:
-        return [trial for trial in self._storage.trials() if trial.state != TrialState.WAITING]
-
-    def _left_to_explore(self, started: Sequence[FrozenTrial]) -> int:
+    def _left_to_explore(self) -> int:
         if self._criteria.reason is not None:
             return 0
-        return max(0, self._search.trials - sum(not is_further_seed(trial) for trial in started))
+        return max(0, self._search.trials - self._explored)
 
     def next_new(self) -> int | None:
         """Return the number of the next trial if its settings are still to be drawn."""
-        trials = self._storage.trials()
-        waits = any(trial.state == TrialState.WAITING for trial in trials)
-        if waits or self._to_resume or not self._left_to_explore(self._started()):
+        if self._waiting or self._to_resume or not self._left_to_explore():
             return None
-        return len(trials)
+        return self._started
 
     def left(self) -> int:
         """Return an upper bound of the number of trials that are still to be finished."""
         over = self._is_over()
-        started = self._started()
-        running = sum(not trial.state.is_finished() for trial in started)
+        ended = sum(trial.state.is_finished() for trial in self._storage.trials())
+        running = self._started - ended
         if over:
             return running
-        exploring = self._left_to_explore(started)
+        exploring = self._left_to_explore()
         left = running + exploring
-        if self._search.seeds > 1 and (
-            left or further_seed(started, self._search, False, self._answers)
-        ):
-            left += self._search.seeds * (len(started) + exploring)
+        if self._search.seeds > 1 and (left or self._further_seed(exploring=False)):
+            left += self._search.seeds * (self._started + exploring)
         return left
 
     def planned(self) -> int:
         """Return the number of trials that the sweep will have, as far as it is known."""
-        started = self._started()
-        return len(started) + self._left_to_explore(started)
+        return self._started + self._left_to_explore()
