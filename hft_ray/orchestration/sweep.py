@@ -36,6 +36,8 @@ from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 10.0
+"""Longest wait for what the groups do; requests to stop are not heard meanwhile."""
 
 
 def run_sweep(
@@ -171,8 +173,11 @@ class _Sweep:
 
     def _groups_now(self) -> dict[str, str]:
         """Return the tags that say what the groups do; the last ones if no answer comes."""
-        with suppress(RayError):
-            self.group_tags = group_tags(ray.get(self.dispatcher.now.remote(), timeout=5))
+        try:
+            now = ray.get(self.dispatcher.now.remote(), timeout=LOOK_SECONDS)
+            self.group_tags = group_tags(now)
+        except RayError as error:
+            log.info("what the groups do is not known now: %r", error)
         return self.group_tags
 
     def _pump(self) -> None:
