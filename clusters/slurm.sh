@@ -82,7 +82,7 @@ while True:
 PYTHON
 
 again=no sweep=
-# USR1: time is nearly up. TERM: the job is preempted, or cancelled, and then it does not come back.
+# USR1: time is nearly up. TERM: the job is preempted, or cancelled.
 trap 'again=yes; [[ -z $sweep ]] || kill -TERM "$sweep"' USR1 TERM
 RAY_ADDRESS=$address:$port hft-ray tune "$@" &
 sweep=$!
@@ -91,5 +91,7 @@ sweep=$!
 code=0
 wait "$sweep" || code=$?
 while kill -0 "$sweep" 2>/dev/null; do code=0; wait "$sweep" || code=$?; done
-if [[ $code -eq 130 && $again == yes ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# A job that was cancelled, or that Slurm itself queues again, does not count as running any more.
+state=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T) || state=unknown
+if [[ $code -eq 130 && $again == yes && $state == RUNNING ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"
