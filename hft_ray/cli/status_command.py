@@ -126,7 +126,8 @@ def _groups(status: SweepStatus) -> RenderableType:
                 "loss": "" if at.loss is None else f"{at.loss:.4f}",
                 "memory": "" if memory is None else bytes_text(memory),
                 "used": used if at.device_used is None else f"{at.device_used:.0%}",
-                "nodes": ", ".join(group.nodes),
+                # Their addresses would not fit; --json has them.
+                "nodes": ", ".join(node.partition(" ")[0] for node in group.nodes),
             }
         )
     return plain_table("", rows)

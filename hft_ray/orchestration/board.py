@@ -271,7 +271,7 @@ def _state_of(number: int, group: Group) -> GroupState:
     if group.lost:
         phase = "lost"
     elif not group.incarnation:
-        phase = "starting, or waiting for room"
+        phase = "starting"
     elif group.order is not None:
         phase = group.phase
         trial = group.order.trial if group.order.kind == "trial" else None

@@ -16,7 +16,7 @@ class GroupState:
 
     Attributes:
         group: Its number.
-        phase: What it does, in a few words.
+        phase: What it does, in a few words; ``starting`` also while it waits for room.
         trial: The trial that it has, if any.
         since: When it was given its work, or became idle, seconds since 1970.
         nodes: Names of the nodes on which its workers run; empty before they have started.
