@@ -155,6 +155,9 @@ class Config(Section):
                 self.data.subset_seed,
             )
         if not self.method.has_tasks:
+            if self.evaluation.forecast and "sft" not in self.kinds:
+                message = "is measured on data of supervised fine-tuning: a stage of sft needs them"
+                yield ("evaluation", "forecast"), message, self.evaluation.forecast
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None
             if self.data.replay.train is not None and self.kinds != ["sft"]:

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 Direction = Literal["max", "min"]
 
 
+FORECAST = "forecast/kl"
+"""Metric: how far a model has moved from the base, which may foretell what it forgets."""
 _ARMS_OF_VARIANTS = {"alpha": "averaging", "depth": "depth", "reset": "half_reset"}
 
 
