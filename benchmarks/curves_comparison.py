@@ -19,7 +19,8 @@ hypervolume, without noise, of configurations all over the space and their avera
 
 ``with foresight`` are the seconds if every trial that adds less than a thousandth to the true
 hypervolume had been stopped after a third of its steps, and nothing been lost by it: what stopping
-by any model can save at the most.
+by any model can save at the most. The first 12 trials, which run before there is a model, run to
+their end.
 
 Each sweep is one line of OUT.jsonl as soon as it is over; the same command goes on where it
 stopped. A sweep that does not get there counts with all of its trials.
@@ -50,7 +51,7 @@ from hft_ray.config.load import load, validate
 from hft_ray.pareto.dominance import minimised
 from hft_ray.pareto.hypervolume import hypervolume
 from hft_ray.search import Study
-from hft_ray.search.botorch_sampler import BotorchSampler
+from hft_ray.search.botorch_sampler import MOST_STARTUP, BotorchSampler
 from hft_ray.search.simulate import simulate
 from hft_ray.search.table import Curve, read_table
 
@@ -113,7 +114,8 @@ def sweep(path: Path, trials: int, method: str, seed: int) -> dict[str, Any]:
                 before, best = best, hypervolume(minimised(found, objectives), reference)
                 useful = best - before >= ADDS * target
                 third = first_third(curves.mean(params[event.trial]))
-                foreseen += event.details["seconds"] if useful else third
+                runs = useful or ended <= MOST_STARTUP
+                foreseen += event.details["seconds"] if runs else third
                 if best >= target:
                     break
     cost = (time.process_time() - began) / max(1, ended)

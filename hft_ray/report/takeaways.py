@@ -26,17 +26,17 @@ def takeaway(front: Front) -> Takeaway | None:
     """Return what is to be said of a front (of means over seeds), None if it is empty.
 
     The first sentence reads the second objective at the first objective's value of full
-    fine-tuning: of the best point that is at least as good there, or else of one whose difference
-    from it is within the 95 % interval of the paired difference.
+    fine-tuning: of the best point that is at least as good there. The next one is about points
+    whose difference from it there is within the 95 % interval of the paired difference, if one of
+    them is clearly better in the second objective.
     """
     if front.knee_index is None:
         return None
     knee = front.points[front.knee_index]
-    found = _beside_full(front)
-    chosen, sentences = (knee, []) if found is None else (found[0] or knee, [found[1]])
+    chosen, sentences = _beside_full(front)
     values = ", ".join(f"{name} {interval_text(knee, name)}" for name in front.objectives)
     sentences.append(f"The knee, the best compromise, is {knee.label}: {values}.")
-    return Takeaway(tuple(sentences), _export(front.sweep, chosen))
+    return Takeaway(tuple(sentences), _export(front.sweep, chosen or knee))
 
 
 def _export(sweep: str, point: Point) -> str:
@@ -44,33 +44,49 @@ def _export(sweep: str, point: Point) -> str:
     return f"hft-ray export {sweep} --select trial:{key} --out DIR"
 
 
-def _beside_full(front: Front) -> tuple[Point | None, str] | None:
+def _beside_full(front: Front) -> tuple[Point | None, list[str]]:
     """Return the point to take in place of full fine-tuning, and what it is better in."""
     at, *others = front.objectives
     full = best_full(front)
     if full is None or not others:
-        return None
+        return None, []
     name = others[0]
     sign = _sign(front, name)
     rest = [p for p in front.members if not p.full_fine_tuning]
-    reach = [p for p in rest if _sign(front, at) * (p.values[at] - full.values[at]) <= 0]
-    level = f"At the {at} of full fine-tuning ({format_value(full.values[at])})"
-    if not reach:
-        reach = [p for p in rest if _covers_zero(front, p, full, at)]
-        level = f"At a {at} that cannot be told from that of full fine-tuning"
-    better = [p for p in reach if sign * (p.values[name] - full.values[name]) < 0]
-    if not better:
-        return None, f"No point of the front reaches the {at} of full fine-tuning with less {name}."
-    best = min(better, key=lambda point: sign * point.values[name])
-    here, there = best.values[name], full.values[name]
+    better = [p for p in rest if sign * (p.values[name] - full.values[name]) < 0]
+    better.sort(key=lambda point: sign * point.values[name])
+    reach = [p for p in better if _sign(front, at) * (p.values[at] - full.values[at]) <= 0]
+    alike = [p for p in better if p not in reach and _covers_zero(front, p, full, at)]
+    sentences = []
+    if reach:
+        level = f"At the {at} of full fine-tuning ({format_value(full.values[at])})"
+        sentences.append(f"{level}, {_gain(front, reach[0], full, name)}.")
+    if alike and (not reach or _clearly_less(front, alike[0], reach[0], name)):
+        apart = _difference(front, alike[0], full, at)
+        assert apart is not None
+        alone = "it" if reach else "that of full fine-tuning"
+        level = f"At a {at} that cannot be told from {alone} (difference {estimate_text(apart)})"
+        sentences.append(f"{level}, {_gain(front, alike[0], full, name)}.")
+        return alike[0], sentences
+    if reach:
+        return reach[0], sentences
+    return None, [f"No point of the front reaches the {at} of full fine-tuning with less {name}."]
+
+
+def _gain(front: Front, better: Point, full: Point, name: str) -> str:
+    here, there = better.values[name], full.values[name]
     verb = "forgets" if name.startswith("forgetting/") else f"has a {name} of"
-    text = f"{level}, {best.label} {verb} {format_value(here)} instead of {format_value(there)}"
-    if sign > 0 and there > 0 and here >= 0:
+    text = f"{better.label} {verb} {format_value(here)} instead of {format_value(there)}"
+    if _sign(front, name) > 0 and there > 0 and here >= 0:
         text += f": {1 - here / there:.0%} less"
-    apart = _difference(front, best, full, name)
-    if apart is not None:
-        text += f"; difference {estimate_text(apart)}, 95 % interval"
-    return best, f"{text}."
+    apart = _difference(front, better, full, name)
+    return text if apart is None else f"{text}; difference {estimate_text(apart)}, 95 % interval"
+
+
+def _clearly_less(front: Front, a: Point, b: Point, name: str) -> bool:
+    """Return whether ``a`` is better than ``b`` by more than the 95 % interval."""
+    apart = _difference(front, a, b, name)
+    return apart is None or not apart.interval()[0] <= 0 <= apart.interval()[1]
 
 
 def best_full(front: Front) -> Point | None:

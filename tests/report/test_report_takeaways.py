@@ -46,8 +46,9 @@ FULL = point("t0000", 1.0, 0.9, 0.4)
         ),
         (
             point("t0001", 0.5, 0.89, 0.3),
-            "At a task/score that cannot be told from that of full fine-tuning, t0001 forgets 0.3 "
-            "instead of 0.4: 25% less; difference -0.100 [-0.128, -0.072], 95 % interval.",
+            "At a task/score that cannot be told from that of full fine-tuning (difference -0.010 "
+            "[-0.038, 0.018]), t0001 forgets 0.3 instead of 0.4: 25% less; difference -0.100 "
+            "[-0.128, -0.072], 95 % interval.",
         ),
         (
             point("t0001", 0.5, 0.5, 0.3),
@@ -66,6 +67,21 @@ def test_the_command_exports_what_the_first_sentence_names():
     found = takeaway(front_of(FULL, better, point("t0002", 0.2, 0.6, 0.01)))
     assert "t0001 alpha-0.5 forgets" in found.sentences[0]
     assert found.command == "hft-ray export s --select trial:t0001+alpha-0.5 --out DIR"
+
+
+def test_a_point_as_good_within_the_noise_is_named_if_it_forgets_clearly_less():
+    better, alike = point("t0001", 0.5, 0.95, 0.3), point("t0002", 0.5, 0.89, 0.1)
+    found = takeaway(front_of(FULL, better, alike))
+    assert "t0001 forgets 0.3 instead of 0.4" in found.sentences[0]
+    assert found.sentences[1] == (
+        "At a task/score that cannot be told from it (difference -0.010 [-0.038, 0.018]), t0002 "
+        "forgets 0.1 instead of 0.4: 75% less; difference -0.300 [-0.328, -0.272], 95 % interval."
+    )
+    assert len(found.sentences) == 3
+    assert "trial:t0002" in found.command
+    # Not if it may be chance.
+    alike = point("t0002", 0.5, 0.89, 0.29)
+    assert len(takeaway(front_of(FULL, better, alike)).sentences) == 2
 
 
 def test_without_full_fine_tuning_there_is_the_knee_alone():
