@@ -232,6 +232,11 @@ class Config(Section):
         return found
 
     @property
+    def general_data(self) -> str | None:
+        """The setting that names general data among ``training_data``; None without."""
+        return next((key for key in self.training_data if "replay" in key), None)
+
+    @property
     def scored(self) -> EvaluationSection:
         """All that is scored: the evaluation section, with the tasks' evaluations in it."""
         if not self.tasks:

@@ -176,7 +176,8 @@ class _Run:
             state.selector.train_only(state.selector.draw)
 
     def _select(self, step: int) -> None:
-        self._state.selector.begin(step, self._state.rounds, self._state.feed)
+        state = self._state
+        state.selector.begin(step, state.rounds, state.feed, state.source_norms)
 
     def _reports(self, done: int) -> bool:
         """Report what is due after ``done`` steps; return whether to stop."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hft_ray.artifacts import Mirror
 from hft_ray.config import Config
 from hft_ray.config.keys import decisive
-from hft_ray.selection import Draw, History
+from hft_ray.selection import Draw, History, Unit
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.checkpoint import (
     RANDOM,
@@ -39,6 +39,7 @@ from hft_ray.training.outcome import Round, ScoredVariant
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring
 from hft_ray.training.selector import Selector
+from hft_ray.training.source_importance import source_norms
 from hft_ray.training.stage import Rounds, identity, stage_at
 from hft_ray.training.utilisation import peak_flops
 from hft_ray.training.variant_builder import RunArtifacts
@@ -136,6 +137,10 @@ class RunState:
             if self.forecast:
                 self.forecast.ask(self.engine.forward_model, self._base)
         self.scoring = Scoring(config, workspace, self.ranks, base)
+
+    def source_norms(self, units: Sequence[Unit]) -> dict[str, float]:
+        """Return how much each unit matters for general data; the model must be the base."""
+        return source_norms(self.config, self.workspace, self.model, self._base, units, self.ranks)
 
     def step(self, number: int) -> None:
         """Make the optimizer step ``number``, from 0."""
