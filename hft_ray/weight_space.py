@@ -7,13 +7,16 @@ parameter. Each combination of the two is described by its shares:
 
     average      s = alpha everywhere        WiSE-FT (Wortsman et al., arXiv 2109.01903, section 3);
                                              against forgetting HMA (arXiv 2309.06256)
+    depth        s = a + b d, where d is 0 for   LiNeS (arXiv 2410.17146, section 4), with b of
+                 the first layer and 1 for the   either sign; with b = 0 it is the average of a
+                 last, see Catalog.depths
     half-reset   s = 0 for what is reset,    HFT's pilot experiment (arXiv 2404.18466)
                  1 for all else
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -25,6 +28,17 @@ Shares = Callable[[str], float]
 def average_shares(alpha: float) -> Shares:
     """Return the shares of the average of ``alpha``, between the base (0) and the tuned model."""
     return lambda name: alpha
+
+
+def depth_shares(a: float, b: float, depths: Mapping[str, float]) -> Shares:
+    """Return the shares a + b d.
+
+    Args:
+        a: Share at depth 0, in [0, 1].
+        b: What is added to it on the way to depth 1; a + b is in [0, 1] too.
+        depths: Name of a parameter -> its depth d.
+    """
+    return lambda name: a + b * depths[name]
 
 
 def reset_shares(reset: Iterable[str]) -> Shares:

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hft_ray.weight_space import average_shares, between, interpolate, reset_shares, same_bits
+from hft_ray.weight_space import (
+    average_shares,
+    between,
+    depth_shares,
+    interpolate,
+    reset_shares,
+    same_bits,
+)
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -52,6 +59,12 @@ def test_the_models_themselves_are_not_changed():
 def test_shares_of_an_average_and_of_a_half_reset():
     assert {average_shares(0.3)(name) for name in ("a", "b")} == {0.3}
     assert [reset_shares(["a"])(name) for name in ("a", "b")] == [0, 1]
+
+
+@given(a=st.floats(0, 1), depth=st.floats(0, 1))
+def test_shares_by_depth_are_uniform_to_the_bit_without_a_slope(a, depth):
+    assert depth_shares(a, 0.0, {"x": depth})("x") == average_shares(a)("x")
+    assert depth_shares(1.0, -1.0, {"x": depth})("x") == 1 - depth
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,23 @@ def average(
         ),
     ],
     out: Out,
+    depth: Annotated[
+        float,
+        typer.Option(
+            "--depth",
+            min=-1,
+            max=1,
+            callback=finite,
+            help="Added to alpha from the first layer (nothing) to the last (all of it).",
+        ),
+    ] = 0.0,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Interpolate between the base and the tuned model: base + alpha (tuned - base).
+
+    With --depth D the share of a layer is alpha + D d, where d is 0 for the first layer and the
+    embeddings, 1 for the last layer, the final norm and the head.
 
     Works on one tensor at a time, so the models need not fit into memory.
 
@@ -34,9 +47,9 @@ def average(
     folders = find_models(tuned, base, out, storage)
     from hft_ray.weights import average as average_models
 
-    done = average_models(*folders, alpha, out)
+    done = average_models(*folders, alpha, out, depth)
     sentence = (
         f"{done.changed_tensors} of {done.tensors} tensors changed; tuning had changed those with "
         f"{done.differing_fraction:.1%} of the parameters"
     )
-    report_done(out, done, begun, sentence, as_json, alpha=alpha)
+    report_done(out, done, begun, sentence, as_json, alpha=alpha, depth=depth)

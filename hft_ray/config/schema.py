@@ -155,6 +155,9 @@ class Config(Section):
                 self.data.subset_seed,
             )
         if not self.method.has_tasks:
+            if self.evaluation.forecast and "sft" not in self.kinds:
+                message = "is measured on data of supervised fine-tuning: a stage of sft needs them"
+                yield ("evaluation", "forecast"), message, self.evaluation.forecast
             if not self.data.train:
                 yield ("data", "train"), "is required and not given", None
             if self.data.replay.train is not None and self.kinds != ["sft"]:
@@ -227,6 +230,11 @@ class Config(Section):
             whole = {"train": replayed, "format": "auto", "limit": None}
             found["method.replay.data"] = self.data.model_copy(update=whole)
         return found
+
+    @property
+    def general_data(self) -> str | None:
+        """The setting that names general data among ``training_data``; None without."""
+        return next((key for key in self.training_data if "replay" in key), None)
 
     @property
     def scored(self) -> EvaluationSection:

@@ -63,6 +63,11 @@ class TrainingSet:
         names = {"input_ids": self.input_ids, "labels": self.labels}
         return {name: array[start:end].astype(np.int64) for name, array in names.items()}
 
+    def spread(self, count: int) -> NDArray[np.int64]:
+        """Return the indices of ``count`` sequences, spread evenly; all where there are fewer."""
+        count = min(count, len(self))
+        return np.arange(count) * len(self) // max(1, count)
+
     def save(self, folder: Path) -> None:
         """Write the set into a new ``folder``."""
         folder.mkdir()

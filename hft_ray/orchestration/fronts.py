@@ -20,7 +20,7 @@ from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, run_ke
 if TYPE_CHECKING:  # imports Optuna, which `hft-ray status` does without
     from hft_ray.search import TrialSnapshot
 
-SHOWN = ("task/", "general/", "forgetting/", "retention/")
+SHOWN = ("task/", "general/", "forgetting/", "retention/", "forecast/")
 """Metrics that a point shows beside its objectives; of a complete trial what it cost too."""
 COST = "cost/"
 

@@ -14,13 +14,15 @@ Array = NDArray[np.float64]
 Direction = Literal["max", "min"]
 
 
-_ARMS_OF_VARIANTS = {"alpha": "averaging", "reset": "half_reset"}
+FORECAST = "forecast/kl"
+"""Metric: how far a model has moved from the base, which may foretell what it forgets."""
+_ARMS_OF_VARIANTS = {"alpha": "averaging", "depth": "depth", "reset": "half_reset"}
 
 
 def arm_of(params: Mapping[str, Any], variant: str | None) -> str | None:
     """Return the arm of a trial with these settings, or of a variant of it; None without arms.
 
-    Averages and half-resets are arms of their own.
+    Averages, those by depth, and half-resets are arms of their own.
     """
     arm = params.get("arm")
     kind = variant.split("-")[0] if variant else ""

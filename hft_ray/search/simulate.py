@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hft_ray.config import Search
 from hft_ray.pareto.spread import alpha_of, averages
+from hft_ray.pareto.tilts import Tilt, tilt_of, tilts
 from hft_ray.search.study import Study
 from hft_ray.search.table import Curve
 
@@ -125,10 +127,12 @@ def scored_variants(
 ) -> tuple[list[dict[str, Any]], float]:
     """Return the recorded variants that a sweep with these settings scores, and the time they take.
 
-    Of an average that is not recorded the nearest one in alpha stands for it.
+    Of an average that is not recorded the nearest one in alpha stands for it, of one by depth the
+    one whose shares are nearest.
     """
     wanted, end = search.variants, curve[-1]
     recorded = {alpha: name for name in end.variants if (alpha := alpha_of(name)) is not None}
+    by_depth = {tilt: name for name in end.variants if (tilt := tilt_of(name)) is not None}
     names: list[str] = []
 
     def score(alpha: float) -> dict[str, float]:
@@ -136,10 +140,26 @@ def scored_variants(
         names.append(name)
         return end.variants[name].metrics
 
+    def score_tilt(tilt: Tilt) -> dict[str, float]:
+        name = by_depth[min(by_depth, key=lambda other: math.dist(_ends(other), _ends(tilt)))]
+        names.append(name)
+        return end.variants[name].metrics
+
+    uniform: dict[float, dict[str, float]] = {}
     if recorded:
-        list(averages(wanted.averages, (dict(base), end.metrics), search.objectives, score))
+        ends = dict(base), end.metrics
+        uniform |= averages(wanted.averages, ends, search.objectives, score)
+    if by_depth:
+        known = {0.0: dict(base), **uniform, 1.0: end.metrics}
+        list(tilts(wanted.depth, known, search.objectives, score_tilt))
     if wanted.half_reset:
         names += [name for name in end.variants if name.startswith("reset-")]
     made = {name: end.variants[name] for name in names}
     found = [{"variant": n, "step": end.step, "values": x.metrics} for n, x in made.items()]
     return found, sum(each.seconds for each in made.values())
+
+
+def _ends(tilt: Tilt) -> Tilt:
+    """Return the shares at the first and the last layer."""
+    a, b = tilt
+    return a, a + b

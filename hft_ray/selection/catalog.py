@@ -76,6 +76,19 @@ class Catalog:
         """The units outside the layers: embeddings, head, final norm, projections."""
         return tuple(unit for unit in self.units if unit.layer is None)
 
+    @cached_property
+    def depths(self) -> dict[str, float]:
+        """Name of each parameter -> its depth: 0 for the first layer, 1 for the last.
+
+        Outside the layers embeddings (tied ones, too) have depth 0, and all else has depth 1.
+        """
+        found: dict[str, float] = {}
+        for unit in self.units:
+            outside = 0.0 if unit.category == "embedding" else 1.0
+            depth = outside if unit.layer is None else unit.layer / max(1, self.layers - 1)
+            found |= dict.fromkeys(unit.parameters, depth)
+        return found
+
     @property
     def matrices(self) -> int:
         """Number of units inside the layers."""

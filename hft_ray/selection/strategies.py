@@ -46,18 +46,22 @@ Key = tuple[tuple[float, ...], str]
 
 Ranking = Callable[[Candidate], Key]
 
-_MEASURED: Mapping[str, Literal["gradient", "drift"]] = {
+Measure = Literal["nothing", "gradient", "drift", "source"]
+
+_MEASURED: Mapping[str, Measure] = {
     "gradient": "gradient",
+    "source": "source",
     "least_drifted": "drift",
     "most_drifted": "drift",
 }
 
 
-def needs(selection: Selection) -> Literal["nothing", "gradient", "drift"]:
+def needs(selection: Selection) -> Measure:
     """Return what has to be measured of each unit before a draw, for ``History.measures``.
 
     - gradient: the L2 norm of the gradient over all of the unit's parameters, the root mean square
       over a few sequences;
+    - source: the same at the base over sequences of general data, measured once in a run;
     - drift: the L2 distance of the unit's parameters from the pre-trained ones, divided by the L2
       norm of the pre-trained ones.
 
@@ -105,12 +109,24 @@ def gradient(selection: Selection, round: int, history: History) -> Ranking:
     by, per parameter of the budget, is the mean size of the gradient's entries, and a large matrix
     is not preferred for being large.
     """
+    return _scored(selection, round, lambda candidate: -_mean_square(candidate, history))
 
-    def mean_square(candidate: Candidate) -> float:
-        squares = (history.measures.get(unit.name, 0.0) ** 2 for unit in candidate.units)
-        return fsum(squares) / candidate.size
 
-    return _scored(selection, round, lambda candidate: -mean_square(candidate))
+def source(selection: Selection, round: int, history: History) -> Ranking:
+    """Rank what matters least for general data first, so that what matters most stays frozen.
+
+    The idea of SSU (arXiv 2512.04844), which freezes columns, for whole candidates: by the mean
+    squared gradient of the base there. As Adam moves every parameter by about the learning rate, it
+    tells what harm a parameter of the budget does (to second order, with the Fisher information in
+    place of the Hessian). The choice is the same in every round.
+    """
+    return _scored(selection, round, lambda candidate: _mean_square(candidate, history))
+
+
+def _mean_square(candidate: Candidate, history: History) -> float:
+    """Return the mean square of the gradient's entries, from the units' L2 norms."""
+    squares = (history.measures.get(unit.name, 0.0) ** 2 for unit in candidate.units)
+    return fsum(squares) / candidate.size
 
 
 def drifted(selection: Selection, round: int, history: History) -> Ranking:
@@ -156,6 +172,8 @@ def ranking(selection: Selection, round: int, history: History) -> Ranking:
             return cyclic(selection, round, history)
         case "gradient":
             return gradient(selection, round, history)
+        case "source":
+            return source(selection, round, history)
         case "least_drifted" | "most_drifted":
             return drifted(selection, round, history)
         case "weighted":

@@ -39,12 +39,13 @@ class ReferenceStore:
         of: What has a row each.
     """
 
-    def __init__(self, cache: Path, of: Literal["pairs", "tokens"] = "pairs") -> None:
+    def __init__(self, cache: Path, of: Literal["pairs", "tokens", "units"] = "pairs") -> None:
         self._folder, self._of = cache / "reference", of
 
     @property
     def computed(self) -> list[dict[str, Any]]:
-        """Every computation so far, oldest first: ``key``, ``pairs`` or ``tokens``, ``seconds``."""
+        """Every computation so far, oldest first: ``key``, ``pairs`` (or
+        ``tokens``, ``units``), ``seconds``."""
         file = self._folder / "computed.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return [json.loads(line) for line in lines]

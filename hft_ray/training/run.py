@@ -182,7 +182,8 @@ class _Run:
             state.selector.train_only(state.selector.draw)
 
     def _select(self, step: int) -> None:
-        self._state.selector.begin(step, self._state.rounds, self._state.feed)
+        state = self._state
+        state.selector.begin(step, state.rounds, state.feed, state.source_norms)
 
     def _reports(self, done: int) -> bool:
         """Report what is due after ``done`` steps; return whether to stop."""
@@ -226,11 +227,13 @@ class _Run:
 
     def _score(self, ended: int | None = None) -> dict[str, float]:
         """Score the model; as that after a stage, if one has just ended at step ``ended``."""
-        scores = self._latest = self._scoring.score(self._state.engine.forward_model)
+        model, forecast = self._state.engine.forward_model, self._state.forecast
+        scores = self._latest = self._scoring.score(model)
+        forecasts = forecast.measure(model) if forecast else {}
         if ended is None or self._sequence is None:
-            return self._scoring.values(scores)
+            return self._scoring.values(scores) | forecasts
         self._sequence.add(ended, scores)
-        return self._scoring.values(scores) | self._sequence.entries
+        return self._scoring.values(scores) | forecasts | self._sequence.entries
 
     def _offer(self, done: int, values: dict[str, float]) -> None:
         """Offer a scored model to those that the run keeps, if it keeps any.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hft_ray.artifacts import Mirror
 from hft_ray.config import Config
 from hft_ray.config.keys import decisive
-from hft_ray.selection import Draw, History
+from hft_ray.selection import Draw, History, Unit
 from hft_ray.training.base import known_base, run_ranks, score_base
 from hft_ray.training.checkpoint import (
     RANDOM,
@@ -29,6 +29,7 @@ from hft_ray.training.checkpoint_writer import CheckpointWriter
 from hft_ray.training.documents import Documents
 from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
+from hft_ray.training.forecast import make_forecast
 from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.methods import make_stages
 from hft_ray.training.moving_average import KIND
@@ -38,6 +39,7 @@ from hft_ray.training.outcome import Round, ScoredVariant
 from hft_ray.training.progress import Progress
 from hft_ray.training.scoring import Scoring
 from hft_ray.training.selector import Selector
+from hft_ray.training.source_importance import source_norms
 from hft_ray.training.stage import Rounds, identity, stage_at
 from hft_ray.training.utilisation import peak_flops
 from hft_ray.training.variant_builder import RunArtifacts
@@ -60,6 +62,7 @@ class RunState:
         steps: Optimizer steps of the whole run.
         scoring: Scores models against the base; None until :meth:`score_base`.
         scored: The last report with scores, ``step`` and ``values``.
+        forecast: Measures how far the model has moved on the task's examples, if FILE asks for it.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class RunState:
         self.progress = Progress(workspace.device, self.ranks, peak)
         self.scoring: Scoring | None = None
         self.scored: dict[str, Any] | None = None
+        self.forecast = make_forecast(config, workspace, self.ranks)
 
     @property
     def found(self) -> list[ScoredVariant]:
@@ -106,14 +110,17 @@ class RunState:
             return
         self._show(beginning, untouched=step == 0)
 
+    @property
+    def _base(self) -> str:
+        """What the untouched base is: its weights and number format."""
+        model = self.config.model
+        how = f"{model.attention} {self.model.dtype}" + " liger" * model.use_liger_kernel
+        return f"{self.weights} {how}"
+
     def _show(self, objectives: Sequence[Objective], untouched: bool) -> None:
         if not objectives:
             return
-        base = None
-        if untouched:
-            model = self.config.model
-            how = f"{model.attention} {self.model.dtype}" + " liger" * model.use_liger_kernel
-            base = f"{self.weights} {how}"
+        base = self._base if untouched else None
         self.documents.settle(self.ranks)
         packed = self.documents.packed
         with self.documents.apart():
@@ -124,10 +131,16 @@ class RunState:
         """Take the base's scores from the store, or score the model, which must be the base."""
         config, workspace = self.config, self.workspace
         base = known_base(config, workspace)
-        if base is None:
-            with self.selector.plain():
+        with self.selector.plain():
+            if base is None:
                 base = score_base(config, workspace, self.engine.forward_model, self.ranks)
+            if self.forecast:
+                self.forecast.ask(self.engine.forward_model, self._base)
         self.scoring = Scoring(config, workspace, self.ranks, base)
+
+    def source_norms(self, units: Sequence[Unit]) -> dict[str, float]:
+        """Return how much each unit matters for general data; the model must be the base."""
+        return source_norms(self.config, self.workspace, self.model, self._base, units, self.ranks)
 
     def step(self, number: int) -> None:
         """Make the optimizer step ``number``, from 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from hft_ray.config import Config
 from hft_ray.ranks import Ranks
-from hft_ray.selection import Catalog, Draw, History, Touched, draw, needs, pool
+from hft_ray.selection import Catalog, Draw, History, Touched, Unit, draw, needs, pool
 from hft_ray.training.audit import Audit
 from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.engine import Engine
@@ -21,6 +21,9 @@ from hft_ray.training.moving_average import MovingAverage
 from hft_ray.training.outcome import Round
 from hft_ray.training.stage import Rounds
 from hft_ray.training.utilisation import flops_per_token
+
+Source = Callable[[Sequence[Unit]], dict[str, float]]
+"""Units -> L2 norm of each one's gradient at the base, on general data."""
 
 
 class Selector:
@@ -105,12 +108,19 @@ class Selector:
             return replace(self._adapter.draw, round=number)
         return draw(self._catalog, self._selection, number, self.history)
 
-    def begin(self, step: int, rounds: Rounds, feed: Feed) -> None:
-        """Draw for the round that starts at ``step`` and train that draw from now on."""
+    def begin(self, step: int, rounds: Rounds, feed: Feed, source: Source) -> None:
+        """Draw for the round that starts at ``step`` and train that draw from now on.
+
+        Args:
+            step: The step.
+            rounds: The rounds of the run.
+            feed: Its batches.
+            source: Measures the base on general data.
+        """
         self._engine.detach()
         before = self.draw
         past = self.history.after(before.units) if before else History()
-        self.history = replace(past, measures=self._measures(step, feed))
+        self.history = replace(past, measures=self._measures(step, feed, source))
         drawn = self.drawn(rounds.number(step))
         if before and self._selection.on_deselect == "reset":
             left = sorted(set(before.parameters) - set(drawn.parameters))
@@ -151,13 +161,16 @@ class Selector:
             self.average.follow(drawn.parameters)
         self._engine.select(drawn)
 
-    def _measures(self, step: int, feed: Feed) -> dict[str, float]:
+    def _measures(self, step: int, feed: Feed, source: Source) -> dict[str, float]:
         """Return what the strategy draws by, for a round that starts at ``step``."""
+        units = pool(self._catalog, self._selection)
         match "nothing" if self._adapter else needs(self._selection):
             case "gradient":
-                units = pool(self._catalog, self._selection)
                 coming = feed.coming(step, self._selection.probe)
                 return gradient_norms(self._model, units, coming, self._ranks)
+            case "source":
+                # Of the base: the first round's are those of all.
+                return dict(self.history.measures) or source(units)
             case "drift":
                 return self.snapshot.drifts()
             case "nothing":

@@ -2,6 +2,8 @@
 
 alpha-A   theta0 + A (theta - theta0): WiSE-FT (arXiv 2109.01903); as a means against forgetting
           arXiv 2309.06256
+depth-A,B theta0 + (A + B d) (theta - theta0) with d from 0 for the first layer to 1 for the last:
+          LiNeS (arXiv 2410.17146)
 reset-0.5 half of the block put back to the base: HFT's pilot experiment (arXiv 2404.18466)
 step-N    the model after N steps, at an evaluation before the last; of many those that are spread
           widest over the objectives
@@ -18,11 +20,12 @@ from typing import Literal
 from hft_ray.artifacts import DiskBudget
 from hft_ray.config import Selection, Variants
 from hft_ray.pareto.spread import Values, average_name, averages
+from hft_ray.pareto.tilts import Tilt, tilt_name, tilts
 from hft_ray.selection import Catalog, Draw, draw
 from hft_ray.training.base_snapshot import BaseSnapshot
 from hft_ray.training.engine import Engine
 from hft_ray.training.outcome import Outcome, ScoredVariant
-from hft_ray.weight_space import Shares, average_shares, reset_shares
+from hft_ray.weight_space import Shares, average_shares, depth_shares, reset_shares
 
 _COSTS = ("train/", "selection/", "cost/", "system/")
 ScoreVariant = Callable[[str], Values]
@@ -109,6 +112,10 @@ class VariantBuilder:
         """Set the model to the average of ``alpha``."""
         self._blend(average_shares(alpha))
 
+    def tilt(self, tilt: Tilt) -> None:
+        """Set the model to the average whose share changes with the depth."""
+        self._blend(depth_shares(*tilt, self._catalog.depths))
+
     def half_reset(self, selection: Selection) -> None:
         """Set the model to the trained one with half of the block put back."""
         half = reset_selection(selection, self._catalog, self._touched)
@@ -153,8 +160,15 @@ def score_variants(
     def average(alpha: float) -> Values:
         return scored(average_name(alpha), lambda: builder.average(alpha))
 
+    def tilted(tilt: Tilt) -> Values:
+        return scored(tilt_name(tilt), lambda: builder.tilt(tilt))
+
     between = averages(wanted.variants.averages, (base, trained.values), wanted.objectives, average)
-    named = [(average_name(alpha), values) for alpha, values in between]
+    uniform = dict(between)
+    named = [(average_name(alpha), values) for alpha, values in uniform.items()]
+    curve = {0.0: base, **uniform, 1.0: trained.values}
+    by_depth = tilts(wanted.variants.depth, curve, wanted.objectives, tilted)
+    named += [(tilt_name(each), values) for each, values in by_depth]
     if wanted.variants.half_reset:
         values = scored(HALF_RESET, lambda: builder.half_reset(selection))
         named.append((HALF_RESET, values))

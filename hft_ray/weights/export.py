@@ -13,6 +13,7 @@ from hft_ray.artifacts.whole import PARTIAL
 from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.out_folder import check_new
 from hft_ray.pareto.spread import alpha_of
+from hft_ray.pareto.tilts import tilt_of
 from hft_ray.ranks import Ranks
 from hft_ray.training.kept import KeptManifest, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
@@ -35,7 +36,8 @@ def export(
     Args:
         config: FILE of the trial, its searched settings put in.
         kept: Folder of the kept weights that it is made from.
-        variant: None or ``step-N`` for these weights as they are, ``alpha-A``, ``reset-0.5``.
+        variant: None or ``step-N`` for these weights as they are, ``alpha-A``, ``depth-A,B``,
+            ``reset-0.5``.
         out: The directory to make.
         root: Storage root.
         delta: Write only what differs from the base.
@@ -52,6 +54,9 @@ def export(
     steps: list[Step] = [lambda source, target: _whole(config, workspace, kept, found, target)]
     if variant is not None and (alpha := alpha_of(variant)) is not None:
         steps.append(lambda source, target: average(source, base, alpha, target))
+    elif variant is not None and (tilt := tilt_of(variant)) is not None:
+        a, b = tilt
+        steps.append(lambda source, target: average(source, base, a, target, b))
     elif variant is not None and variant.startswith("reset-"):
         catalog = workspace.catalog(config.model)
         selection = reset_selection(config.selection, catalog, kept_names(kept, found))

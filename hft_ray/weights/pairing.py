@@ -27,6 +27,25 @@ def shape_of(checkpoint: ModelFiles) -> nn.Module:
         raise ConfigError(problems) from error
 
 
+def parameters_of(tuned: ModelFiles, model: nn.Module) -> dict[str, str | None]:
+    """Return the parameter that each tensor belongs to, None for a buffer.
+
+    Raises:
+        ConfigError: Some tensors are not understood, or some parameters have no tensor.
+    """
+    places = Placement(model).places(tuned.entries)
+    unknown = [name for name, place in places.items() if place is None or place.splits]
+    if unknown:
+        problem = f"has tensors that are not one parameter's: {names_in_short(unknown)}"
+        raise ConfigError(Problem(tuned.what, problem, str(tuned.folder)))
+    found = {name: place.parameter for name, place in places.items() if place is not None}
+    missing = {name for name, _ in model.named_parameters()} - set(found.values())
+    if missing:
+        problem = f"has no tensor for parameters of its model: {names_in_short(missing)}"
+        raise ConfigError(Problem(tuned.what, problem, str(tuned.folder)))
+    return found
+
+
 def pair(tuned: ModelFiles, base: ModelFiles) -> Pairs:
     """Find the base's tensor for each of the tuned model's, by name or by the loading rules.
 

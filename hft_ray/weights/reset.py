@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
-from hft_ray.config import ConfigError, Problem, Selection
+from hft_ray.config import Selection
 from hft_ray.selection import Fractions, build_catalog, draw
 from hft_ray.weight_space import reset_shares
 from hft_ray.weights.blend import blend
-from hft_ray.weights.model_files import ModelFiles, names_in_short
-from hft_ray.weights.pairing import pair_all, shape_of
-from hft_ray.weights.placement import Placement
+from hft_ray.weights.model_files import ModelFiles
+from hft_ray.weights.pairing import pair_all, parameters_of, shape_of
 
 
 @dataclass(frozen=True)
@@ -59,29 +56,10 @@ def half_reset(tuned: Path, base: Path, selection: Selection, out: Path) -> Rese
     models = ModelFiles(tuned, "TUNED"), ModelFiles(base, "BASE")
     pairs = pair_all(*models)
     model = shape_of(models[0])
-    parameter_of = _parameters(models[0], model)
+    parameter_of = parameters_of(models[0], model)
     drawn = draw(build_catalog(model), selection, 0)
     # A parameter may be made of several tensors: they go together.
     reset = {name: pairs[name] for name, of in parameter_of.items() if of in drawn.parameters}
     done = blend(*models, reset, reset_shares(reset), out)
     units = tuple(unit.name for unit in drawn.units)
     return Reset(units, drawn.hash, drawn.fractions, len(pairs), len(reset), done.changed)
-
-
-def _parameters(tuned: ModelFiles, model: nn.Module) -> dict[str, str | None]:
-    """Return the parameter that each tensor belongs to, None for a buffer.
-
-    Raises:
-        ConfigError: Some tensors are not understood, or some parameters have no tensor.
-    """
-    places = Placement(model).places(tuned.entries)
-    unknown = [name for name, place in places.items() if place is None or place.splits]
-    if unknown:
-        problem = f"has tensors that are not one parameter's: {names_in_short(unknown)}"
-        raise ConfigError(Problem(tuned.what, problem, str(tuned.folder)))
-    found = {name: place.parameter for name, place in places.items() if place is not None}
-    missing = {name for name, _ in model.named_parameters()} - set(found.values())
-    if missing:
-        problem = f"has no tensor for parameters of its model: {names_in_short(missing)}"
-        raise ConfigError(Problem(tuned.what, problem, str(tuned.folder)))
-    return found

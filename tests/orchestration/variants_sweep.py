@@ -24,7 +24,7 @@ INTERVAL, STEPS, EVERY = 5, 36, 3
 SAME, KILLED, BEST = "t0001", "t0002", "t0003"
 """Two trials with the same settings, in one of which the worker is killed; the one that learns."""
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
-MADE = ("alpha-0.5", "alpha-0.8", "reset-0.5")
+MADE = ("alpha-0.5", "alpha-0.8", "depth-0.9,-0.6", "reset-0.5")
 
 
 def make_content(tiny_file: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def make_content(tiny_file: dict[str, Any], folder: Path) -> dict[str, Any]:
         "disk_bytes": BUDGET,
         "objectives": OBJECTIVES,
         "reference_point": {"task/score": -6.0, "forgetting/mean": 0.5},
-        "variants": {"averages": [0.5, 0.8], "half_reset": True, "steps": 20},
+        "variants": {"averages": [0.5, 0.8], "depth": [[0.9, -0.6]], "steps": 20},
         "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}},
         "first": [
             settings(1.0, 0, 1e-3),

@@ -177,6 +177,11 @@ def test_variants_are_made_of_full_alone_and_as_the_arms_say():
     both = make_config(arms=["full", "hft", "averaging", "half_reset"]).search.arms
     one = make_config(arms=["full", "hft", "half_reset"]).search.arms
     none = Variants(averages=0, half_reset=False)
+    tilted = make_config(arms=["full", "depth"], variants={"depth": 2}).search
+    assert arm_variants("full", tilted.arms, tilted.variants) == none.model_copy(
+        update={"depth": 2}
+    )
+    assert arm_variants("hft", tilted.arms, tilted.variants) == none
     assert arm_variants("full", both, given) == given
     assert arm_variants("full", one, given) == Variants(averages=0, half_reset=True)
     assert arm_variants("hft", both, given) == none

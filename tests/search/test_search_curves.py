@@ -103,6 +103,30 @@ def test_a_simulated_trial_scores_what_a_real_one_would(table, averages, names, 
     assert took == seconds
 
 
+@pytest.mark.parametrize(
+    ("depth", "made"),
+    [
+        (0, []),
+        (1, ["depth-0.75,-0.5"]),
+        (5, ["depth-0.75,-0.5", "depth-0.25,0.5"]),
+        ([[1.0, -0.9]], ["depth-0.75,-0.5"]),
+    ],
+)
+def test_a_simulated_trial_scores_averages_by_depth(tmp_path, depth, made):
+    base = {"params": {}, "step": 0, "metrics": scores(0.0, 0.0), "seconds": 0}
+    lines = [base, *rows(1.0)]
+    for number, name in enumerate(["depth-0.75,-0.5", "depth-0.25,0.5"], start=1):
+        given = {"variant": name, "metrics": scores(0.5, 0.05 * number), "seconds": 27.0 + number}
+        lines.append(lines[-1] | given)
+    path = tmp_path / "table.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    config = make_config(variants={"averages": 1, "half_reset": False, "depth": depth})
+    read = read_table(path, config)
+    found, took = scored_variants(config.search, read.trainings[0][1], read.base)
+    assert [each["variant"] for each in found] == ["alpha-0.5", *made]
+    assert took == 1.0 + len(made)
+
+
 def test_variants_take_their_time_and_are_told(table, tmp_path):
     config = make_config(variants={"averages": 3})
     read = read_table(table, config)

@@ -48,6 +48,18 @@ def test_layers_and_units_per_layer(name: str):
 
 
 @ALL
+def test_depths_rise_from_the_first_layer_to_the_last(name: str):
+    catalog = build_catalog(ARCHITECTURES[name].build())
+    depths = catalog.depths
+    assert len(depths) == sum(len(unit.parameters) for unit in catalog.units)
+    for unit in catalog.block:
+        assert {depths[each] for each in unit.parameters} == {unit.layer / 3}
+    for unit in catalog.outside:
+        expected = 0.0 if unit.category == "embedding" else 1.0
+        assert {depths[each] for each in unit.parameters} == {expected}
+
+
+@ALL
 def test_meta_device_gives_the_same_catalogue(name: str):
     architecture = ARCHITECTURES[name]
     assert build_catalog(architecture.build("meta")) == build_catalog(architecture.build())

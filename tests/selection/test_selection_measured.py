@@ -50,6 +50,18 @@ def test_gradient_draws_the_largest_norm_per_square_root_of_size():
         assert drawn_names(choose("gradient", "model", k / 4), GRADIENTS) == set(order[:k])
 
 
+def test_source_draws_what_matters_least_and_freezes_what_matters_most():
+    order = ["1.q", "0.up", "1.up", "0.q"]
+    for k in range(1, 5):
+        chosen = choose("source", "model", k / 4)
+        assert drawn_names(chosen, GRADIENTS) == set(order[:k])
+        # Whatever the round or the seed, but for ties.
+        other = chosen.model_copy(update={"seed": 9})
+        assert drawn_names(other, GRADIENTS, round=7) == set(order[:k])
+    assert drawn_names(choose("source", "category", 0.5), GRADIENTS) == {"1.q", "0.up"}
+    assert drawn_names(choose("source", "layer", 0.5), GRADIENTS) == {"0.q", "0.up"}
+
+
 def test_gradient_of_a_layer_is_that_of_all_its_parameters():
     # sqrt(1 + 9) against sqrt(0.04 + 16), over the same size; the unit with the largest gradient
     # per parameter is in layer 0.
@@ -97,7 +109,7 @@ def test_before_anything_is_known_ties_are_broken_as_random(
     model: Catalog, selection: Selection, round: int
 ):
     plain = selection.model_copy(update={"strategy": "random"})
-    for strategy in ("cyclic", "gradient", "least_drifted"):
+    for strategy in ("cyclic", "gradient", "least_drifted", "source"):
         chosen = selection.model_copy(update={"strategy": strategy})
         assert draw(model, chosen, 0) == draw(model, plain, 0)
         still = History({}, {unit.name: 0.0 for unit in model.units})
@@ -122,12 +134,13 @@ def test_what_strategies_need():
         assert needs(Selection(strategy=strategy)) == "nothing"
     assert needs(Selection(strategy="gradient")) == "gradient"
     assert needs(Selection(strategy="least_drifted")) == "drift"
+    assert needs(Selection(strategy="source")) == "source"
     # Everything is drawn whatever is measured.
     assert needs(Selection(strategy="gradient", ratio=1)) == "nothing"
     assert len(draw(catalog(), Selection(strategy="gradient", ratio=1), 5).units) == 5
 
 
-@pytest.mark.parametrize("strategy", ["gradient", "least_drifted", "most_drifted"])
+@pytest.mark.parametrize("strategy", ["gradient", "least_drifted", "most_drifted", "source"])
 def test_missing_and_meaningless_measures_are_refused(strategy: str):
     chosen = choose(strategy, "model", 0.5)
     with pytest.raises(ValueError, match=f"round 1 of the strategy {strategy} lacks measures of 4"):

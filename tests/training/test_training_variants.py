@@ -20,7 +20,7 @@ from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.kept import bytes_to_keep, keep, kept_names, put_kept, read_kept
 from hft_ray.training.models import load_model
 from hft_ray.training.variant_builder import RunArtifacts, reset_selection
-from hft_ray.weight_space import average_shares
+from hft_ray.weight_space import average_shares, depth_shares
 from hft_ray.weights import average
 
 TWO = {"gain": "max", "lost": "min"}
@@ -77,10 +77,11 @@ def test_a_blend_is_the_average_of_the_two_models_to_the_bit(
             parameters[name].add_((0.05 * noise).to(dtype))
     model.save_pretrained(tmp_path / "tuned")
     tuned = snapshot.tuned()
-    for alpha in (0.3, 0.59375, 1.0):
-        snapshot.blend(tuned, average_shares(alpha), names)
-        average(tmp_path / "tuned", Path(base.name), alpha, tmp_path / f"{alpha}")
-        for name, value in load_file(tmp_path / f"{alpha}" / "model.safetensors").items():
+    for number, (a, b) in enumerate([(0.3, 0), (0.59375, 0), (1, 0), (0.9, -0.7), (0.1, 0.8)]):
+        shares = depth_shares(a, b, catalog.depths) if b else average_shares(a)
+        snapshot.blend(tuned, shares, names)
+        average(tmp_path / "tuned", Path(base.name), a, tmp_path / f"{number}", b)
+        for name, value in load_file(tmp_path / f"{number}" / "model.safetensors").items():
             assert value.dtype == dtype
             assert torch.equal(value, parameters[name]), name
     snapshot.put_back(names)

@@ -8,9 +8,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 from weights_models import bits, load, make, tune
 
 from hft_ray.config import ConfigError
+from hft_ray.selection import build_catalog
 from hft_ray.weights import average
 
 VARIANTS = ["llama", "tied", "bf16", "gpt2", "mixtral"]
@@ -36,6 +38,42 @@ def test_parameters_lie_on_the_line_between_base_and_tuned(variant, pairs, comma
     assert done["tensors"] == done["changed_tensors"] > 0
     assert done["differing_fraction"] == 1
     assert done["seconds"] > 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("slope", [-0.5, 0.75])
+def test_the_share_changes_with_the_depth(slope, variant, pairs, command, tmp_path):
+    tuned, base = pairs(variant)
+    alpha = 0.25 if slope > 0 else 0.75
+    options = ("--alpha", alpha, "--depth", slope, "--out", tmp_path / "out", "--json")
+    code, done, _ = command("average", tuned, "--base", base, *options)
+    assert (code, done["depth"]) == (0, slope)
+    (mixed, _), (theta, _), (theta0, _) = load(tmp_path / "out"), load(tuned), load(base)
+    depths = build_catalog(AutoModelForCausalLM.from_pretrained(tuned)).depths
+    assert {0.0, 1.0} < set(depths.values())
+    for name, value in mixed.items():
+        start = theta0[name].float()
+        share = alpha + slope * depths[name]
+        expected = (start + share * (theta[name].float() - start)).to(theta[name].dtype)
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_no_slope_is_the_uniform_average_to_the_bit(pairs, command, tmp_path):
+    tuned, base = pairs("bf16")
+    average(tuned, base, 0.3, tmp_path / "uniform")
+    words = ("--alpha", 0.3, "--depth", 0, "--out", tmp_path / "flat")
+    assert command("average", tuned, "--base", base, *words)[0] == 0
+    for shard in (tmp_path / "uniform").glob("*.safetensors"):
+        assert (tmp_path / "flat" / shard.name).read_bytes() == shard.read_bytes()
+
+
+@pytest.mark.parametrize(("alpha", "slope"), [(0.5, 0.75), (0.25, -0.5)])
+def test_a_last_layer_outside_the_line_is_refused(alpha, slope, pairs, command, tmp_path):
+    tuned, base = pairs("llama")
+    words = ("--alpha", alpha, "--depth", slope, "--out", tmp_path / "out")
+    code, _, errors = command("average", tuned, "--base", base, *words)
+    assert code == 2 and "--depth" in errors and "between 0 and 1" in errors
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,4 +1,4 @@
-"""Whether the workers of a group can train what FILE asks for."""
+"""Whether the workers of a group can train, and draw, what FILE asks for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ def worker_problems(config: Config) -> list[Problem]:
 
 def _strategy_problems(config: Config) -> list[Problem]:
     """Gradients of everything are measured on whole parameters, which ZeRO-3 does not have."""
-    strategies = searched_values(config, "selection.strategy")
-    if "gradient" in strategies and 3 in searched_values(config, "training.zero_stage"):
+    strategies, problems = searched_values(config, "selection.strategy"), []
+    measured = [name for name in ("gradient", "source") if name in strategies]
+    if measured and 3 in searched_values(config, "training.zero_stage"):
         message = "needs training.zero_stage 0, 1 or 2; or another strategy"
-        return [Problem("selection.strategy", message, "gradient")]
-    return []
+        problems += [Problem("selection.strategy", message, name) for name in measured]
+    if "source" in strategies and config.general_data is None:
+        message = (
+            "needs general data: set data.replay.train (read by sft alone, its share may be 0), or "
+            "with method continual method.replay.data"
+        )
+        problems.append(Problem("selection.strategy", message, "source"))
+    return problems
 
 
 def _batch_problems(config: Config) -> list[Problem]:

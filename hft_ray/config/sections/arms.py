@@ -13,8 +13,11 @@ eaft        the same by the model's entropy (arXiv 2601.02151)
 stm         full fine-tuning without the tokens that the base finds unlikely (arXiv 2501.14315)
 kl          full fine-tuning with a penalty on the KL divergence from the base's predictions
 ema         full fine-tuning, of whose weights the exponential moving average is taken
+source      the half that matters least for general data, ``data.replay.train``, by the squared
+            gradients of 128 sequences there: SSU's idea (arXiv 2512.04844) for whole matrices
 replay      full fine-tuning with a tenth of general data, ``data.replay.train``, beside its own
 averaging   averages of the trained models of ``full`` with the base (WiSE-FT, arXiv 2109.01903)
+depth       the same with shares that change with the depth (LiNeS, arXiv 2410.17146)
 half_reset  the trained models of ``full`` with half of the block put back (HFT's pilot experiment)
 """
 
@@ -32,8 +35,8 @@ from hft_ray.config.sections.space import Space
 from hft_ray.config.sections.variants import Variants
 
 FULL = "full"
-AVERAGING, HALF_RESET = "averaging", "half_reset"
-DERIVED = (AVERAGING, HALF_RESET)
+AVERAGING, DEPTH, HALF_RESET = "averaging", "depth", "half_reset"
+DERIVED = (AVERAGING, DEPTH, HALF_RESET)
 """Arms that are made of the trained models of ``full``; they have no trials of their own."""
 
 
@@ -58,6 +61,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "stm": _EVERYTHING | {"training.token_weights": "stm"},
     "kl": _EVERYTHING | {"training.kl_to_base": 0.1},
     "ema": _EVERYTHING | {"training.average": "ema"},
+    "source": _selection(strategy="source", probe=128) | {"selection.seed": 0},
     "replay": _EVERYTHING | {"data.replay.share": 0.1},
 }
 """Arm -> dotted key of FILE -> value. They fix ``selection`` as a whole, but for hft and lisa the
@@ -117,9 +121,11 @@ def arm_problem(
         return f"arms: {derived[0]} is made of the trained models of the arm full, which is missing"
     if AVERAGING in arms and not variants.averages:
         return "arms: averaging needs averages: search.variants.averages is 0"
+    if DEPTH in arms and not variants.depth:
+        return "arms: depth needs averages by depth: search.variants.depth is 0"
     if HALF_RESET in arms and not variants.half_reset:
         return "arms: half_reset needs search.variants.half_reset, which is false"
-    given = {AVERAGING: "averages", HALF_RESET: "half_reset"}
+    given = {AVERAGING: "averages", DEPTH: "depth", HALF_RESET: "half_reset"}
     for name, key in given.items():
         if name not in arms and key in variants.model_fields_set and getattr(variants, key):
             return f"arms: variants.{key} is asked for, and the arm {name} that has them is missing"
@@ -139,5 +145,6 @@ def arm_variants(name: str | None, arms: Mapping[str, Arm], variants: Variants) 
     if not arms:
         return variants
     averages = variants.averages if name == FULL and AVERAGING in arms else 0
+    depth = variants.depth if name == FULL and DEPTH in arms else 0
     half_reset = name == FULL and HALF_RESET in arms
-    return Variants(averages=averages, half_reset=half_reset, steps=variants.steps)
+    return Variants(averages=averages, depth=depth, half_reset=half_reset, steps=variants.steps)

@@ -168,6 +168,9 @@ class EvaluationSection(Section):
     general/score."""
     every: PositiveInt | None = None
     """Steps between two evaluations; by default only after the last step."""
+    forecast: Count = 0
+    """Examples of the training data on which every evaluation also measures the forecast of
+    forgetting, forecast/kl: forward KL(base || model) of their trained tokens. 0: none."""
     batch_size: PositiveInt = 32
     """Sequences of the greatest length per forward pass of one worker; of shorter sequences more,
     up to the same number of tokens. Does not change the scores."""

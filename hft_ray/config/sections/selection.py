@@ -43,12 +43,19 @@ class Selection(Section):
     budget: Literal["matrices", "parameters"] = "matrices"
     """Whether the ratio counts matrices (the paper) or parameters."""
     strategy: Literal[
-        "random", "cyclic", "gradient", "least_drifted", "most_drifted", "weighted"
+        "random",
+        "cyclic",
+        "gradient",
+        "least_drifted",
+        "most_drifted",
+        "weighted",
+        "source",
     ] = "random"
     """What is drawn first. random: anything (the paper); cyclic: what was drawn least often;
     gradient: what has the largest gradient per parameter; least_drifted, most_drifted: what has
     moved least, or most, from the base; weighted: random, with the category weights, not at layer
-    granularity."""
+    granularity; source: what matters least for general data (data.replay.train), by the base's
+    squared gradients."""
     weights: Weights = Field(default_factory=Weights)
     """Strategy weighted: the ratios of categories are proportional to these numbers, at most 1, and
     together make the ratio; at model granularity a unit is drawn with a chance by its weight."""
@@ -63,8 +70,8 @@ class Selection(Section):
     """What is deselected at a re-selection keeps its latest value (the paper), or is reset to the
     pre-trained one, so that only what is trained in the last round differs in the end."""
     probe: PositiveInt = 8
-    """Strategy gradient: sequences of the coming steps whose gradients are measured, one by one,
-    before a draw."""
+    """Strategies gradient and source: sequences whose gradients are measured, one by one; those of
+    the coming steps before each draw, or general ones before the first."""
     audit: bool = True
     """At the end of each round prove by checksum that what was frozen has not changed, and measure
     how far each category has moved from the base."""
