@@ -70,6 +70,22 @@ def submit(slurm, home, file):
     return job, home / f"job-{job}.log"
 
 
+def begin(slurm, home, file):
+    """Submit the sweep, and wait until it has started; return as :func:`submit`.
+
+    On a busy machine Ray's processes may not find one another within half a minute, and end.
+    """
+    waiting = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
+    before = len(events(home))
+    for _ in range(8):
+        job, log = submit(slurm, home, file)
+        wait_for(lambda: len(events(home)) > before or slurm.state(job) not in waiting, 900)  # noqa: B023
+        if len(events(home)) > before:
+            return job, log
+        assert "Some Ray subprocesses exited unexpectedly" in log.read_text(), log.read_text()
+    raise AssertionError("Ray does not start")
+
+
 def events(home):
     path = home / "storage" / "sweeps" / "slurm" / "events.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -80,7 +96,7 @@ def ended(home):
 
 
 def test_a_job_that_was_cancelled_goes_on_when_it_is_submitted_again(slurm, home, file):
-    job, log = submit(slurm, home, file)
+    job, log = begin(slurm, home, file)
 
     def begun():
         assert slurm.state(job) in ("PENDING", "CONFIGURING", "RUNNING"), log.read_text()
@@ -95,7 +111,7 @@ def test_a_job_that_was_cancelled_goes_on_when_it_is_submitted_again(slurm, home
     assert events(home)[-1] == events(home)[-1] | {"event": "sweep_ended", "state": "stopped"}
     assert slurm.call("squeue", "-h") == ""
 
-    job, log = submit(slurm, home, file)
+    job, log = begin(slurm, home, file)
     assert slurm.wait_for_end(job, 1500) == "COMPLETED", log.read_text()
     assert set(ended(home)) == {f"t{number:04d}" for number in range(TRIALS)}
     assert set(ended(home).values()) <= {"complete", "pruned", "stopped"}

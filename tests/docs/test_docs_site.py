@@ -85,15 +85,16 @@ def test_the_reference_has_every_setting_command_and_function(site):
 
 @pytest.mark.parametrize("link", ["other.md#there", "missing.md", "other.md#missing", "../no.py"])
 def test_a_broken_link_is_an_error(link, tmp_path):
-    (tmp_path / "index.md").write_text(f"See [this]({link}).")
-    (tmp_path / "other.md").write_text("## There")
+    docs, hook = tmp_path / "docs", tmp_path / "links.py"
+    docs.mkdir()
+    (docs / "index.md").write_text(f"See [this]({link}).")
+    (docs / "other.md").write_text("## There")
     # The links of a page alone: without the pages that are made.
-    (tmp_path / "links.py").write_text("from hooks import on_page_markdown\n")
-    changed = {"docs_dir": str(tmp_path), "hooks": [str(tmp_path / "links.py")]}
-    changed |= {"nav": ["index.md", "other.md"], "plugins": ["search"], "exclude_docs": "links.py"}
-    config = load_config(
-        str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True, **changed
-    )
+    path = f"import sys\nsys.path.insert(0, {str(ROOT / 'docs' / 'site')!r})\n"
+    hook.write_text(f"{path}from hooks import on_page_markdown\n")
+    changed = {"docs_dir": str(docs), "site_dir": str(tmp_path / "site"), "hooks": [str(hook)]}
+    changed |= {"nav": ["index.md", "other.md"], "plugins": ["search"], "strict": True}
+    config = load_config(str(ROOT / "mkdocs.yml"), **changed)
     if link == "other.md#there":
         build(config)
         return
