@@ -30,14 +30,14 @@ def settings_page(schema: dict[str, Any]) -> str:
         "# Settings of FILE",
         "All settings, as `hft-ray schema` has them for an editor. `--set section.key=value` "
         "overrides one, and `search.space` searches any by its dotted key.",
-        _table(schema),
+        _table(schema, schema["$defs"]),
     ]
     for name in _sections(schema):
         section = schema["$defs"][name]
         places = ", ".join(f"`{place}`" for place in _places(schema, name))
         text.append(f"## {name} {{ #{name.lower()} }}")
         text.append(f"At {places}. {_line(section.get('description', ''))}")
-        text.append(_table(section))
+        text.append(_table(section, schema["$defs"]))
     return "\n\n".join(text) + "\n"
 
 
@@ -74,12 +74,14 @@ def _places(schema: dict[str, Any], name: str) -> list[str]:
     return found
 
 
-def _table(section: dict[str, Any]) -> str:
+def _table(section: dict[str, Any], records: dict[str, Any]) -> str:
     rows = ["| setting | value | default | meaning |", "| --- | --- | --- | --- |"]
     required = section.get("required", [])
     for key, value in section.get("properties", {}).items():
         default = "required" if key in required else _default(value)
-        meaning = _line(value.get("description", ""))
+        # A section that is a setting of FILE is described where it is defined.
+        own = [records[name].get("description", "") for name in _references(value)][:1]
+        meaning = _line(value.get("description") or "".join(own))
         rows.append(f"| `{key}` | {_type(value)} | {default} | {meaning} |")
     return "\n".join(rows)
 
