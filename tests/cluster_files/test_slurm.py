@@ -86,6 +86,17 @@ def test_a_cluster_on_all_nodes_runs_the_sweep_and_ends_with_it(tmp_path, code):
     assert not job.called("scontrol requeue")
 
 
+def test_a_cluster_that_does_not_start_is_not_waited_for(tmp_path):
+    job = Job(tmp_path, "n1")
+    (tmp_path / "bin" / "ray").write_text("#!/usr/bin/env bash\n[[ $1 != start ]]\n")
+    (tmp_path / "bin" / "python").write_text("#!/usr/bin/env bash\nexec sleep 100\n")
+    process = job.start("f.yaml")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Ray on the first node has ended" in errors
+    assert not job.called("hft-ray")
+
+
 def test_one_node_is_reached_over_loopback_alone(tmp_path):
     job = Job(tmp_path, "n1")
     job.end.write_text("0")

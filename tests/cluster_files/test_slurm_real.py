@@ -19,6 +19,8 @@ from waiting import wait_for
 pytestmark = [pytest.mark.soak, pytest.mark.cluster, pytest.mark.timeout(3600)]
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRIALS = 6
+UNSTARTED = ("Ray on the first node has ended", "Some Ray subprocesses exited unexpectedly")
+"""What a job says when Ray did not start."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def begin(slurm, home, file):
         wait_for(lambda: len(events(home)) > before or slurm.state(job) not in waiting, 900)  # noqa: B023
         if len(events(home)) > before:
             return job, log
-        assert "Some Ray subprocesses exited unexpectedly" in log.read_text(), log.read_text()
+        assert any(each in log.read_text() for each in UNSTARTED), log.read_text()
     raise AssertionError("Ray does not start")
 
 
