@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 FOLDERS = ("usr/sbin", "usr/bin", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/slurm-wlm")
 
@@ -178,7 +180,7 @@ class Slurm:
         return self.call("squeue", "-h", "-o", "%T", "-j", job)
 
     def close(self) -> None:
-        """End the services, the node's before the controller's."""
+        """End the services, the node's before the controller's, and what is left of jobs."""
         for process in reversed(self._started):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -186,6 +188,10 @@ class Slurm:
                 process.wait(30)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SLURM_CONF") == str(self.folder / "slurm.conf"):
+                    process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
