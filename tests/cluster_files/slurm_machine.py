@@ -181,6 +181,11 @@ class Slurm:
 
     def close(self) -> None:
         """End the services, the node's before the controller's, and what is left of jobs."""
+        if len(self._started) > 1:
+            for job in self.call("squeue", "-h", "-o", "%A").split():
+                self.call("scancel", "--full", "--signal=KILL", job)
+            with contextlib.suppress(AssertionError):
+                self._wait_for(lambda: not self.call("squeue", "-h"), "end of the jobs", 60)
         for process in reversed(self._started):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
