@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from hft_ray.analysis.foretold import foretold
+from hft_ray.analysis.forecast_correlation import forecast_correlation
 from hft_ray.pareto import ArmTable, Certainty, Front, Point, arm_table
 from hft_ray.report import plot_data
 from hft_ray.report.formatting import (
@@ -40,7 +40,7 @@ def page(
         f"Hypervolume, bias-corrected [95 % CI]: {estimate_text(certainty.hypervolume)}."
         if certainty
         else "",
-        escape(told.sentence) if (told := foretold(front)) else "",
+        escape(found.sentence) if (found := forecast_correlation(front)) else "",
         facts,
     ]
     heading = f"<h1>{escape(front.sweep)}</h1>" + _takeaway(front)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from statistics import NormalDist
 from typing import Any
 
-from hft_ray.analysis.foretold import foretold
+from hft_ray.analysis.forecast_correlation import forecast_correlation
 from hft_ray.pareto import ArmTable, Certainty, Comparison, Front, Point, arm_table
 from hft_ray.pareto.comparison import Side, SweepDifference
 from hft_ray.pareto.matching import Match
@@ -54,7 +54,7 @@ def front_json(front: Front) -> str:
             for each in front.constraints
         ],
         "preference": None if front.preference is None else front.preference.model_dump(),
-        "forecast": None if (told := foretold(front)) is None else asdict(told),
+        "forecast": None if (found := forecast_correlation(front)) is None else asdict(found),
         "points": points,
         "hypervolume_estimate": None if certainty is None else certainty.hypervolume.value,
         "hypervolume_interval": None

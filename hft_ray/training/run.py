@@ -218,11 +218,11 @@ class _Run:
         """Score the model; as that after a stage, if one has just ended at step ``ended``."""
         model, forecast = self._state.engine.forward_model, self._state.forecast
         scores = self._latest = self._scoring.score(model)
-        foretold = forecast.measure(model) if forecast else {}
+        forecasts = forecast.measure(model) if forecast else {}
         if ended is None or self._sequence is None:
-            return self._scoring.values(scores) | foretold
+            return self._scoring.values(scores) | forecasts
         self._sequence.add(ended, scores)
-        return self._scoring.values(scores) | foretold | self._sequence.entries
+        return self._scoring.values(scores) | forecasts | self._sequence.entries
 
     def _offer(self, done: int, values: dict[str, float]) -> None:
         """Offer a scored model to those that the run keeps, if it keeps any.

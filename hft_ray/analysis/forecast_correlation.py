@@ -1,4 +1,4 @@
-"""Whether the forecast of forgetting ranks a sweep's trials as what they forgot does.
+"""Rank correlation of the forecast of forgetting with what the trials of a sweep forgot.
 
 The forecast is cheap (``evaluation.forecast``); where it ranks alike it may stand for the dear
 measurement. Symbols: n trials, r Spearman's rank correlation over them. Its 95 % interval is that
@@ -25,7 +25,7 @@ _Z = 1.96
 
 
 @dataclass(frozen=True)
-class Foretold:
+class ForecastCorrelation:
     """How well the forecast ranks what was forgotten.
 
     Attributes:
@@ -57,12 +57,12 @@ class Foretold:
         )
 
 
-def foretold(front: Front) -> Foretold | None:
+def forecast_correlation(front: Front) -> ForecastCorrelation | None:
     """Return what the trained models of a sweep say, None where too few have both metrics."""
     for metric in _FORGOTTEN:
         points = [point for point in front.points if _tells(point, metric)]
         if len(points) >= _FEWEST:
-            return _foretold(points, metric)
+            return _correlation(points, metric)
     return None
 
 
@@ -71,7 +71,7 @@ def _tells(point: Point, metric: str) -> bool:
     return trained and point.measured([FORECAST, metric])
 
 
-def _foretold(points: list[Point], metric: str) -> Foretold | None:
+def _correlation(points: list[Point], metric: str) -> ForecastCorrelation | None:
     from scipy.stats import spearmanr
 
     cheap, dear = ([point.values[name] for point in points] for name in (FORECAST, metric))
@@ -79,7 +79,7 @@ def _foretold(points: list[Point], metric: str) -> Foretold | None:
         return None
     found = float(spearmanr(cheap, dear).statistic)
     found = -found if metric.startswith("retention/") else found
-    return Foretold(metric, found, _interval(found, len(points)), len(points))
+    return ForecastCorrelation(metric, found, _interval(found, len(points)), len(points))
 
 
 def _interval(correlation: float, n: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from hft_ray.analysis.foretold import foretold
+from hft_ray.analysis.forecast_correlation import forecast_correlation
 from hft_ray.pareto import Point, build_front
 from hft_ray.report.front_html import render_html
 from hft_ray.report.json_content import front_json
@@ -29,27 +29,27 @@ def rising(count):
 
 
 def test_ranks_are_compared_not_values():
-    found = foretold(front_of(rising(12)))
+    found = forecast_correlation(front_of(rising(12)))
     assert (found.correlation, found.trials) == (pytest.approx(1), 12)
     assert 0.9 < found.interval[0] < found.interval[1] == found.correlation
     assert "rises with it" in found.sentence
 
 
 def test_few_trials_do_not_look_certain():
-    low = [foretold(front_of(rising(count))).interval[0] for count in (6, 8, 16)]
+    low = [forecast_correlation(front_of(rising(count))).interval[0] for count in (6, 8, 16)]
     assert low == sorted(low)
     assert low[0] < 0.7
 
 
 def test_what_is_retained_counts_the_other_way():
     points = [point(n, n, 1 - 0.01 * n, "retention/mean") for n in range(8)]
-    assert foretold(front_of(points)).correlation == pytest.approx(1)
+    assert forecast_correlation(front_of(points)).correlation == pytest.approx(1)
 
 
 def test_noise_cannot_be_told_from_chance():
     rng = random.Random(0)
     points = [point(n, rng.random(), rng.random()) for n in range(20)]
-    found = foretold(front_of(points))
+    found = forecast_correlation(front_of(points))
     assert found.interval[0] < 0 < found.interval[1]
     assert "cannot be told from chance" in found.sentence
 
@@ -60,7 +60,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         cheap = [rng.gauss(0, 1) for _ in range(30)]
         dear = [0.8 * x + 0.6 * rng.gauss(0, 1) for x in cheap]
         pairs = enumerate(zip(cheap, dear, strict=True))
-        low, high = foretold(front_of([point(n, *each) for n, each in pairs])).interval
+        low, high = forecast_correlation(front_of([point(n, *each) for n, each in pairs])).interval
         covered += low <= truth <= high
     assert covered >= 180
 
@@ -76,12 +76,12 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     ids=["few", "constant", "variants", "stopped"],
 )
 def test_nothing_is_said_without_enough_trials(points):
-    assert foretold(front_of(points)) is None
+    assert forecast_correlation(front_of(points)) is None
 
 
 def test_the_report_says_it_in_a_sentence():
     front = front_of(rising(9))
-    sentence = foretold(front).sentence
+    sentence = forecast_correlation(front).sentence
     assert sentence in render_html(front, {})
     told = json.loads(front_json(front))["forecast"]
     assert told["trials"] == 9 and told["metric"] == "forgetting/mean"
