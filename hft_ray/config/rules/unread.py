@@ -68,7 +68,7 @@ _SWITCHES = (
         "training.kl_to_base",
         lambda strength: strength > 0,
         "above 0",
-        ("training.kl_direction", "training.kl_top"),
+        ("training.kl_on", "training.kl_direction", "training.kl_top"),
     ),
 )
 _DEFAULTS = {

@@ -58,6 +58,9 @@ class Training(Section):
     kl_to_base: Annotated[float, Field(ge=0)] = 0.0
     """Adds this, times the KL divergence of the model's predictions from the base's, to the loss of
     every trained token. Of sft alone."""
+    kl_on: Literal["all", "task", "general"] = "all"
+    """kl_to_base: the trained tokens with the penalty. task: not those of general data; general:
+    those alone, of data.replay or of method.replay.data."""
     kl_direction: Literal["forward", "reverse"] = "forward"
     """kl_to_base: forward, KL(base || model), holds the model to all that the base finds likely;
     reverse, KL(model || base), keeps it from what the base finds unlikely."""
