@@ -196,7 +196,7 @@ class Selector:
             case "gradient":
                 coming = feed.coming(step, self._selection.probe)
                 return gradient_norms(self._model, units, coming, self._ranks)
-            case "source":
+            case "importance":
                 # Of the base: the first round's are those of all.
                 return dict(self.history.measures) or source(units)
             case "drift":
