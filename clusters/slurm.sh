@@ -61,7 +61,7 @@ if [[ ${#nodes[@]} -gt 1 ]]; then
 fi
 
 # hft-ray refuses what does not fit, so all nodes have to be there first.
-python - "$address:$port" "${#nodes[@]}" <<'PYTHON'
+python - "$address:$port" "${#nodes[@]}" <<'PYTHON' &
 import sys
 import time
 
@@ -80,9 +80,19 @@ while True:
         sys.exit("clusters/slurm.sh: not all nodes joined the Ray cluster within 5 minutes")
     time.sleep(2)
 PYTHON
+joining=$!
+while kill -0 "$joining" 2>/dev/null; do
+  if ! kill -0 "${steps[0]}" 2>/dev/null; then
+    echo "clusters/slurm.sh: Ray on the first node has ended; its output is above" >&2
+    kill "$joining" 2>/dev/null || true
+    exit 1
+  fi
+  sleep 0.2
+done
+wait "$joining"
 
 again=no sweep=
-# USR1: time is nearly up. TERM: the job is preempted, or cancelled, and then it does not come back.
+# USR1: time is nearly up. TERM: the job is preempted, or cancelled.
 trap 'again=yes; [[ -z $sweep ]] || kill -TERM "$sweep"' USR1 TERM
 RAY_ADDRESS=$address:$port hft-ray tune "$@" &
 sweep=$!
@@ -91,5 +101,7 @@ sweep=$!
 code=0
 wait "$sweep" || code=$?
 while kill -0 "$sweep" 2>/dev/null; do code=0; wait "$sweep" || code=$?; done
-if [[ $code -eq 130 && $again == yes ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# A job that was cancelled, or that Slurm itself queues again, does not count as running any more.
+state=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T) || state=unknown
+if [[ $code -eq 130 && $again == yes && $state == RUNNING ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

@@ -15,6 +15,7 @@ from hft_ray.config import Config, ConfigError, Problem
 from hft_ray.storage_root import storage_root
 
 if TYPE_CHECKING:
+    from hft_ray.orchestration.dry_run import DryRun
     from hft_ray.orchestration.ready_sweep import ReadySweep
     from hft_ray.orchestration.simulation import ReadySimulation
     from hft_ray.orchestration.sweep_view import SweepView, Watch
@@ -105,12 +106,30 @@ def ready_to_tune(
     """
     _require_search(config, source)
     root = storage_root(storage)
-    if not (address or os.environ.get("RAY_ADDRESS")):
-        # With this, set before Ray is imported, a local cluster listens on loopback only.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    _stay_on_loopback(address)
     from hft_ray.orchestration.ready_sweep import ready_sweep
 
     return ready_sweep(config, root, address, fresh, source)
+
+
+def look_only(
+    config: Config,
+    *,
+    storage: str | Path | None = None,
+    address: str | None = None,
+    fresh: bool = False,
+    source: str | None = None,
+) -> DryRun:
+    """Check everything about a sweep, on every node of the cluster too, and start nothing.
+
+    Arguments as :func:`ready_to_tune`.
+    """
+    _require_search(config, source)
+    root = storage_root(storage)
+    _stay_on_loopback(address)
+    from hft_ray.orchestration.dry_run import dry_run
+
+    return dry_run(config, root, address, fresh, source)
 
 
 def ready_to_simulate(
@@ -126,6 +145,12 @@ def ready_to_simulate(
     from hft_ray.orchestration.simulation import ready_simulation
 
     return ready_simulation(config, Path(table), storage_root(storage), fresh)
+
+
+def _stay_on_loopback(address: str | None) -> None:
+    """Have a local cluster listen on loopback only; comes before Ray is imported."""
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 def _require_search(config: Config, source: str | None) -> None:

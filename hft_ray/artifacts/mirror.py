@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,6 +157,8 @@ def _delete(store: Any, place: str) -> None:
     # Without its list it is not a copy any more.
     for info in sorted(found, key=lambda each: each.base_name != LIST):
         store.delete_file(info.path)
+    if Path(place).is_absolute():  # an object store has no folders that could be left
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _listed(store: Any, place: str) -> dict[str, str]:

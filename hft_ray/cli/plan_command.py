@@ -42,7 +42,7 @@ def plan(
 
 def _show(planned: Plan, console: Console) -> None:
     from hft_ray.device_cost import DeviceCost
-    from hft_ray.orchestration.sweep_lines import clock
+    from hft_ray.orchestration.sweep_lines import bytes_text, clock
 
     model, seconds = planned["model"], planned["seconds_estimate"]
     further = planned["further_seeds"]
@@ -54,9 +54,9 @@ def _show(planned: Plan, console: Console) -> None:
     )
     console.print(_fractions(planned["selection"]))
     memory = planned["memory_per_worker_bytes"]
-    parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in memory.items())
+    parts = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in memory.items())
     console.print(
-        f"memory per worker at the largest ratio: {_bytes(sum(memory.values()))} ({parts})"
+        f"memory per worker at the largest ratio: {bytes_text(sum(memory.values()))} ({parts})"
     )
     most = ""
     if further and seconds is not None:
@@ -95,11 +95,3 @@ def _fractions(rows: list[dict[str, Any]]) -> Table:
         shares = (f"{value:.1%}" for value in row["fractions"].values())
         table.add_row(*(shown[column] for column in columns), *shares)
     return table
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    raise AssertionError

@@ -41,7 +41,9 @@ def status(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show the progress of a sweep: trials by state, front, hypervolume, time elapsed and left.
+    """Show the progress of a sweep: trials by state, worker groups, front, time elapsed and left.
+
+    Of each group: what it does, for how long, on which nodes, and what its first worker uses.
 
     Reads MLflow alone, so it runs on any machine.
 
@@ -87,12 +89,45 @@ def panel(status: SweepStatus) -> RenderableType:
     head.append(f"\nelapsed {clock(status.elapsed)}{eta}")
     if status.cost is not None:
         head.append(f"\ntrials took {status.cost}")
-    for trial, (step, loss) in sorted(status.running.items()):
-        head.append(f"\n{trial} at step {step}" + ("" if loss is None else f", loss {loss:.4f}"))
+    shown = {each.trial for each in status.groups}
+    for trial, at in sorted(status.running.items()):
+        if trial not in shown:
+            loss = "" if at.loss is None else f", loss {at.loss:.4f}"
+            head.append(f"\n{trial} at step {at.step}{loss}")
     if status.silence is not None and status.silence > SILENT_SECONDS:
         quiet = f"\nno sign of its driver for {clock(status.silence)}: it may have been killed; "
         head.append(quiet + "hft-ray tune continues the sweep", style="yellow")
-    if status.front is None:
-        return head
-    head.append(f"\nhypervolume {status.front.hypervolume:.4f}\n")
-    return Group(head, front_table(status.front))
+    parts: list[RenderableType] = [head]
+    if status.groups:
+        parts.append(_groups(status))
+    if status.front is not None:
+        parts += [f"hypervolume {status.front.hypervolume:.4f}\n", front_table(status.front)]
+    return Group(*parts)
+
+
+def _groups(status: SweepStatus) -> RenderableType:
+    """Return a line for each worker group: what it does, since when, where, and what it uses."""
+    from hft_ray.cli.tables import plain_table
+    from hft_ray.orchestration.sweep_lines import bytes_text, clock
+    from hft_ray.orchestration.sweep_status import TrialProgress
+
+    rows = []
+    for group in status.groups:
+        at = status.running.get(group.trial or "", TrialProgress())
+        memory = at.host_memory_bytes if at.device_memory_bytes is None else at.device_memory_bytes
+        used = "" if at.cores_used is None else f"{at.cores_used:.1f} cores"
+        rows.append(
+            {
+                "group": str(group.group),
+                "trial": group.trial or "",
+                "phase": group.phase,
+                "since": clock(max(0.0, time.time() - group.since)),
+                "step": str(at.step) if group.trial else "",
+                "loss": "" if at.loss is None else f"{at.loss:.4f}",
+                "memory": "" if memory is None else bytes_text(memory),
+                "used": used if at.device_used is None else f"{at.device_used:.0%}",
+                # Their addresses would not fit; --json has them.
+                "nodes": ", ".join(node.partition(" ")[0] for node in group.nodes),
+            }
+        )
+    return plain_table("", rows)

@@ -22,6 +22,14 @@ def tune(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Refuse to continue an earlier sweep of this name.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Start nothing: check FILE and every node of the cluster (storage root, mirror, "
+            "tracking, model and data, devices, versions), and print one table.",
+        ),
+    ] = False,
     simulate: Annotated[
         Path | None,
         typer.Option(
@@ -35,8 +43,12 @@ def tune(
     """Run a sweep; the same name continues an earlier one where it stopped.
 
     Example: hft-ray tune search_spaces/demo.yaml --set search.trials=20
+
+    Example: ray job submit --working-dir . -- hft-ray tune demo.yaml --dry-run
     """
-    from hft_ray.actions.tuning import ready_to_simulate, ready_to_tune
+    if dry_run and simulate is not None:
+        raise typer.BadParameter("--dry-run checks a cluster, which --simulate does without")
+    from hft_ray.actions.tuning import look_only, ready_to_simulate, ready_to_tune
     from hft_ray.config.load import load
 
     config, source = load(file, overrides or ()), str(file)
@@ -49,6 +61,12 @@ def tune(
     if sys.stdout.isatty() and not as_json:
         # The imports that follow take many seconds.
         typer.echo(f"{config.name}: checking model and data")
+    if dry_run:
+        found = look_only(config, storage=storage, address=address, fresh=fresh, source=source)
+        from hft_ray.cli import tune_dry_run
+
+        tune_dry_run.show(found, source, as_json)
+        return
     ready = ready_to_tune(config, storage=storage, address=address, fresh=fresh, source=source)
     from hft_ray.cli import tune_sweep
 

@@ -1,6 +1,6 @@
 """FILE: its schema, its errors, and how it is read."""
 
-from hft_ray.config.errors import ConfigError, Problem, check_all, nearest
+from hft_ray.config.errors import ConfigError, Problem, check_all, nearest, problems_of
 from hft_ray.config.schema import Config
 from hft_ray.config.sections.adapter import Adapter
 from hft_ray.config.sections.cluster import Cluster
@@ -65,4 +65,5 @@ __all__ = [
     "Weights",
     "check_all",
     "nearest",
+    "problems_of",
 ]

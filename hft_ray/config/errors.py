@@ -66,19 +66,24 @@ class ConfigError(ValueError):
         return "\n".join(lines)
 
 
-def check_all(*checks: Callable[[], object], source: str | None = None) -> None:
-    """Make every check, and raise the problems of all of them together.
-
-    Raises:
-        ConfigError: One of the checks did.
-    """
+def problems_of(*checks: Callable[[], object]) -> list[Problem]:
+    """Make every check; return the problems of all of them together."""
     problems: list[Problem] = []
     for check in checks:
         try:
             check()
         except ConfigError as error:
             problems += error.problems
-    if problems:
+    return problems
+
+
+def check_all(*checks: Callable[[], object], source: str | None = None) -> None:
+    """Make every check, and raise the problems of all of them together.
+
+    Raises:
+        ConfigError: One of the checks did.
+    """
+    if problems := problems_of(*checks):
         raise ConfigError(problems, source)
 
 

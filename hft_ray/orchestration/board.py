@@ -13,6 +13,7 @@ from typing import Any
 
 from hft_ray.orchestration.board_entries import Group, Job, Kind, Order
 from hft_ray.orchestration.faults import MOST_UNCOUNTED, RULES, Fault
+from hft_ray.orchestration.group_state import GroupState
 
 
 class Board:
@@ -96,6 +97,7 @@ class Board:
         size: int,
         node: str = "",
         living: Collection[str] | None = None,
+        place: str = "",
     ) -> None:
         """Take in a process of a group; what an earlier incarnation ran is queued again, or failed.
 
@@ -103,18 +105,21 @@ class Board:
             group: Number of the group.
             incarnation: Id of the group's processes, each of which joins.
             size: Number of these processes.
-            node: Node of the process.
+            node: Id of the process's node.
             living: Nodes of the cluster that are not about to be taken away, None if unknown.
+            place: Name of the process's node, for the user.
         """
         state = self.groups[group]
         if state.incarnation == incarnation:
             state.nodes.add(node)
+            state.places.add(place)
             return
         if living is not None and not state.nodes <= {*living, ""}:
             self._abandon(state, "a node was lost", "node_lost")
         else:
             self._abandon(state, "a worker process died", "worker_crash")
-        self.groups[group] = Group(incarnation=incarnation, size=size, nodes={node})
+        joined = Group(incarnation=incarnation, size=size, nodes={node}, places={place})
+        self.groups[group] = joined
         self._event("joined", "", group=group)
 
     def lose_nodes(self, living: Collection[str]) -> None:
@@ -180,6 +185,16 @@ class Board:
         """Take note of a checkpoint."""
         self._event("checkpoint", trial, step=step)
 
+    def log_phase(self, incarnation: str, group: int, phase: str) -> None:
+        """Take note of what a group does with its order, in a few words."""
+        state = self.groups[group]
+        if state.incarnation == incarnation and state.order is not None:
+            state.phase = phase
+
+    def now(self) -> list[GroupState]:
+        """Return what every group does."""
+        return [_state_of(number, group) for number, group in self.groups.items()]
+
     def finish(
         self, incarnation: str, group: int, rank: int, trial: str, outcome: dict[str, Any]
     ) -> None:
@@ -195,13 +210,13 @@ class Board:
         elif job and job.outcome is None and (rank == 0 or outcome["state"] == "failed"):
             job.end(outcome)
         if len(state.finished) == state.size and state.pending_fault is None:
-            state.order, state.finished = None, set()
+            state.order, state.finished, state.since = None, set(), time.time()
 
     def lose(self, group: int, reason: str) -> None:
         """Take out a group that cannot be started again."""
         state = self.groups[group]
         self._abandon(state, reason, "worker_crash")
-        state.lost = True
+        state.lost, state.since = True, time.time()
         state.incarnation = ""
         if all(each.lost for each in self.groups.values()):
             for trial in list(self.queue):
@@ -216,7 +231,8 @@ class Board:
         job.since = time.time()
         self._orders += 1
         state.order = Order(self._orders, job.trial, job.kind, job.settings)
-        state.finished = set()
+        state.finished, state.since = set(), time.time()
+        state.phase = "scoring the base model" if job.kind == "base" else "loading the model"
         self._event("started", job.trial, group=group, attempt=job.attempts)
 
     def _abandon(self, state: Group, reason: str, fault: Fault) -> None:
@@ -248,3 +264,15 @@ class Board:
 
     def _event(self, kind: str, trial: str, **details: Any) -> None:
         self.events.append({"event": kind, "trial": trial, "time": time.time(), **details})
+
+
+def _state_of(number: int, group: Group) -> GroupState:
+    trial, phase = None, "idle"
+    if group.lost:
+        phase = "lost"
+    elif not group.incarnation:
+        phase = "starting"
+    elif group.order is not None:
+        phase = group.phase
+        trial = group.order.trial if group.order.kind == "trial" else None
+    return GroupState(number, phase, trial, group.since, sorted(group.places))

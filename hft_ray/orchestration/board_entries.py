@@ -77,7 +77,10 @@ class Group:
         finished: Ranks that have finished the order.
         size: Number of its processes.
         lost: Whether it cannot be started again.
-        nodes: Nodes on which its processes run.
+        nodes: Ids of the nodes on which its processes run.
+        places: Names of these nodes.
+        phase: What it does with its order, in a few words.
+        since: When it was given its order, or became idle, seconds since 1970.
         pending_fault: Outcome of a trial that is tried again by the next incarnation.
     """
 
@@ -87,4 +90,7 @@ class Group:
     size: int = 1
     lost: bool = False
     nodes: set[str] = field(default_factory=set)
+    places: set[str] = field(default_factory=set)
+    phase: str = ""
+    since: float = field(default_factory=time.time)
     pending_fault: dict[str, Any] | None = None

@@ -19,6 +19,7 @@ from hft_ray.background import RETRY, in_a_line, repeat
 from hft_ray.compat.ray_nodes import draining_nodes
 from hft_ray.orchestration.board import Board
 from hft_ray.orchestration.board_entries import Kind, Order
+from hft_ray.orchestration.group_state import GroupState
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -105,14 +106,16 @@ class DispatcherActor:
         """See :meth:`Board.lose`."""
         await self._change(lambda: self.board.lose(group, reason))
 
-    async def join(self, group: int, incarnation: str, size: int, node: str) -> None:
+    async def join(
+        self, group: int, incarnation: str, size: int, node: str, place: str = ""
+    ) -> None:
         """See :meth:`Board.join`."""
         try:
             staying = (await asyncio.to_thread(self._nodes)).staying
         except Exception as error:  # noqa: BLE001 - a group can join without
             self._caught("watching the nodes", error)
             staying = None
-        await self._change(lambda: self.board.join(group, incarnation, size, node, staying))
+        await self._change(lambda: self.board.join(group, incarnation, size, node, staying, place))
 
     async def watch_nodes(
         self, every: float = NODE_SECONDS, retry: tuple[float, float] = RETRY
@@ -142,6 +145,14 @@ class DispatcherActor:
     async def log_checkpoint(self, trial: str, step: int) -> None:
         """See :meth:`Board.log_checkpoint`."""
         await self._change(lambda: self.board.log_checkpoint(trial, step))
+
+    async def log_phase(self, *arguments: Any) -> None:
+        """See :meth:`Board.log_phase`."""
+        await self._change(lambda: self.board.log_phase(*arguments))
+
+    async def now(self) -> list[GroupState]:
+        """See :meth:`Board.now`."""
+        return self.board.now()
 
     async def finish(self, *arguments: Any) -> None:
         """See :meth:`Board.finish`."""

@@ -128,9 +128,12 @@ class Recorder:
         """Objective -> the worst value that counts for the hypervolume."""
         return self._reference
 
-    def stop_requests(self) -> StopRequests:
-        """Return the requests to end this sweep, which arrive once it is open."""
-        return StopRequests(self._uri, self._tracker.run_id, self._driver)
+    def stop_requests(self, state: Callable[[], Mapping[str, str]] = dict) -> StopRequests:
+        """Return the requests to end this sweep, which arrive once it is open.
+
+        ``state`` returns the tags that say what the sweep does now.
+        """
+        return StopRequests(self._uri, self._tracker.run_id, self._driver, state)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Write an event of a trial."""

@@ -22,6 +22,7 @@ from hft_ray.item_scores import BASE
 from hft_ray.orchestration import dispatcher as dispatchers
 from hft_ray.orchestration.event_handler import EventHandler
 from hft_ray.orchestration.folder import SweepFolder
+from hft_ray.orchestration.group_state import group_tags
 from hft_ray.orchestration.groups import Groups
 from hft_ray.orchestration.itemwise import FolderAnswers
 from hft_ray.orchestration.stop_requests import StopListener
@@ -35,6 +36,8 @@ from hft_ray.tracking import State, StopMode
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 10.0
+"""Longest wait for what the groups do; requests to stop are not heard meanwhile."""
 
 
 def run_sweep(
@@ -88,10 +91,11 @@ class _Sweep:
         self.study = Study(config, folder.study, WarmStart.read(folder.warm), ahead=True)
         self.study.answers = FolderAnswers(folder)
         self.handler = EventHandler(config, folder, self.study, watch, errors, source)
-        requests = self.handler.recorder.stop_requests()
+        requests = self.handler.recorder.stop_requests(self._groups_now)
         self.listener = StopListener(requests, self._on_stop_request, errors)
         self.seen = 0
         self.draining = False
+        self.group_tags: dict[str, str] = {}
 
     def run(self) -> Front:
         """Run what is left and return the front."""
@@ -166,6 +170,15 @@ class _Sweep:
         else:
             self.draining = True
             self.tune.drain()
+
+    def _groups_now(self) -> dict[str, str]:
+        """Return the tags that say what the groups do; the last ones if no answer comes."""
+        try:
+            now = ray.get(self.dispatcher.now.remote(), timeout=LOOK_SECONDS)
+            self.group_tags = group_tags(now)
+        except RayError as error:
+            log.info("what the groups do is not known now: %r", error)
+        return self.group_tags
 
     def _pump(self) -> None:
         """Take the new events of the board, then the trials that Tune says have ended."""

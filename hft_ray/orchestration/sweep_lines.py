@@ -16,6 +16,15 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def bytes_text(size: float) -> str:
+    """Return a number of bytes with its unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
 def describe(event: dict[str, Any], view: SweepView) -> str | None:
     """Return the line of an event, None for events without one."""
     trial = event["trial"]

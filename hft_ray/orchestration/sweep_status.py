@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hft_ray.config import Config
 from hft_ray.device_cost import DeviceCost
 from hft_ray.orchestration.fronts import config_of, front_of
+from hft_ray.orchestration.group_state import GroupState, groups_in
 from hft_ray.orchestration.sweep_cost import tracked_cost
 from hft_ray.pareto import Front
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, silence
+
+USED = ("device_memory_bytes", "device_used", "host_memory_bytes", "cores_used")
+"""Metrics ``system/NAME`` of a trial that say what rank 0 of its group uses."""
+
+
+@dataclass(frozen=True)
+class TrialProgress:
+    """How far a running trial has come, by its last report.
+
+    Attributes:
+        step: Optimizer steps made.
+        loss: Training loss there.
+        device_memory_bytes: What rank 0 holds of its device's memory; None without a device.
+        device_used: How busy that device is, in [0, 1]; None where it cannot be asked.
+        host_memory_bytes: Resident memory of rank 0's process.
+        cores_used: CPU cores that it uses.
+    """
+
+    step: int = 0
+    loss: float | None = None
+    device_memory_bytes: float | None = None
+    device_used: float | None = None
+    host_memory_bytes: float | None = None
+    cores_used: float | None = None
 
 
 @dataclass(frozen=True)
@@ -22,7 +47,8 @@ class SweepStatus:
     Attributes:
         state: running, complete, failed or stopped.
         states: State -> trials in it; trials that were not begun yet are ``planned``.
-        running: Trial -> (last step, training loss there).
+        groups: What each worker group of a running sweep does, by number; empty if unknown.
+        running: Trial -> how far it has come.
         front: Front of the finished trials, None before the base model is scored.
         elapsed: Seconds from the sweep's first start to its end, or until now if it is running.
         eta: Seconds until the end, None if unknown.
@@ -33,7 +59,8 @@ class SweepStatus:
     name: str
     state: str
     states: dict[str, int]
-    running: dict[str, tuple[int, float | None]]
+    groups: list[GroupState]
+    running: dict[str, TrialProgress]
     front: Front | None
     elapsed: float
     eta: float | None
@@ -49,9 +76,13 @@ class SweepStatus:
             "hypervolume": None if self.front is None else self.front.hypervolume,
             "elapsed_seconds": self.elapsed,
             "eta_seconds": self.eta,
+            "groups": [asdict(each) | self._progress(each.trial) for each in self.groups],
             "device_hours": None if self.cost is None else self.cost.device_hours,
             "price": None if self.cost is None else self.cost.price,
         }
+
+    def _progress(self, trial: str | None) -> dict[str, Any]:
+        return asdict(self.running.get(trial or "", TrialProgress()))
 
 
 def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
@@ -67,6 +98,7 @@ def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
         name=name,
         state=record.state,
         states={state: count for state, count in sorted(states.items()) if count},
+        groups=groups_in(record.tags, config.cluster.groups) if on else [],
         running={each.trial: _progress(each) for each in record.trials if each.state == "running"},
         front=front_of(record, config) if record.objectives else None,
         elapsed=(now if on else record.span.ended or now) - record.span.began,
@@ -83,9 +115,10 @@ def _configurations(record: SweepRecord) -> int:
     )
 
 
-def _progress(trial: TrialRecord) -> tuple[int, float | None]:
+def _progress(trial: TrialRecord) -> TrialProgress:
     steps = trial.history("train/loss")
-    return (steps[-1][0], steps[-1][1]) if steps else (0, None)
+    used = (trial.metrics.get(f"system/{name}") for name in USED)
+    return TrialProgress(*(steps[-1] if steps else (0, None)), *used)
 
 
 def _eta(record: SweepRecord, config: Config, now: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +107,9 @@ class _Worker:
         def saved(step: int) -> None:
             ray.get(self.dispatcher.log_checkpoint.remote(order.trial, step))
 
+        def doing(phase: str) -> None:
+            ray.get(self.dispatcher.log_phase.remote(self.incarnation, self.group, phase))
+
         checkpoints = self.folder.checkpoints / order.trial
         outcome: Outcome = run(
             config,
@@ -115,6 +119,7 @@ class _Worker:
             wanted=self._wanted(order.trial, config.arm),
             mirror=checkpoints_in(config, order.trial),
             saved=saved,
+            doing=doing,
             items=self.folder.scores / order.trial,
         )
         content = outcome.to_json()
@@ -194,7 +199,9 @@ def worker_main(setup: dict[str, Any]) -> None:
     incarnation = ranks.broadcast(uuid.uuid4().hex)
     dispatcher = find(setup["sweep"])
     node = ray.get_runtime_context().get_node_id()
-    ray.get(dispatcher.join.remote(setup["group"], incarnation, ranks.size, node))
+    place = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+    joining = (setup["group"], incarnation, ranks.size, node, place)
+    ray.get(dispatcher.join.remote(*joining))
     root = Path(setup["root"])
     workspace = Workspace(root, ranks, device)
     folder = SweepFolder(root, setup["sweep"])

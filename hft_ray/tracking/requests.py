@@ -1,4 +1,4 @@
-"""Requests to end a running sweep, through tags of its run.
+"""Requests to end a running sweep, through tags of its run, and its driver's signs of life.
 
 A request needs only the tracking address, so it can come from any machine. It names its driver: a
 request to an earlier driver does not end a later one, whatever the clocks of the machines are.
@@ -27,10 +27,18 @@ class StopRequests:
         uri: Tracking URI, from :func:`~hft_ray.tracking.tracking_uri`.
         run_id: Returns the sweep's run, None while it is not written yet.
         driver: Id of this driver, as in the run's tag ``hft_ray.driver``.
+        state: Returns further tags of the run, which say what the sweep does now.
     """
 
-    def __init__(self, uri: str, run_id: Callable[[], str | None], driver: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        run_id: Callable[[], str | None],
+        driver: str,
+        state: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._uri, self._run_id, self._driver = uri, run_id, driver
+        self._state, self._known = state, dict[str, str]()
         self._client: Any = None
         self._last_sign = -ALIVE_SECONDS
         self._taken = ""
@@ -45,9 +53,10 @@ class StopRequests:
         run_id = self._run_id()
         if run_id is None:
             return None
+        state = self._state()
         with translated():
             self._client = self._client or open_client(self._uri)
-            self._sign_alive(run_id)
+            self._sign_alive(run_id, state)
             request = self._client.get_run(run_id).data.tags.get(names.STOP, "")
             mode = _mode_for(request, self._driver)
             if mode is not None and request != self._taken:
@@ -56,11 +65,17 @@ class StopRequests:
                 return mode
         return None
 
-    def _sign_alive(self, run_id: str) -> None:
+    def _sign_alive(self, run_id: str, state: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
         now = time.monotonic()
-        if now - self._last_sign >= ALIVE_SECONDS:
-            self._client.set_tag(run_id, names.ALIVE, f"{time.time():.0f}")
-            self._last_sign = now
+        changed = {key: text for key, text in state.items() if self._known.get(key) != text}
+        if not changed and now - self._last_sign < ALIVE_SECONDS:
+            return
+        tags = {names.ALIVE: f"{time.time():.0f}", **changed}
+        self._client.log_batch(run_id, tags=[RunTag(*each) for each in tags.items()])
+        self._known |= changed
+        self._last_sign = now
 
 
 def _mode_for(request: str, driver: str) -> StopMode | None:

@@ -38,6 +38,7 @@ def run(
     wanted: RunArtifacts | None = None,
     mirror: Mirror | None = None,
     saved: Callable[[int], None] = lambda step: None,
+    doing: Callable[[str], None] = lambda phase: None,
     items: Path | None = None,
 ) -> Outcome:
     """Fine-tune the base model as ``config`` says (a collective over the workspace's ranks).
@@ -52,6 +53,7 @@ def run(
         wanted: What to keep and make beside the last model.
         mirror: Where the checkpoints are copied to, and fetched from when the folder lacks them.
         saved: Called with the step of every checkpoint, on rank 0, from another thread.
+        doing: Called with what the run does from now on, in a few words; on rank 0.
         items: Folder for the scores of single items: a file for the trained model, and one for
             each variant.
 
@@ -68,7 +70,7 @@ def run(
             recompute_activations(model)
         try:
             start = state.resume(checkpoints, mirror) if checkpoints else 0
-            one = _Run(state, report, items)
+            one = _Run(state, report, items, doing)
             keep = config.training.checkpoints_kept
             with (
                 checkpoint_writer(checkpoints, keep, state.ranks, mirror, saved)
@@ -93,10 +95,13 @@ class _Run:
         state: The parts of the run.
         report: See :func:`run`.
         items: Folder for the scores of single items.
+        doing: See :func:`run`.
     """
 
-    def __init__(self, state: RunState, report: Report, items: Path | None) -> None:
-        self._state, self._report, self._items = state, report, items
+    def __init__(
+        self, state: RunState, report: Report, items: Path | None, doing: Callable[[str], None]
+    ) -> None:
+        self._state, self._report, self._items, self._doing = state, report, items, doing
         self._config, self._ranks = state.config, state.ranks
         self._values: dict[str, float] = {}
         self._latest: Scores | None = None
@@ -115,6 +120,7 @@ class _Run:
             return self._outcome("stopped", start)
         require_causal(state.engine.forward_model, self._config.model.name)
         state.documents.settle(self._ranks)
+        self._tell("training")
         state.progress.open_window()
         save_every = self._config.training.checkpoint_every
         for step in range(start, state.steps):
@@ -192,10 +198,12 @@ class _Run:
         if round_ends:
             values |= state.selector.end()
         if scored:
+            self._tell("scoring")
             with state.selector.plain():
                 values |= self._score(done if stage_ends else None)
                 self._offer(done, values)
             state.scored = {"step": done, "values": values}
+            self._tell("training")
         state.progress.open_window()
         self._values = values
         return self._told_to_stop(done, values, scored)
@@ -204,6 +212,10 @@ class _Run:
         last = done == self._state.steps
         stop = self._report(done, values, scored, last) if self._ranks.main else False
         return self._ranks.broadcast(stop and not last)
+
+    def _tell(self, phase: str) -> None:
+        if self._ranks.main:
+            self._doing(phase)
 
     @property
     def _scoring(self) -> Scoring:
@@ -242,6 +254,7 @@ class _Run:
     def add_variants(self, outcome: Outcome, wanted: RunArtifacts) -> None:
         """Score what can be made of the trained model without training; restores it."""
         state, config = self._state, self._config
+        self._tell("scoring variants")
         touched, last = state.selector.touched.parameters, state.selector.finish()
         snapshot = state.selector.snapshot
         builder = VariantBuilder(state.engine, snapshot, state.catalog, last, touched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from servers import ObjectStore
@@ -74,6 +75,8 @@ def test_a_copy_comes_back_as_it_was_and_is_gone_when_deleted(place, folder, tmp
     assert content(tmp_path / "back").keys() == {"a.safetensors"}
     place.delete("weights")
     place.delete("step-1")
+    # A folder keeps no empty ones of copies that are gone.
+    assert {path.name for path in Path(place.uri).glob("*")} <= {"step-2"}
     assert place.names() == ["step-2"]
 
 

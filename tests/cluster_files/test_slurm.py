@@ -1,7 +1,7 @@
 """``clusters/slurm.sh``: what it starts where, how signals reach the sweep, when it comes back.
 
-Slurm's commands, Ray's and ours are scripts that write down how they were called: no machine of the
-tests has a Slurm.
+Slurm's commands, Ray's and ours are scripts that write down how they were called. A real Slurm has
+test_slurm_real.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "clusters" / "slurm.sh"
 COMMANDS = {
     # As srun, it runs what follows its own options.
     "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    "squeue": "echo $STATE",
     "scontrol": '[[ $1 == show ]] && printf "%s\\n" $NODES; true',
     "ray": "[[ $1 == start ]] && exec sleep 100; true",
     "python": "cat >/dev/null",
@@ -50,6 +51,7 @@ class Job:
             "SLURM_CPUS_ON_NODE": "8",
             "SLURM_SUBMIT_DIR": str(folder),
             "NODES": nodes,
+            "STATE": "RUNNING",
             "CALLS": str(self.calls),
             "END": str(self.end),
         }
@@ -84,6 +86,17 @@ def test_a_cluster_on_all_nodes_runs_the_sweep_and_ends_with_it(tmp_path, code):
     assert not job.called("scontrol requeue")
 
 
+def test_a_cluster_that_does_not_start_is_not_waited_for(tmp_path):
+    job = Job(tmp_path, "n1")
+    (tmp_path / "bin" / "ray").write_text("#!/usr/bin/env bash\n[[ $1 != start ]]\n")
+    (tmp_path / "bin" / "python").write_text("#!/usr/bin/env bash\nexec sleep 100\n")
+    process = job.start("f.yaml")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Ray on the first node has ended" in errors
+    assert not job.called("hft-ray")
+
+
 def test_one_node_is_reached_over_loopback_alone(tmp_path):
     job = Job(tmp_path, "n1")
     job.end.write_text("0")
@@ -100,6 +113,17 @@ def test_a_job_whose_time_is_up_ends_the_sweep_in_order_and_comes_back(tmp_path,
     os.kill(process.pid, number)
     assert process.wait(60) == 130
     assert job.called("scontrol requeue") == ["scontrol requeue 123"]
+
+
+def test_a_job_that_was_cancelled_ends_the_sweep_in_order_and_does_not_come_back(tmp_path):
+    job = Job(tmp_path, "n1")
+    # As Slurm tells it from scancel on.
+    job.environment["STATE"] = "COMPLETING"
+    process = job.start("f.yaml")
+    wait_for(lambda: job.called("ready"))
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert not job.called("scontrol requeue")
 
 
 def test_a_sweep_that_somebody_stopped_does_not_come_back(tmp_path):

@@ -99,7 +99,7 @@ def test_stop_lets_running_trials_end_and_status_tells(file, ask):
 def test_an_old_request_is_not_followed_and_a_new_one_at_once(file, ask, monkeypatch):
     for name in SECRETS:
         monkeypatch.setenv(name, SECRETS[name])
-    before = len(Runs(file.parent / "home", "stopped").trials)
+    before, began = len(Runs(file.parent / "home", "stopped").trials), time.time()
     driver = SweepDriver(file, file.parent / "home")
     try:
         wait_until_heard_of(file, driver)
@@ -107,6 +107,10 @@ def test_an_old_request_is_not_followed_and_a_new_one_at_once(file, ask, monkeyp
         status = json.loads(ask("status", "--json")[1])
         assert status["state"] == "running"
         assert status["eta_seconds"] > 0
+        (group,) = status["groups"]
+        assert (group["group"], len(group["nodes"])) == (0, 1)
+        assert group["phase"] in ("idle", "loading the model", "training", "scoring")
+        assert began - 1 <= group["since"] <= time.time()
         assert "running" in ask("status")[1]
         code, out, err = ask("stop", "--timeout", str(LONG))
         assert code == 0, err
