@@ -46,11 +46,11 @@ Key = tuple[tuple[float, ...], str]
 
 Ranking = Callable[[Candidate], Key]
 
-Measure = Literal["nothing", "gradient", "drift", "source"]
+Measure = Literal["nothing", "gradient", "drift", "importance"]
 
 _MEASURED: Mapping[str, Measure] = {
     "gradient": "gradient",
-    "source": "source",
+    "source": "importance",
     "least_drifted": "drift",
     "most_drifted": "drift",
 }
@@ -61,7 +61,7 @@ def needs(selection: Selection) -> Measure:
 
     - gradient: the L2 norm of the gradient over all of the unit's parameters, the root mean square
       over a few sequences;
-    - source: the same at the base over sequences of general data, measured once in a run;
+    - importance: the same at the base over sequences of general data, measured once in a run;
     - drift: the L2 distance of the unit's parameters from the pre-trained ones, divided by the L2
       norm of the pre-trained ones.
 

@@ -32,6 +32,8 @@ class BaseTokens:
         batch_size: Examples of the greatest length in a pass.
         name: What ``look`` gives; a part of the key.
         look: What is kept.
+        among: Which examples of a mixture the base is asked about, [examples]; None for all. The
+            rows of others are zeros.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class BaseTokens:
         batch_size: int,
         name: str,
         look: Look,
+        among: NDArray[np.bool_] | None = None,
     ) -> None:
+        self._among, self._counts = among, data.answer_tokens
         self._pad_id, self._store, self._batch_size = pad_id, store, batch_size
         self._name, self._look = name, look
         if isinstance(data, TrainingSet):
@@ -54,6 +58,7 @@ class BaseTokens:
         self._numbers = np.empty(len(data), dtype=np.int64)
         for member, each in enumerate(data.sets):
             of = data.members == member
+            of = of if among is None else of & among
             used, self._numbers[of] = np.unique(data.indices[of], return_inverse=True)
             self._parts.append(_Part(each, used))
 
@@ -66,13 +71,16 @@ class BaseTokens:
             base: Its weights and number format; None keeps nothing.
             packed: Whether the examples of a pass are one row.
         """
-        for part in self._parts:
+        for part in filter(len, self._parts):
             ask = partial(self._ask, model, ranks, packed, part)
             key = [str(base), part.identity, self._name]
             part.rows = ask() if base is None else self._store.get(key, ranks, ask)
 
     def rows(self, index: int) -> Numbers:
         """Return the rows of an example, [its trained tokens]."""
+        if self._among is not None and not self._among[index]:
+            asked = next(part for part in self._parts if len(part))
+            return np.zeros(self._counts[index], dtype=asked.rows.dtype)
         part, number = self._parts[self._members[index]], self._numbers[index]
         stop = part.ends[number]
         found: Numbers = part.rows[stop - part.counts[number] : stop]
@@ -114,6 +122,9 @@ class _Part:
     def __post_init__(self) -> None:
         self.counts = self.data.answer_tokens[self.used]
         self.ends = np.cumsum(self.counts)
+
+    def __len__(self) -> int:
+        return len(self.used)
 
     @property
     def identity(self) -> str:

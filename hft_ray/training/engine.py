@@ -8,8 +8,9 @@ and another choice is another engine on the same module.
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import deepspeed
@@ -25,6 +26,7 @@ from hft_ray.selection.anatomy import shape, size
 from hft_ray.training.kahan import KahanAdamW
 from hft_ray.training.moments import (
     Moments,
+    change_weights,
     held_state,
     own_part,
     own_parts,
@@ -105,14 +107,34 @@ class Engine:
         if self._deepspeed is None:
             return
         if self._training.moments != "reset":
-            link_states(self._deepspeed)
-            for name, parameter in self.model.named_parameters():
-                if steps := self._steps.get(name, 0):
-                    # Out of an optimizer over the parameters it goes into the next one as it is.
-                    self.parked[name] = take(
-                        self._deepspeed, parameter, steps, copy=not self._plain
-                    )
+            self._park()
         self.close()
+
+    def _park(self) -> None:
+        """Take the state of what is trained out of the engine."""
+        link_states(self._deepspeed)
+        for name, parameter in self.model.named_parameters():
+            if steps := self._steps.get(name, 0):
+                # Out of an optimizer over the parameters it goes into the next one as it is.
+                self.parked[name] = take(self._deepspeed, parameter, steps, copy=not self._plain)
+
+    def move(self, draw: Draw, value: Callable[[str, Tensor], Tensor]) -> None:
+        """Give what is trained other values between two steps; Adam's moments stay.
+
+        A collective below ZeRO-3: an engine may hold weights of its own, so it is built anew.
+
+        Args:
+            draw: What is trained, and has made a step.
+            value: Name of a parameter and its values -> its new ones; called in one order on all
+                ranks.
+        """
+        self._park()
+        self.close()
+        chosen = set(draw.parameters)
+        for name, parameter in self.model.named_parameters():
+            if name in chosen:
+                change_weights(parameter, self.parked[name], partial(value, name))
+        self.select(draw)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop what :meth:`detach` kept of parameters that were given other values since."""

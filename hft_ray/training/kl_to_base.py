@@ -8,6 +8,8 @@ place, z the logits of q. With strength lambda a step's loss is
     forward   D = KL(p || q) = sum_v p_v (log p_v - log q_v),   dD / dz_v = q_v - p_v
     reverse   D = KL(q || p) = sum_v q_v (log q_v - log p_v),   dD / dz_v = q_v (log q_v / p_v - D)
 
+Where not all examples are held, D is 0 at the tokens of the others.
+
 With weights w of ``dft`` this is anchored supervised fine-tuning (Zhu et al., "Anchored Supervised
 Fine-Tuning", arXiv 2509.23753); LLaMA-Factory's ``use_asft_loss`` takes the forward divergence.
 That forward KL on the new task foretells forgetting is found by Shenfeld et al., "RL's Razor",
@@ -38,7 +40,7 @@ from torch import Tensor
 from hft_ray.evaluation.likeliest import likeliest
 from hft_ray.ranks import Ranks
 from hft_ray.training.base_tokens import BaseTokens, Look
-from hft_ray.training.loss import BASE
+from hft_ray.training.loss import BASE, HELD
 from hft_ray.training.reference import Numbers
 
 Direction = Literal["forward", "reverse"]
@@ -70,20 +72,36 @@ class HeldToBase:
         said: What the base says of it, as ``look_for`` takes it.
         strength: lambda.
         direction: Which of the two divergences.
+        among: Which examples are held, [examples]; None for all. Others have no penalty.
     """
 
-    def __init__(self, said: BaseTokens, strength: float, direction: Direction) -> None:
+    def __init__(
+        self,
+        said: BaseTokens,
+        strength: float,
+        direction: Direction,
+        among: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._said, self._strength, self._direction = said, strength, direction
+        self._among = among
 
     def ask(self, model: Any, ranks: Ranks, base: str | None, packed: bool) -> None:
         """Ask the base; arguments as of :meth:`BaseTokens.ask`."""
         self._said.ask(model, ranks, base, packed)
 
     def fields(self, examples: Iterable[tuple[int, NDArray[np.bool_] | None]]) -> dict[str, Tensor]:
-        """Return ``BASE`` of examples, each with those of its trained tokens that stay trained."""
+        """Return ``BASE`` of examples, each with those of its trained tokens that stay trained.
+
+        And ``HELD``, where not all examples are held.
+        """
+        examples = list(examples)
         each = [self._said.rows(index)[... if kept is None else kept] for index, kept in examples]
         rows = np.concatenate(each)
-        return {name: torch.from_numpy(np.ascontiguousarray(rows[name])) for name in BASE}
+        found = {name: torch.from_numpy(np.ascontiguousarray(rows[name])) for name in BASE}
+        if self._among is not None:
+            held = self._among[[index for index, _ in examples]]
+            found[HELD] = torch.from_numpy(np.repeat(held, [len(one) for one in each]))
+        return found
 
     def of(self, batch: dict[str, Tensor]) -> KlToBase:
         """Return the penalty of a forward pass."""
@@ -97,13 +115,14 @@ class KlToBase:
         sums: ``kl_to_base``: the divergences of all positions so far, without their strength.
 
     Args:
-        batch: Has ``BASE`` of its trained positions, row by row.
+        batch: Has ``BASE`` of its trained positions, row by row, and perhaps ``HELD``.
         strength: lambda.
         direction: Which of the two divergences.
     """
 
     def __init__(self, batch: dict[str, Tensor], strength: float, direction: Direction) -> None:
         self._tokens, self._base, self._rest = (batch[name] for name in BASE)
+        self._held = batch.get(HELD)
         self._strength = strength
         self._divergence = forward if direction == "forward" else reverse
         self.sums: dict[str, Tensor] = {}
@@ -117,6 +136,9 @@ class KlToBase:
             self._rest[places],
             self._strength,
         )
+        if self._held is not None:
+            held = self._held[places]
+            values, slopes = values.where(held, 0.0), slopes.masked_fill_(~held[:, None], 0.0)
         self.sums["kl_to_base"] = self.sums.get("kl_to_base", 0) + values.sum()
         return self._strength * values, slopes
 

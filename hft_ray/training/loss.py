@@ -18,7 +18,10 @@ IGNORED = -100
 BASE = ("base_tokens", "base_logprobs", "base_rest")
 """Parts of a batch that tell what the base says at its trained positions; see ``kl_to_base``."""
 
-_OWN = ("labels", "documents", "reference", *BASE)
+HELD = "base_held"
+"""Part of a batch: which of its trained positions are held to the base; all of them without it."""
+
+_OWN = ("labels", "documents", "reference", *BASE, HELD)
 """Parts of a batch that are not the model's."""
 
 

@@ -82,7 +82,8 @@ def memory_per_worker(
         in_passes += min(parameters, _MOST_GATHERED) * weight
     # The penalty towards the base holds the base's values of what is trained.
     base = trainable * weight if training.l2_to_base else 0
-    average = 4 * -(-trainable // workers) if training.average == "ema" else 0
+    held = {"none": 0, "ema": 4, "sfa": weight}[training.average]
+    average = held * -(-trainable // workers)
     return MemoryPerWorker(
         model=parameters * weight // (workers if stage == 3 else 1) + base + average,
         gradients=gradients,

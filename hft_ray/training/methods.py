@@ -8,6 +8,7 @@ from functools import partial
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hft_ray.config import Config, Method, StageEntry, Task, Training
 from hft_ray.data import Mixture, TrainingSet, joined, share_of, steps_per_epoch, weighted
@@ -79,9 +80,28 @@ def _supervised(
     if training.token_weights == "stm":
         mask = LowPerplexity(said(NAME, logprobs), training.stm_perplexity)
     if strength := training.kl_to_base:
-        top = said(f"top {training.kl_top}", look_for(training.kl_top))
-        held = HeldToBase(top, strength, training.kl_direction)
+        among = _held_to_base(config, workspace, data)
+        if among is None or among.any():
+            top = said(f"top {training.kl_top}", look_for(training.kl_top), among)
+            held = HeldToBase(top, strength, training.kl_direction, among)
     return SupervisedFineTuning(data, pad, training.token_weights, mask, held)
+
+
+def _held_to_base(
+    config: Config, workspace: Workspace, data: TrainingSet | Mixture
+) -> NDArray[np.bool_] | None:
+    """Return which examples ``training.kl_on`` holds to the base, [examples]; None for all."""
+    on = config.training.kl_on
+    if on == "all":
+        return None
+    sets = workspace.training_sets(config.model, config.training_data)
+    general = dict(zip(config.training_data, sets, strict=True)).get(config.general_data or "")
+    if isinstance(data, TrainingSet):
+        return np.full(len(data), data is general) if on == "general" else None
+    of_general = np.array([each is general for each in data.sets])[data.members]
+    if on == "general":
+        return of_general
+    return ~of_general if of_general.any() else None
 
 
 def known_sequences(config: Config) -> int | None:

@@ -14,7 +14,7 @@ whole flat buffer, so parameters with different t need parameter groups of their
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +149,28 @@ def put(engine: Any, parameter: nn.Parameter, moments: Moments, fresh: bool = Fa
         return
     for key, value in moments.tensors.items():
         _set(engine, parameter, key, value)
+
+
+def change_weights(
+    parameter: nn.Parameter, moments: Moments, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Give a parameter other values, and its state what bf16 cannot hold of them.
+
+    Args:
+        parameter: A whole parameter.
+        moments: Its state, which :func:`take` gave; it is changed in place.
+        change: From the present values, as exactly as they are known, to the new ones.
+    """
+    kept = moments.tensors
+    weights, rest = kept.get(MASTER, parameter.data), kept.get(COMPENSATION)
+    if rest is not None:
+        weights = weights.float() + rest.to(weights.device).float()
+    changed = change(weights)
+    parameter.data.copy_(changed)
+    if MASTER in kept:
+        kept[MASTER].copy_(changed)
+    if rest is not None:
+        rest.copy_(changed - parameter.data.float())
 
 
 def _kept(engine: Any, parameter: nn.Parameter) -> tuple[torch.dtype, list[str]]:

@@ -171,6 +171,7 @@ class _Run:
             state.begin_stage(step)
             state.engine.detach()
             state.engine.parked.clear()
+            state.selector.begin_stage()
         if state.rounds.starts(step):
             self._select(step)
             if begins and self._config.selection.on_deselect == "reset":

@@ -32,7 +32,6 @@ from hft_ray.training.feed import Feed
 from hft_ray.training.forecast import make_forecast
 from hft_ray.training.intermediate_models import IntermediateModels
 from hft_ray.training.methods import make_stages
-from hft_ray.training.moving_average import KIND
 from hft_ray.training.numerics import Numerics
 from hft_ray.training.objective import Objective
 from hft_ray.training.outcome import Round, ScoredVariant
@@ -43,6 +42,7 @@ from hft_ray.training.source_importance import source_norms
 from hft_ray.training.stage import Rounds, identity, stage_at
 from hft_ray.training.utilisation import peak_flops
 from hft_ray.training.variant_builder import RunArtifacts
+from hft_ray.training.weight_shares import KIND
 from hft_ray.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -151,8 +151,7 @@ class RunState:
         rate = stage.rate(number, self.selector.rounds[-1].step)
         with self.documents.apart():
             found = self.engine.step(batches, stage.objective.loss, feed.units(number), rate)
-        if self.selector.average:
-            self.selector.average.update()
+        self.selector.stepped(stage, number + 1)
         self.progress.add(found, rate)
 
     def save(self, done: int, writer: CheckpointWriter) -> None:
@@ -161,7 +160,7 @@ class RunState:
         state = random_state(self.workspace.device)
         tensors = itertools.chain(
             self.engine.parts(self.selector.trained),
-            self.selector.average.parts() if self.selector.average else (),
+            self.selector.beside.parts() if self.selector.beside else (),
             self._of_stage(done) if self.ranks.main else (),
             [(f"{RANDOM}{self.ranks.rank}", state)],
         )
@@ -244,8 +243,8 @@ class RunState:
         """Make the model that of the checkpoint, and all else what it was then."""
         manifest, stage = found.manifest, stage_at(self.stages, found.manifest.step)
         averages = {key: x for key, x in found.state.items() if key.startswith(f"{KIND}/")}
-        if self.selector.average:
-            self.selector.average.restore(averages)
+        if self.selector.beside:
+            self.selector.beside.restore(averages)
         others = {key: x for key, x in found.state.items() if key not in averages}
         self.engine.restore(others, manifest.steps)
         rounds = [Round(**each) for each in manifest.rounds]

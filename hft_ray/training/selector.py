@@ -13,14 +13,16 @@ from hft_ray.ranks import Ranks
 from hft_ray.selection import Catalog, Draw, History, Touched, Unit, draw, needs, pool
 from hft_ray.training.audit import Audit
 from hft_ray.training.base_snapshot import BaseSnapshot
+from hft_ray.training.earlier_checkpoint import EarlierCheckpoint
 from hft_ray.training.engine import Engine
 from hft_ray.training.feed import Feed
 from hft_ray.training.gradient_norms import gradient_norms
 from hft_ray.training.lora import Lora
 from hft_ray.training.moving_average import MovingAverage
 from hft_ray.training.outcome import Round
-from hft_ray.training.stage import Rounds
+from hft_ray.training.stage import Rounds, Stage
 from hft_ray.training.utilisation import flops_per_token
+from hft_ray.training.weight_shares import WeightShares
 
 Source = Callable[[Sequence[Unit]], dict[str, float]]
 """Units -> L2 norm of each one's gradient at the base, on general data."""
@@ -43,6 +45,7 @@ class Selector:
         touched: What any draw so far has trained.
         snapshot: The base's values of that.
         average: The average of the weights, if it is what a run gives.
+        earlier: The weights before the stage, if those of the run are averaged with them.
         flops_per_token: Floating point operations per token of a step that trains ``draw``.
     """
 
@@ -67,6 +70,12 @@ class Selector:
         self.average: MovingAverage | None = None
         if config.training.average == "ema":
             self.average = MovingAverage(model, config.training.ema_decay, ranks)
+        self.earlier: EarlierCheckpoint | None = None
+        if config.training.average == "sfa":
+            training = config.training
+            self.earlier = EarlierCheckpoint(
+                model, training.sfa_weight, training.sfa_interval, ranks
+            )
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -78,6 +87,24 @@ class Selector:
     def trained(self) -> Collection[str]:
         """Names of the parameters that training has changed: adapters, or all that was drawn."""
         return self._adapter.draw.parameters if self._adapter else self.touched.parameters
+
+    @property
+    def beside(self) -> WeightShares | None:
+        """What is held beside the weights, if anything is."""
+        return self.average or self.earlier
+
+    def begin_stage(self) -> None:
+        """Begin a stage that is not the first."""
+        if self.earlier:
+            self.earlier.renew()
+
+    def stepped(self, stage: Stage, done: int) -> None:
+        """Average weights, if that is asked for, after ``done`` steps of the run."""
+        if self.average:
+            self.average.update()
+        if self.earlier and self.earlier.due(stage, done):
+            assert self.draw is not None
+            self._engine.move(self.draw, self.earlier.averaged)
 
     @contextmanager
     def plain(self) -> Iterator[None]:
@@ -92,6 +119,7 @@ class Selector:
     def finish(self) -> Draw:
         """Make the model plain for good, after training; return what was trained last."""
         assert self.draw is not None
+        self.earlier = None
         if self.average:
             self._engine.close()
             self.average.put()
@@ -126,8 +154,8 @@ class Selector:
             left = sorted(set(before.parameters) - set(drawn.parameters))
             self.snapshot.put_back(left)
             self._engine.forget(left)
-            if self.average:
-                self.average.forget(left)
+            if self.beside:
+                self.beside.forget(left)
         self.touched.add(drawn)
         fractions = asdict(drawn.fractions)
         touched = self.touched.fraction
@@ -157,8 +185,8 @@ class Selector:
             self._audit.start(drawn.parameters)
         if self._l2:
             self._engine.set_penalty_target(self.snapshot.on_device(drawn.parameters))
-        if self.average:
-            self.average.follow(drawn.parameters)
+        if self.beside:
+            self.beside.follow(drawn.parameters)
         self._engine.select(drawn)
 
     def _measures(self, step: int, feed: Feed, source: Source) -> dict[str, float]:
@@ -168,7 +196,7 @@ class Selector:
             case "gradient":
                 coming = feed.coming(step, self._selection.probe)
                 return gradient_norms(self._model, units, coming, self._ranks)
-            case "source":
+            case "importance":
                 # Of the base: the first round's are those of all.
                 return dict(self.history.measures) or source(units)
             case "drift":

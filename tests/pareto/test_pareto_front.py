@@ -129,6 +129,7 @@ def test_json_is_the_contract():
             "arms",
             "constraints",
             "preference",
+            "forecast",
             "points",
             "hypervolume_estimate",
             "hypervolume_interval",

@@ -134,7 +134,7 @@ def test_what_strategies_need():
         assert needs(Selection(strategy=strategy)) == "nothing"
     assert needs(Selection(strategy="gradient")) == "gradient"
     assert needs(Selection(strategy="least_drifted")) == "drift"
-    assert needs(Selection(strategy="source")) == "source"
+    assert needs(Selection(strategy="source")) == "importance"
     # Everything is drawn whatever is measured.
     assert needs(Selection(strategy="gradient", ratio=1)) == "nothing"
     assert len(draw(catalog(), Selection(strategy="gradient", ratio=1), 5).units) == 5

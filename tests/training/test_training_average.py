@@ -17,8 +17,9 @@ from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
 from hft_ray.training.loss import answer_loss
 from hft_ray.training.models import load_model
-from hft_ray.training.moving_average import KIND, MovingAverage
+from hft_ray.training.moving_average import MovingAverage
 from hft_ray.training.tensor_parts import joined
+from hft_ray.training.weight_shares import KIND
 
 DECAY, STEPS = 0.7, 6
 EMA = {

@@ -59,10 +59,16 @@ _SWITCHES = (
     ),
     _Switch("training.average", lambda average: average == "ema", "ema", ("training.ema_decay",)),
     _Switch(
+        "training.average",
+        lambda average: average == "sfa",
+        "sfa",
+        ("training.sfa_weight", "training.sfa_interval"),
+    ),
+    _Switch(
         "training.kl_to_base",
         lambda strength: strength > 0,
         "above 0",
-        ("training.kl_direction", "training.kl_top"),
+        ("training.kl_on", "training.kl_direction", "training.kl_top"),
     ),
 )
 _DEFAULTS = {

@@ -9,7 +9,7 @@ from hft_ray.config.schema import Config
 
 def worker_problems(config: Config) -> list[Problem]:
     """Return what the workers cannot train, over every searched value of the settings."""
-    return [*_batch_problems(config), *_strategy_problems(config)]
+    return [*_batch_problems(config), *_strategy_problems(config), *_penalty_problems(config)]
 
 
 def _strategy_problems(config: Config) -> list[Problem]:
@@ -26,6 +26,19 @@ def _strategy_problems(config: Config) -> list[Problem]:
         )
         problems.append(Problem("selection.strategy", message, "source"))
     return problems
+
+
+def _penalty_problems(config: Config) -> list[Problem]:
+    """General data that are to be held to the base, where no trial trains on any."""
+    shares = ("data.replay.share", "method.replay.general")
+    trained = any(any(searched_values(config, key)) for key in shares)
+    if "general" in searched_values(config, "training.kl_on") and not trained:
+        message = (
+            "holds general data to the base, and FILE trains on no general data: set "
+            "data.replay.share, or with method continual method.replay.general"
+        )
+        return [Problem("training.kl_on", message, "general")]
+    return []
 
 
 def _batch_problems(config: Config) -> list[Problem]:

@@ -13,6 +13,7 @@ eaft        the same by the model's entropy (arXiv 2601.02151)
 stm         full fine-tuning without the tokens that the base finds unlikely (arXiv 2501.14315)
 kl          full fine-tuning with a penalty on the KL divergence from the base's predictions
 ema         full fine-tuning, of whose weights the exponential moving average is taken
+sfa         full fine-tuning, averaged with the base from time to time (arXiv 2501.05559)
 source      the half that matters least for general data, ``data.replay.train``, by the squared
             gradients of 128 sequences there: SSU's idea (arXiv 2512.04844) for whole matrices
 replay      full fine-tuning with a tenth of general data, ``data.replay.train``, beside its own
@@ -61,6 +62,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "stm": _EVERYTHING | {"training.token_weights": "stm"},
     "kl": _EVERYTHING | {"training.kl_to_base": 0.1},
     "ema": _EVERYTHING | {"training.average": "ema"},
+    "sfa": _EVERYTHING | {"training.average": "sfa"},
     "source": _selection(strategy="source", probe=128) | {"selection.seed": 0},
     "replay": _EVERYTHING | {"data.replay.share": 0.1},
 }

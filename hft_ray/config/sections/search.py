@@ -76,8 +76,9 @@ class Search(Section):
     arms: Arms | None = None
     """Methods to compare: a list of known names, or name -> {set, space} with settings that the arm
     fixes and a space of its own beside that of the sweep. Each has an equal share of the trials and
-    is searched by itself. Known are full, hft, lisa, lora, l2, dft, eaft, stm, kl, ema and replay,
-    and, made of the models of full, averaging, depth and half_reset; see docs/baselines.md."""
+    is searched by itself. Known are full, hft, lisa, lora, l2, dft, eaft, stm, kl, ema, sfa,
+    source, replay and, made of the models of full, averaging, depth and half_reset; see
+    docs/baselines.md."""
     sampler: Literal["auto", Sampler] = "auto"
     """How the next trial is chosen; see docs/search.md. auto: botorch, a model of all results, for
     up to 1,000 trials and three objectives; beyond, tpe."""

@@ -42,15 +42,25 @@ class Training(Section):
     l2_to_base: Annotated[float, Field(ge=0)] = 0.0
     """L2-SP: adds this, times half the squared distance of what is trained from its pre-trained
     values, to the loss. With zero_stage 0 to 2; holds a copy of these values on the device."""
-    average: Literal["none", "ema"] = "none"
+    average: Literal["none", "ema", "sfa"] = "none"
     """What a run gives. none: the weights of its last step; ema: their exponential moving average
-    over the steps, from the base on, which is also what is scored meanwhile. With zero_stage 0 to
-    2; holds 4 bytes per trained parameter, divided by the workers."""
+    over the steps, from the base on, which is also what is scored meanwhile; sfa: those of its last
+    step, averaged from time to time with the weights before the run (or before the task, with tasks
+    in turn). With zero_stage 0 to 2; holds 4 bytes per trained parameter (sfa: as many as a weight
+    has), divided by the workers."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """ema: share of the average that is left of it after a step."""
+    sfa_weight: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """sfa: share of the earlier weights in each average."""
+    sfa_interval: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """sfa: share of the steps (of a task's, with tasks in turn) between two averages; there is one
+    after the last step, too."""
     kl_to_base: Annotated[float, Field(ge=0)] = 0.0
     """Adds this, times the KL divergence of the model's predictions from the base's, to the loss of
     every trained token. Of sft alone."""
+    kl_on: Literal["all", "task", "general"] = "all"
+    """kl_to_base: the trained tokens with the penalty. task: not those of general data; general:
+    those alone, of data.replay or of method.replay.data."""
     kl_direction: Literal["forward", "reverse"] = "forward"
     """kl_to_base: forward, KL(base || model), holds the model to all that the base finds likely;
     reverse, KL(model || base), keeps it from what the base finds unlikely."""
@@ -108,9 +118,9 @@ class Training(Section):
             self._lean()
         if self.l2_to_base and self.zero_stage == 3:
             raise ValueError("l2_to_base needs a zero_stage of 0, 1 or 2, which hold whole weights")
-        if self.average == "ema" and self.zero_stage == 3:
+        if self.average != "none" and self.zero_stage == 3:
             raise ValueError(
-                "average ema needs a zero_stage of 0, 1 or 2, which hold whole weights"
+                f"average {self.average} needs a zero_stage of 0, 1 or 2, which hold whole weights"
             )
         micro = self.micro_batch_size
         if micro is not None and self.batch_size % micro:
