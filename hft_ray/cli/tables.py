@@ -23,8 +23,10 @@ def front_table(front: Front) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.title, table.title_justify = f"Front of {front.sweep}", "left"
     for column in rows[0]:
-        left = column == "trial"
-        table.add_column(_broken(column), justify="left" if left else "right", no_wrap=not left)
+        side: Literal["left", "right"] = "left" if column == "trial" else "right"
+        # On a narrow terminal an error goes below its score; trials and settings stay whole.
+        whole = column not in front.objectives
+        table.add_column(_broken(column), justify=side, no_wrap=whole, overflow="fold")
     for row in rows:
         knee = row["trial"].endswith("(knee)")
         row["trial"] = row["trial"].replace(" (knee)", "*")

@@ -19,11 +19,11 @@ def event(kind, trial="t0000", **details):
     return {"event": kind, "trial": trial, **details}
 
 
-def make_front(points=1):
+def make_front(points=1, variant=None):
     made = [
         Point(
             trial=f"t{number:04d}",
-            variant=None,
+            variant=variant,
             run_id=None,
             state="complete",
             step=10,
@@ -187,6 +187,15 @@ def test_the_front_fits_a_terminal_of_80_columns():
     rows = [line for line in text.splitlines() if "t000" in line]
     assert len(rows) == 3, "a point is one line"
     assert "0.900 ± 0.012" in text
+
+
+def test_what_names_a_point_is_whole_on_a_narrow_terminal():
+    text = render(front_table(make_front(3, "alpha-0.8125")))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for number in range(3):
+        assert f"t000{number} alpha-0.8125" in text
+    for setting in ("category", "never", "0.001235"):
+        assert setting in text
 
 
 def test_an_empty_front_is_said_in_words():
