@@ -29,7 +29,7 @@ def make_front(points=1, variant=None):
             step=10,
             params={
                 "selection.ratio": 1 / (number + 1),
-                "selection.granularity": "category",
+                "selection.granularity": ("category", "layer", "model")[number % 3],
                 "selection.reselect": number or "never",
                 "training.learning_rate": 0.00123456 * (number + 1),
             },
