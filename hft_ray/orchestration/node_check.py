@@ -18,18 +18,19 @@ from hft_ray.data import locate
 from hft_ray.tracking import probe
 
 PACKAGES = (
-    *(
-        "hft-ray",
-        "ray",
-        "torch",
-        "deepspeed",
-        "transformers",
-        "tokenizers",
-        "datasets",
-        "peft",
-        "safetensors",
-    ),
-    *("optuna", "mlflow", "numpy", "pyarrow"),
+    "hft-ray",
+    "ray",
+    "torch",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "peft",
+    "safetensors",
+    "optuna",
+    "mlflow",
+    "numpy",
+    "pyarrow",
 )
 """Libraries that must be the same on all nodes."""
 CODE = "code of hft-ray"

@@ -20,7 +20,7 @@ FOLDERS = ("usr/sbin", "usr/bin", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-li
 
 
 class NoSlurmError(Exception):
-    """There is no Slurm here, and none can be had; the message says why."""
+    """Slurm is not installed and cannot be downloaded; the message gives the reason."""
 
 
 def unpacked(folder: Path) -> Path:
