@@ -19,9 +19,9 @@ from sweep_runs import Runs
 
 INJECTED = Path(__file__).parent / "injected"
 STEPS, EVERY = 12, 4
+"""Optimizer steps of a trial, and those between two checkpoints."""
 REPEATED = 2 * EVERY - 1
 """Most steps that a killed worker repeats: a checkpoint that is still being written is lost too."""
-"""Optimizer steps of a trial, and those between two checkpoints."""
 Fault = dict[str, Any]
 
 
