@@ -12,6 +12,7 @@ from hft_ray.config import STDERR, Choices, Config, ConfigError, Problem
 from hft_ray.config.keys import FULL_FINE_TUNING, settings, with_settings
 from hft_ray.config.load import parse
 from hft_ray.config.rules.by_arm import fixed_settings
+from hft_ray.config.sections.arms import arm_of
 from hft_ray.orchestration.itemwise import item_scores_of, with_answers
 from hft_ray.pareto import Front, Point
 from hft_ray.pareto.front import FrontBuilder
@@ -88,11 +89,22 @@ class TrialPoints:
             configuration=trial.tags.get(names.CONFIGURATION),
         )
 
-    def _point(self, *, state: str, metrics: Mapping[str, float], **known: Any) -> Point:
+    def _point(
+        self,
+        *,
+        variant: str | None,
+        state: str,
+        params: dict[str, Any],
+        metrics: Mapping[str, float],
+        **known: Any,
+    ) -> Point:
         finite = {name: x for name, x in metrics.items() if math.isfinite(x)}
         shown = SHOWN if state != "complete" else (*SHOWN, COST)
         return Point(
+            variant=variant,
             state=state,
+            params=params,
+            arm=arm_of(params.get("arm"), variant, self._search.arms or {}),
             values={k: x for k, x in finite.items() if k in self._metrics or k.startswith(shown)},
             errors={k.removeprefix(STDERR): x for k, x in finite.items() if k.startswith(STDERR)},
             **known,

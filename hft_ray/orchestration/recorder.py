@@ -11,6 +11,7 @@ from uuid import uuid4
 from hft_ray.background import BackgroundErrors
 from hft_ray.config import STDERR, Config
 from hft_ray.config.keys import settings
+from hft_ray.config.sections.arms import arm_of
 from hft_ray.device_cost import DeviceCost, cost_of_workers, worker_seconds
 from hft_ray.item_scores import ItemScores, write_all
 from hft_ray.orchestration.folder import SweepFolder, to_yaml
@@ -21,7 +22,7 @@ from hft_ray.orchestration.seed_means import SeedMeans
 from hft_ray.orchestration.sweep_cost import DEVICE_HOURS, cost_facts
 from hft_ray.orchestration.sweep_data import data_sets
 from hft_ray.orchestration.trial_pictures import TrialPictures
-from hft_ray.pareto import Front, arm_of
+from hft_ray.pareto import Front
 from hft_ray.pareto.front import FrontBuilder
 from hft_ray.report.files import write_front
 from hft_ray.search import TrialSnapshot
@@ -196,7 +197,7 @@ class Recorder:
     ) -> dict[str, str]:
         """Return the tags of a trial or variant: its arm and its configuration, if it has them."""
         tags = {}
-        if (arm := arm_of(resolved, variant)) is not None:
+        if (arm := arm_of(resolved.get("arm"), variant, self._search.arms or {})) is not None:
             tags[names.ARM] = arm
         if self._search.seeds > 1:
             tags[names.CONFIGURATION] = configuration

@@ -6,7 +6,7 @@ from hft_ray.pareto.choice import ChoiceError, choose
 from hft_ray.pareto.comparison import Comparison, compare
 from hft_ray.pareto.front import Front, build_front
 from hft_ray.pareto.noise import noise_of, seed_covariance
-from hft_ray.pareto.points import Array, Direction, ItemInfluences, Point, arm_of
+from hft_ray.pareto.points import Array, Direction, ItemInfluences, Point
 from hft_ray.pareto.replicates import merged
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "ItemInfluences",
     "Point",
     "arm_fronts",
-    "arm_of",
     "arm_table",
     "build_front",
     "choose",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -16,17 +16,6 @@ Direction = Literal["max", "min"]
 
 FORECAST = "forecast/kl"
 """Metric: how far a model has moved from the base, which may foretell what it forgets."""
-_ARMS_OF_VARIANTS = {"alpha": "averaging", "depth": "depth", "reset": "half_reset"}
-
-
-def arm_of(params: Mapping[str, Any], variant: str | None) -> str | None:
-    """Return the arm of a trial with these settings, or of a variant of it; None without arms.
-
-    Averages, those by depth, and half-resets are arms of their own.
-    """
-    arm = params.get("arm")
-    kind = variant.split("-")[0] if variant else ""
-    return None if arm is None else _ARMS_OF_VARIANTS.get(kind, str(arm))
 
 
 class ItemInfluences(Protocol):
@@ -58,6 +47,7 @@ class Point:
         errors: Metric -> standard error of the value; may be empty.
         feasible: Whether it keeps the limits of its sweep.
         configuration: Shared by the seeds of one configuration; None in a sweep without seeds.
+        arm: The arm that it belongs to; None in a sweep without arms.
         answers: Its scores of single items, where they are known.
         seeds: The points that it is the mean of; empty for a single one.
     """
@@ -72,6 +62,7 @@ class Point:
     errors: dict[str, float] = field(default_factory=dict)
     feasible: bool = True
     configuration: str | None = None
+    arm: str | None = None
     answers: ItemInfluences | None = field(default=None, compare=False, repr=False)
     seeds: tuple[Point, ...] = field(default=(), compare=False, repr=False)
 
@@ -79,11 +70,6 @@ class Point:
     def label(self) -> str:
         """Trial id, with the variant's name when there is one."""
         return self.trial if self.variant is None else f"{self.trial} {self.variant}"
-
-    @property
-    def arm(self) -> str | None:
-        """The arm that the point belongs to, None in a sweep without arms."""
-        return arm_of(self.params, self.variant)
 
     def setting(self, key: str) -> Any:
         """Return a setting as it is shown: the arm is the point's own, nothing is ``""``."""

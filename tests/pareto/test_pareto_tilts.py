@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hft_ray.pareto.points import arm_of
+from hft_ray.config.sections.arms import Arm, arm_of
 from hft_ray.pareto.spread import alpha_of
 from hft_ray.pareto.tilts import tilt_name, tilt_of, tilts
 
@@ -38,7 +38,7 @@ def test_a_name_holds_both_numbers_with_all_digits(a, b):
     name = tilt_name((a, b))
     assert tilt_of(name) == (a, b)
     assert alpha_of(name) is None
-    assert arm_of({"arm": "full"}, name) == "depth"
+    assert arm_of("full", name, {"depth": Arm()}) == "depth"
 
 
 @pytest.mark.parametrize("name", ["alpha-0.5", "reset-0.5", "step-7"])

@@ -15,6 +15,7 @@ from hft_ray.report.front_html import render_html
 from hft_ray.report.front_png import render_png
 from hft_ray.report.rows import arm_rows, front_rows
 
+KINDS = {"alpha": "averaging", "reset": "half_reset"}
 OBJECTIVES = {"task/score": "max", "forgetting/mean": "min"}
 
 
@@ -28,6 +29,7 @@ def point(trial, arm, score, lost, variant=None, state="complete", **params):
         {"arm": arm, "selection.ratio": 1.0, **params},
         {"task/score": score, "forgetting/mean": lost},
         {"forgetting/mean": 0.02},
+        arm=KINDS.get((variant or "").split("-")[0], arm),
     )
 
 

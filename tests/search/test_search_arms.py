@@ -14,7 +14,7 @@ from studies import record_views
 from hft_ray.config import ConfigError, Variants
 from hft_ray.config.load import validate
 from hft_ray.config.rules.by_arm import by_arm
-from hft_ray.config.sections.arms import arm_variants
+from hft_ray.config.sections.arms import arm_of, arm_variants
 from hft_ray.orchestration.folder import to_yaml
 from hft_ray.search import Study
 
@@ -172,6 +172,21 @@ def test_a_config_goes_through_its_own_text():
     assert validate(yaml.safe_load(to_yaml(config)), "again.yaml") == config
 
 
+def test_variants_that_are_asked_for_and_are_no_arm_belong_to_every_arm():
+    search = make_config(arms=["full", "hft", "half_reset"], variants={"averages": 2}).search
+    own = Variants(averages=2, half_reset=False)
+    assert arm_variants("hft", search.arms, search.variants) == own
+    assert arm_variants("full", search.arms, search.variants) == Variants(averages=2)
+    for arm in ("full", "hft"):
+        assert arm_of(arm, None, search.arms) == arm
+        assert arm_of(arm, "alpha-0.5", search.arms) == arm
+        assert arm_of(arm, "step-5", search.arms) == arm
+    assert arm_of("full", "reset-0.5", search.arms) == "half_reset"
+    assert arm_of(None, "alpha-0.5", {}) is None
+    again = validate(yaml.safe_load(to_yaml(make_config(variants={"depth": 2}))), "again.yaml")
+    assert arm_variants("own", again.search.arms, again.search.variants).depth == 2
+
+
 def test_variants_are_made_of_full_alone_and_as_the_arms_say():
     given = Variants(averages=2)
     both = make_config(arms=["full", "hft", "averaging", "half_reset"]).search.arms
@@ -183,7 +198,7 @@ def test_variants_are_made_of_full_alone_and_as_the_arms_say():
     )
     assert arm_variants("hft", tilted.arms, tilted.variants) == none
     assert arm_variants("full", both, given) == given
-    assert arm_variants("full", one, given) == Variants(averages=0, half_reset=True)
+    assert arm_variants("full", one, Variants()) == Variants(averages=0, half_reset=True)
     assert arm_variants("hft", both, given) == none
     assert arm_variants(None, {}, given) == given
 

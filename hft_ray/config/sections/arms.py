@@ -39,6 +39,8 @@ FULL = "full"
 AVERAGING, DEPTH, HALF_RESET = "averaging", "depth", "half_reset"
 DERIVED = (AVERAGING, DEPTH, HALF_RESET)
 """Arms that are made of the trained models of ``full``; they have no trials of their own."""
+_KINDS = {"alpha": AVERAGING, "depth": DEPTH, "reset": HALF_RESET}
+"""How a variant's name begins -> the arm that has it."""
 
 
 def _selection(**given: Any) -> dict[str, Any]:
@@ -127,10 +129,6 @@ def arm_problem(
         return "arms: depth needs averages by depth: search.variants.depth is 0"
     if HALF_RESET in arms and not variants.half_reset:
         return "arms: half_reset needs search.variants.half_reset, which is false"
-    given = {AVERAGING: "averages", DEPTH: "depth", HALF_RESET: "half_reset"}
-    for name, key in given.items():
-        if name not in arms and key in variants.model_fields_set and getattr(variants, key):
-            return f"arms: variants.{key} is asked for, and the arm {name} that has them is missing"
     count = len(trained_arms(arms))
     if trials % count:
         return (
@@ -143,10 +141,32 @@ def arm_problem(
 
 
 def arm_variants(name: str | None, arms: Mapping[str, Arm], variants: Variants) -> Variants:
-    """Return what is made of a trained model of the arm ``name``."""
+    """Return what is made of a trained model of the arm ``name``.
+
+    A kind of variant that is an arm is made of the models of ``full``. One that is not, but that
+    FILE asks for, is made of the models of every arm.
+    """
     if not arms:
         return variants
-    averages = variants.averages if name == FULL and AVERAGING in arms else 0
-    depth = variants.depth if name == FULL and DEPTH in arms else 0
-    half_reset = name == FULL and HALF_RESET in arms
-    return Variants(averages=averages, depth=depth, half_reset=half_reset, steps=variants.steps)
+
+    def made(kind: str, key: str) -> bool:
+        return name == FULL if kind in arms else key in variants.model_fields_set
+
+    return Variants(
+        averages=variants.averages if made(AVERAGING, "averages") else 0,
+        depth=variants.depth if made(DEPTH, "depth") else 0,
+        half_reset=variants.half_reset and made(HALF_RESET, "half_reset"),
+        steps=variants.steps,
+    )
+
+
+def arm_of(trained: str | None, variant: str | None, arms: Mapping[str, Arm]) -> str | None:
+    """Return the arm of a point: that of its training, or the arm that has its kind of variant.
+
+    Args:
+        trained: Arm of the training, None without arms.
+        variant: Name of the variant, None for the trained model.
+        arms: Those of FILE.
+    """
+    kind = _KINDS.get(variant.split("-")[0]) if variant else None
+    return kind if trained is not None and kind in arms else trained
