@@ -17,9 +17,6 @@ from hft_ray.strict_json import dumps
 if TYPE_CHECKING:
     from hft_ray.orchestration.sweep_status import SweepStatus
 
-SILENT_SECONDS = 60.0
-"""A sweep whose driver was silent for longer may be dead."""
-
 
 def status(
     name: SweepName,
@@ -82,6 +79,7 @@ def panel(status: SweepStatus) -> RenderableType:
     from hft_ray.cli.sweep_progress import STATES
     from hft_ray.cli.tables import front_table
     from hft_ray.orchestration.sweep_lines import clock
+    from hft_ray.orchestration.sweep_status import SILENT_SECONDS
 
     counts = (f"{status.states[each]} {each}" for each in STATES if each in status.states)
     head = Text.assemble((status.name, "bold"), f"  {status.state}\n", "  ".join(counts))

@@ -10,7 +10,7 @@ from hft_ray.config import ConfigError
 from hft_ray.orchestration.dry_run import CheckedNode, DryRun
 from hft_ray.strict_json import dumps
 
-COLUMNS = ("root", "mirror", "tracking", "files", "devices")
+COLUMNS = ("root", "mirror", "files", "devices")
 
 
 def show(found: DryRun, source: str, as_json: bool) -> None:

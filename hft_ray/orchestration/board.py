@@ -206,11 +206,18 @@ class Board:
         job = self.jobs.get(trial)
         if RULES[outcome.get("fault", "error")].retry:
             # These processes end; the trial is tried again when their successors join.
-            state.pending_fault = outcome
+            state.pending_fault, state.since = outcome, time.time()
         elif job and job.outcome is None and (rank == 0 or outcome["state"] == "failed"):
             job.end(outcome)
         if len(state.finished) == state.size and state.pending_fault is None:
             state.order, state.finished, state.since = None, set(), time.time()
+
+    def wait_for_room(self, group: int) -> None:
+        """Take back the trial of a group whose processes died and find no room to start again."""
+        state = self.groups[group]
+        if state.incarnation:
+            self._abandon(state, "a worker process died", "worker_crash")
+            self.groups[group] = Group(lost=state.lost)
 
     def lose(self, group: int, reason: str) -> None:
         """Take out a group that cannot be started again."""
@@ -270,7 +277,7 @@ def _state_of(number: int, group: Group) -> GroupState:
     trial, phase = None, "idle"
     if group.lost:
         phase = "lost"
-    elif not group.incarnation:
+    elif not group.incarnation or group.pending_fault is not None:
         phase = "starting"
     elif group.order is not None:
         phase = group.phase

@@ -102,6 +102,10 @@ class DispatcherActor:
         """See :meth:`Board.close`."""
         await self._change(self.board.close)
 
+    async def wait_for_room(self, group: int) -> None:
+        """See :meth:`Board.wait_for_room`."""
+        await self._change(lambda: self.board.wait_for_room(group))
+
     async def lose(self, group: int, reason: str) -> None:
         """See :meth:`Board.lose`."""
         await self._change(lambda: self.board.lose(group, reason))

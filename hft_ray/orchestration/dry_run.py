@@ -17,6 +17,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hft_ray.artifacts import Mirror, MirrorError
 from hft_ray.config import Config, ConfigError, Problem, problems_of
+from hft_ray.config.keys import searched_values
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.data import locate
 from hft_ray.evaluation import files_of
 from hft_ray.orchestration.begin_warm import start_warm
@@ -95,9 +97,11 @@ def dry_run(
     found = DryRun()
     found.problems += problems_of(
         lambda: folder.check(config, fresh),
+        folder.check_free,
         lambda: start_warm(config, folder),
         lambda: check(config, Workspace(root, Ranks(), torch.device("cpu")), source),
     )
+    found.problems += problems_of(lambda: _check_tracking(config, root))
     local = not joins(address)
     try:
         if local:
@@ -114,10 +118,14 @@ def dry_run(
     finally:
         if local:
             ray.shutdown()
-    if not found.nodes:
-        uri, experiment = tracking_uri(config.tracking.uri, root), config.tracking.experiment
-        found.problems += problems_of(lambda: probe(uri, experiment, root, write=False))
     return found
+
+
+def _check_tracking(config: Config, root: Path) -> None:
+    """Look for the tracking store from here alone: workers do not use it."""
+    uri, experiment = tracking_uri(config.tracking.uri, root), config.tracking.experiment
+    if (away := probe(uri, experiment, root, write=False)) is not None:
+        raise ConfigError(Problem("tracking.uri", f"does not answer: {away}", uri))
 
 
 @contextmanager
@@ -153,7 +161,7 @@ def _ask_nodes(config: Config, root: Path, place: str) -> list[CheckedNode]:
     here = ray.get_runtime_context().get_node_id()
     living = [node for node in ray.nodes() if node["Alive"]]
     living.sort(key=lambda node: (node["NodeID"] != here, node["NodeManagerAddress"]))
-    files, uri = _files(config), tracking_uri(config.tracking.uri, root)
+    files = _files(config)
     work = ray.remote(look_around)
     asked = {}
     for node in living:
@@ -162,8 +170,6 @@ def _ask_nodes(config: Config, root: Path, place: str) -> list[CheckedNode]:
             root=str(root),
             place=place,
             mirror=config.cluster.mirror,
-            uri=uri,
-            experiment=config.tracking.experiment,
             files=files,
             gpus=node["Resources"].get("GPU", 0.0),
         )
@@ -209,17 +215,19 @@ def _see_traces(report: NodeReport, config: Config, trace: Path) -> None:
 
 
 def _files(config: Config) -> dict[str, str]:
-    """Return setting -> name, of the model and the data that this machine has."""
-    names = {"model.name": config.model.name}
-    names |= {path: data.train for path, data in config.training_data.items()}
-    names |= {path: data.train for path, data in config.pair_data.items()}
-    for path, item in config.scored.places():
-        names |= {f"{path}.{key}": name for key, name in files_of(item)}
+    """Return name -> setting, of the models and the data of all arms that this machine has."""
+    names = [("model.name", str(name)) for name in searched_values(config, "model.name")]
+    for each in by_arm(config).values():
+        names.append(("model.name", each.model.name))
+        names += [(path, data.train) for path, data in each.training_data.items()]
+        names += [(path, data.train) for path, data in each.pair_data.items()]
+        for path, item in each.scored.places():
+            names += [(f"{path}.{key}", name) for key, name in files_of(item)]
     found = {}
-    for setting, name in names.items():
+    for setting, name in dict.fromkeys(names):
         with suppress(ConfigError):  # it is among the problems already
             if locate(name, setting) is not None:
-                found[setting] = name
+                found[name] = setting
     return found
 
 

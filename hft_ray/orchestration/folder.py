@@ -187,6 +187,12 @@ class SweepFolder:
         finally:
             self._lock.release()
 
+    def check_free(self) -> None:
+        """Refuse a sweep that another process runs, as :meth:`held` does; nothing is written."""
+        if Path(self._lock.lock_file).exists():
+            with self.held():
+                pass
+
     def claim(self, config: Config) -> bool:
         """Make the folder, whose lock is held; return whether it has an earlier sweep to continue.
 

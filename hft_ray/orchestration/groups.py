@@ -78,6 +78,7 @@ class Groups:
                 return None
             if found_no_room(error):
                 log.info("worker group %d waits for room on the cluster", number)
+                ray.get(self._dispatcher.wait_for_room.remote(number))
                 return 0.0
             log.warning("worker group %d is lost: %s", number, error)
             reason = (str(error).strip().splitlines() or [repr(error)])[-1]

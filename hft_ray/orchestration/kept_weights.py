@@ -59,7 +59,8 @@ class KeptWeights:
         for path in self._over_budget(front, kept):
             _delete(path)
         left = {(path.parent.name, path.name) for path in kept}
-        self._gone |= trials - {trial for trial, _ in left}
+        # What could not be deleted is tried again.
+        self._gone |= {trial for trial in trials if not any((self._folder / trial).glob("*"))}
         return {
             (point.trial, point.variant): _fate(point, on_front, left)
             for point, on_front in zip(front.points, front.on_front, strict=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from hft_ray.artifacts import Mirror, MirrorError
 from hft_ray.config import ConfigError
 from hft_ray.data import locate
-from hft_ray.tracking import probe
 
 PACKAGES = (
     "hft-ray",
@@ -47,9 +46,7 @@ class NodeQuestion:
         root: Storage root.
         place: Name of a folder, in the root and in the mirror, in which the driver left something.
         mirror: Address of the mirror, if there is one.
-        uri: Tracking URI.
-        experiment: Name of the MLflow experiment.
-        files: Setting -> name of a model or of data that is not on a hub.
+        files: Name of a model or of data -> setting; without those on a hub.
         gpus: GPUs that Ray counts on the node.
     """
 
@@ -57,8 +54,6 @@ class NodeQuestion:
     root: str
     place: str
     mirror: str | None
-    uri: str
-    experiment: str
     files: dict[str, str]
     gpus: float
 
@@ -68,8 +63,8 @@ class NodeReport:
     """What was found on a node.
 
     Attributes:
-        found: What was looked at (``root``, ``mirror``, ``tracking``, ``files``, ``devices``) ->
-            what was found, in a few words.
+        found: What was looked at (``root``, ``mirror``, ``files``, ``devices``) -> what was found,
+            in a few words.
         versions: Package -> version, ``missing`` if it is not installed.
         problems: What was looked at -> what is wrong with it.
     """
@@ -85,7 +80,6 @@ def look_around(asked: NodeQuestion) -> NodeReport:
     checks: dict[str, Callable[[NodeQuestion], str]] = {
         "root": _root,
         "mirror": _mirror,
-        "tracking": _tracking,
         "files": _files,
         "devices": _devices,
     }
@@ -139,18 +133,12 @@ def _mirror(asked: NodeQuestion) -> str:
     return "read and written"
 
 
-def _tracking(asked: NodeQuestion) -> str:
-    if (away := probe(asked.uri, asked.experiment, Path(asked.root), write=False)) is not None:
-        raise RuntimeError(f"{asked.uri} does not answer: {away}")
-    return "answers"
-
-
 def _files(asked: NodeQuestion) -> str:
-    for setting, name in asked.files.items():
+    for name, setting in asked.files.items():
         path = locate(name, setting)
         if path is None or not os.access(path, os.R_OK):
             raise RuntimeError(f"{setting}: {name} cannot be read here")
-    return "read"
+    return "read" if asked.files else "-"
 
 
 def _devices(asked: NodeQuestion) -> str:

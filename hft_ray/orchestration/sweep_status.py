@@ -15,6 +15,8 @@ from hft_ray.orchestration.sweep_cost import tracked_cost
 from hft_ray.pareto import Front
 from hft_ray.tracking import SweepRecord, TrialRecord, names, read_sweep, silence
 
+SILENT_SECONDS = 60.0
+"""A sweep whose driver was silent for longer may be dead."""
 USED = ("device_memory_bytes", "device_used", "host_memory_bytes", "cores_used")
 """Metrics ``system/NAME`` of a trial that say what rank 0 of its group uses."""
 
@@ -47,7 +49,8 @@ class SweepStatus:
     Attributes:
         state: running, complete, failed or stopped.
         states: State -> trials in it; trials that were not begun yet are ``planned``.
-        groups: What each worker group of a running sweep does, by number; empty if unknown.
+        groups: What each worker group of a running sweep does, by number; empty if unknown, as when
+            its driver is silent.
         running: Trial -> how far it has come.
         front: Front of the finished trials, None before the base model is scored.
         elapsed: Seconds from the sweep's first start to its end, or until now if it is running.
@@ -76,6 +79,7 @@ class SweepStatus:
             "hypervolume": None if self.front is None else self.front.hypervolume,
             "elapsed_seconds": self.elapsed,
             "eta_seconds": self.eta,
+            "silent_seconds": self.silence,
             "groups": [asdict(each) | self._progress(each.trial) for each in self.groups],
             "device_hours": None if self.cost is None else self.cost.device_hours,
             "price": None if self.cost is None else self.cost.price,
@@ -94,17 +98,19 @@ def sweep_status(uri: str, experiment: str, name: str) -> SweepStatus:
     states["planned"] = max(0, config.search.trials - _configurations(record))
     now = time.time()
     on = record.state == "running"
+    quiet = silence(record.tags) if on else None
+    awake = on and (quiet is None or quiet <= SILENT_SECONDS)
     return SweepStatus(
         name=name,
         state=record.state,
         states={state: count for state, count in sorted(states.items()) if count},
-        groups=groups_in(record.tags, config.cluster.groups) if on else [],
+        groups=groups_in(record.tags, config.cluster.groups) if awake else [],
         running={each.trial: _progress(each) for each in record.trials if each.state == "running"},
         front=front_of(record, config) if record.objectives else None,
         elapsed=(now if on else record.span.ended or now) - record.span.began,
         eta=_eta(record, config, now),
         cost=tracked_cost(record, config),
-        silence=silence(record.tags) if on else None,
+        silence=quiet,
     )
 
 

@@ -8,6 +8,9 @@ from hft_ray.pareto import Direction, Front, Point, noise_of, seed_covariance
 from hft_ray.pareto.uncertainty import IntervalEstimate
 from hft_ray.report.formatting import estimate_text, format_value, interval_text
 
+MARGIN = 0.1
+"""Share of what full fine-tuning has learned that a point may lack and still be as good."""
+
 
 @dataclass(frozen=True)
 class Takeaway:
@@ -26,9 +29,9 @@ def takeaway(front: Front) -> Takeaway | None:
     """Return what is to be said of a front (of means over seeds), None if it is empty.
 
     The first sentence reads the second objective at the first objective's value of full
-    fine-tuning: of the best point that is at least as good there. The next one is about points
-    whose difference from it there is within the 95 % interval of the paired difference, if one of
-    them is clearly better in the second objective.
+    fine-tuning: of the best point that is at least as good there. The next one is about the best
+    point that cannot be told from full fine-tuning there and is at most ``MARGIN`` worse, if it is
+    clearly better in the second objective.
     """
     if front.knee_index is None:
         return None
@@ -52,11 +55,12 @@ def _beside_full(front: Front) -> tuple[Point | None, list[str]]:
         return None, []
     name = others[0]
     sign = _sign(front, name)
-    rest = [p for p in front.members if not p.full_fine_tuning]
+    # Averages of full fine-tuning are what a user may take in place of it.
+    rest = [p for p in front.members if not (p.full_fine_tuning and p.variant is None)]
     better = [p for p in rest if sign * (p.values[name] - full.values[name]) < 0]
     better.sort(key=lambda point: sign * point.values[name])
     reach = [p for p in better if _sign(front, at) * (p.values[at] - full.values[at]) <= 0]
-    alike = [p for p in better if p not in reach and _covers_zero(front, p, full, at)]
+    alike = [p for p in better if p not in reach and _as_good(front, p, full, at)]
     sentences = []
     if reach:
         level = f"At the {at} of full fine-tuning ({format_value(full.values[at])})"
@@ -86,7 +90,7 @@ def _gain(front: Front, better: Point, full: Point, name: str) -> str:
 def _clearly_less(front: Front, a: Point, b: Point, name: str) -> bool:
     """Return whether ``a`` is better than ``b`` by more than the 95 % interval."""
     apart = _difference(front, a, b, name)
-    return apart is None or not apart.interval()[0] <= 0 <= apart.interval()[1]
+    return apart is not None and max(_sign(front, name) * x for x in apart.interval()) < 0
 
 
 def best_full(front: Front) -> Point | None:
@@ -100,12 +104,17 @@ def best_full(front: Front) -> Point | None:
     return min(full, key=lambda point: _sign(front, name) * point.values[name], default=None)
 
 
-def _covers_zero(front: Front, a: Point, b: Point, name: str) -> bool:
-    apart = _difference(front, a, b, name)
+def _as_good(front: Front, a: Point, full: Point, name: str) -> bool:
+    """Return whether the 95 % interval of the difference holds 0 and is nowhere beyond the margin.
+
+    Without the margin the fewer the items, the worse a point could pass for as good.
+    """
+    apart = _difference(front, a, full, name)
     if apart is None:
         return False
-    low, high = apart.interval()
-    return low <= 0 <= high
+    learned = abs(full.values[name] - (front.base_value(name) or 0.0))
+    best, worst = sorted(_sign(front, name) * x for x in apart.interval())
+    return best <= 0 <= worst <= MARGIN * learned
 
 
 def _difference(front: Front, a: Point, b: Point, name: str) -> IntervalEstimate | None:

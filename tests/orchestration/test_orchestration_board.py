@@ -303,6 +303,20 @@ def test_a_lost_group_leaves_its_trial_to_the_others():
     assert finished(board)["a"]["state"] == "complete"
 
 
+def test_a_group_that_finds_no_room_leaves_its_trial_to_the_others_and_may_come_back():
+    board = make_board(groups=2)
+    board.submit("a", "trial", {})
+    board.order_for(0, "g0", 0)
+    board.wait_for_room(0)
+    board.wait_for_room(0)
+    assert board.order_for(1, "g1", 0).trial == "a"
+    # It was a crash, and it counts once.
+    assert [e["fault"] for e in board.events if e["event"] == "retried"] == ["worker_crash"]
+    board.join(0, "again", 1)
+    board.submit("b", "trial", {})
+    assert board.order_for(0, "again", 0).trial == "b"
+
+
 def test_with_the_last_group_lost_nothing_waits_for_ever():
     board = make_board(groups=2)
     for trial in ("a", "b", "c"):
@@ -430,6 +444,14 @@ class AnySweep(RuleBasedStateMachine):
         self.board.finish("ghost", group, 0, trial, DONE)
         assert self.board.order_for(group, "ghost", 0) is None
         assert len(self.board.events) == before
+
+    @rule(group=st.integers(0, GROUPS - 1))
+    def wait_for_room(self, group):
+        if group not in self.lost:
+            self.board.wait_for_room(group)
+            for rank in range(SIZE):
+                self.running[group, rank] = None
+            self.life[group] = "none"
 
     @precondition(lambda self: self.lives > 6)
     @rule(group=st.integers(0, GROUPS - 1))

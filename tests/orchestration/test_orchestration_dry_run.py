@@ -12,6 +12,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from sweep_runs import command
 
+from hft_ray.orchestration.folder import SweepFolder
 from hft_ray.orchestration.node_check import DRIVER, NodeQuestion, look_around
 
 pytestmark = pytest.mark.cluster
@@ -23,9 +24,7 @@ def asked(root: Path, **changed) -> NodeQuestion:
         "root": str(root),
         "place": ".check",
         "mirror": None,
-        "uri": f"sqlite:///{root}/mlflow.db",
-        "experiment": "hft-ray",
-        "files": {"data": str(root)},
+        "files": {str(root): "data"},
         "gpus": 0.0,
     }
     return NodeQuestion(**(known | changed))
@@ -37,7 +36,8 @@ def test_what_is_right_on_a_node(tmp_path):
     report = look_around(asked(tmp_path))
     assert report.problems == {}
     assert report.found["root"].endswith("GiB free")
-    assert (report.found["mirror"], report.found["tracking"]) == ("-", "answers")
+    assert (report.found["mirror"], report.found["files"]) == ("-", "read")
+    assert look_around(asked(tmp_path, files={})).found["files"] == "-"
     assert "cores" in report.found["devices"]
     assert (tmp_path / ".check" / "n1").read_text() == "here"
     assert report.versions["ray"] == ray.__version__
@@ -47,14 +47,12 @@ def test_everything_that_is_wrong_on_a_node_is_found_at_once(tmp_path):
     wrong = asked(
         tmp_path,
         mirror=str(tmp_path / "mirror"),
-        uri="http://127.0.0.1:9",
-        files={"model.name": str(tmp_path / "model.gguf")},
+        files={str(tmp_path / "model.gguf"): "model.name"},
         gpus=9,
     )
     problems = look_around(wrong).problems
-    assert set(problems) == {"root", "mirror", "tracking", "files", "devices"}
+    assert set(problems) == {"root", "mirror", "files", "devices"}
     assert "mount one share there on every node" in problems["root"]
-    assert "does not answer" in problems["tracking"]
     assert "Ray counts 9 GPUs" in problems["devices"]
 
 
@@ -93,7 +91,7 @@ def test_a_table_has_a_line_for_each_node_and_every_problem_is_told(
     assert [each["driver"] for each in found["nodes"]] == [True, False]
     first, second = found["nodes"]
     for node in (first, second):
-        assert (node["mirror"], node["tracking"]) == ("read and written", "answers")
+        assert node["mirror"] == "read and written"
         assert (node["files"], node["root"][-8:]) == ("read", "GiB free")
     assert first["problems"] == []
     assert len(second["problems"]) == 2
@@ -107,8 +105,19 @@ def test_a_table_has_a_line_for_each_node_and_every_problem_is_told(
     assert not list(root.glob(".check-*"))
     assert not (root / "sweeps").exists()
 
+    # A server that does not answer is told once, and so is a sweep that runs already.
+    folder = SweepFolder(root, content["name"])
+    with folder.held():
+        away = ("--set", "tracking.uri=http://127.0.0.1:9")
+        code, out, err = command(monkeypatch, capsys, root, *look, "--json", *away)
+    assert code == 2
+    told = json.loads(out)["problems"]
+    assert sum("does not answer" in each for each in told) == 1
+    assert sum("running already" in each for each in told) == 1
+
     code, out, err = command(monkeypatch, capsys, root, *look)
     assert code == 2
+    assert "running already" not in err
     assert out.count("wrong") == 2
     assert "node" in out and "versions" in out
 

@@ -11,6 +11,7 @@ from recorded_sweep import Sweep
 from typer.testing import CliRunner
 
 from hft_ray.cli.main import app
+from hft_ray.orchestration import sweep_status
 from hft_ray.orchestration.board import Board
 from hft_ray.orchestration.group_state import GroupState, group_tags, groups_in
 
@@ -49,6 +50,10 @@ def test_the_board_knows_what_each_group_does():
     assert board.now()[1].since >= before.since
     board.log_phase("other", 1, "too late")
     assert phases(board)[1] == (1, None, "idle")
+    board.submit("t0001", "trial", {})
+    board.order_for(1, "other", 0)
+    board.finish("other", 1, 0, "t0001", {"state": "failed", "fault": "worker_crash"})
+    assert phases(board)[1] == (1, None, "starting")
 
 
 def test_the_tags_say_the_same_and_others_are_passed_over():
@@ -67,7 +72,7 @@ def sweep(mlflow_store, tmp_path):
     return Sweep(tmp_path, {"cluster": {"groups": 3}})
 
 
-def test_status_shows_each_group_from_tracking_alone(sweep):
+def test_status_shows_each_group_from_tracking_alone(sweep, monkeypatch):
     device = {"system/device_memory_bytes": 3 * 2.0**30, "system/device_used": 0.87}
     host = {"system/host_memory_bytes": 2.0**30, "system/cores_used": 1.26}
     began = time.time() - 3700
@@ -110,5 +115,10 @@ def test_status_shows_each_group_from_tracking_alone(sweep):
     told = group_tags([GroupState(0, "scoring variants", "t0000", began, ["host-0"])])
     requests.poll()
     assert json.loads(invoke("--json"))["groups"][0]["phase"] == "scoring variants"
+    monkeypatch.setattr(sweep_status, "SILENT_SECONDS", -1.0)
+    silent = json.loads(invoke("--json"))
+    assert (silent["groups"], silent["state"]) == ([], "running")
+    assert silent["silent_seconds"] >= 0
+    monkeypatch.undo()
     sweep.close("stopped")
     assert json.loads(invoke("--json"))["groups"] == []

@@ -84,6 +84,46 @@ def test_a_point_as_good_within_the_noise_is_named_if_it_forgets_clearly_less():
     assert len(takeaway(front_of(FULL, better, alike)).sentences) == 2
 
 
+def test_an_average_of_full_fine_tuning_may_take_its_place():
+    average = point("t0000", 1.0, 0.91, 0.1, variant="alpha-0.75")
+    found = takeaway(front_of(FULL, average, point("t0001", 0.5, 0.6, 0.05)))
+    assert "t0000 alpha-0.75 forgets 0.1 instead of 0.4: 75% less" in found.sentences[0]
+    assert "trial:t0000+alpha-0.75" in found.command
+
+
+def test_few_items_make_no_point_as_good():
+    """Its difference holds 0 because the errors are large; it may lack half of what was learned."""
+    full, reach = point("t0000", 1.0, 0.9, 0.4, 0.09), point("t0001", 0.5, 0.9, 0.3, 0.09)
+    found = takeaway(front_of(full, reach, point("t0002", 0.5, 0.66, 0.01, 0.13)))
+    assert len(found.sentences) == 2
+    assert "trial:t0001" in found.command
+
+
+@pytest.mark.parametrize("error", [0.01, 0.0])
+def test_a_point_that_is_better_elsewhere_alone_is_not_praised(error):
+    """Of three objectives a point may be on the front by the third."""
+    three = TWO | {"cost": "min"}
+    rows = [(0.9, 0.4, 3.0), (0.95, 0.1, 2.0), (0.89, 0.3, 1.0)]
+    points = [
+        Point(
+            f"t{n}",
+            None,
+            None,
+            "complete",
+            9,
+            {"selection.ratio": 1.0 if n == 0 else 0.5},
+            dict(zip(three, row, strict=True)),
+            {"task/score": 0.01} | ({"forgetting/mean": error} if error else {}),
+        )
+        for n, row in enumerate(rows)
+    ]
+    reference = REFERENCE | {"cost": 4.0}
+    found = takeaway(build_front("s", three, points, {"task/score": 0.1}, reference))
+    assert "t1 forgets 0.1 instead of 0.4" in found.sentences[0]
+    assert len(found.sentences) == 2
+    assert "trial:t1 " in found.command
+
+
 def test_without_full_fine_tuning_there_is_the_knee_alone():
     (said,) = takeaway(front_of(point("t0001", 0.5, 0.9, 0.3))).sentences
     assert said == (
