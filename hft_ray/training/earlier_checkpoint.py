@@ -1,7 +1,7 @@
 """Averages with an earlier checkpoint while training goes on, which starts again from them.
 
-Sequential Fine-tuning with Averaging (SFA; Kleiman et al., "Soup to go", arXiv 2501.05559): of a
-stage of T steps, after every p T and after the last one,
+Sequential Fine-tuning with Averaging (SFA; Kleiman et al., "Soup to go", arXiv 2501.05559): in a
+stage, 1 / p times (rounded) at equal distances, the last time after its last step,
 
     theta <- (1 - beta) theta + beta theta_o
 
@@ -41,8 +41,9 @@ class EarlierCheckpoint(WeightShares):
 
     def due(self, stage: Stage, done: int) -> bool:
         """Return whether weights are averaged after ``done`` steps of the run, in ``stage``."""
-        every = max(1, round(self._interval * stage.steps))
-        return done == stage.end or (done - stage.start) % every == 0
+        times, step = round(1 / self._interval), done - stage.start
+        # In integers: two averages in a row would halve what a rounded interval leaves over.
+        return step * times // stage.steps > (step - 1) * times // stage.steps
 
     def averaged(self, name: str, theta: Tensor) -> Tensor:
         """Return the average of a parameter's present values with the earlier ones (a collective).

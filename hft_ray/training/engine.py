@@ -121,20 +121,18 @@ class Engine:
     def move(self, draw: Draw, value: Callable[[str, Tensor], Tensor]) -> None:
         """Give what is trained other values between two steps; Adam's moments stay.
 
-        A collective below ZeRO-3: an engine may hold weights of its own, so it is built anew.
+        A collective below ZeRO-3. One parameter after the other, so it needs next to no memory.
 
         Args:
             draw: What is trained, and has made a step.
             value: Name of a parameter and its values -> its new ones; called in one order on all
                 ranks.
         """
-        self._park()
-        self.close()
+        link_states(self._deepspeed)
         chosen = set(draw.parameters)
         for name, parameter in self.model.named_parameters():
             if name in chosen:
-                change_weights(parameter, self.parked[name], partial(value, name))
-        self.select(draw)
+                change_weights(self._deepspeed, parameter, partial(value, name))
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop what :meth:`detach` kept of parameters that were given other values since."""

@@ -47,6 +47,7 @@ def memory_per_worker(
     length: int,
     summed: bool,
     peak: Callable[[Step], int],
+    averaged: int | None = None,
 ) -> MemoryPerWorker:
     """Estimate the memory of one worker.
 
@@ -67,6 +68,7 @@ def memory_per_worker(
         length: Tokens per sequence.
         summed: Whether the loss is summed; see :class:`Step`.
         peak: Most bytes of activations and gradients at once in the passes of a step.
+        averaged: Parameters that ``training.average`` holds, None for those that are trained.
     """
     stage, weight = training.stage(workers), 2 if bf16 else 4
     divided = -(-trainable // (workers if stage else 1))
@@ -83,7 +85,7 @@ def memory_per_worker(
     # The penalty towards the base holds the base's values of what is trained.
     base = trainable * weight if training.l2_to_base else 0
     held = {"none": 0, "ema": 4, "sfa": weight}[training.average]
-    average = held * -(-trainable // workers)
+    average = held * -(-(trainable if averaged is None else averaged) // workers)
     return MemoryPerWorker(
         model=parameters * weight // (workers if stage == 3 else 1) + base + average,
         gradients=gradients,

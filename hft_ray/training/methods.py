@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
@@ -24,6 +25,7 @@ from hft_ray.training.sft import SupervisedFineTuning
 from hft_ray.training.stage import Stage
 from hft_ray.training.workspace import Workspace
 
+log = logging.getLogger(__name__)
 _Make = Callable[[TrainingSet | Mixture], SupervisedFineTuning]
 
 
@@ -81,7 +83,13 @@ def _supervised(
         mask = LowPerplexity(said(NAME, logprobs), training.stm_perplexity)
     if strength := training.kl_to_base:
         among = _held_to_base(config, workspace, data)
-        if among is None or among.any():
+        if among is not None and not among.any():
+            log.warning(
+                "training.kl_to_base has nothing to hold to the base: kl_on %s, and none of the "
+                "examples is among them",
+                training.kl_on,
+            )
+        else:
             top = said(f"top {training.kl_top}", look_for(training.kl_top), among)
             held = HeldToBase(top, strength, training.kl_direction, among)
     return SupervisedFineTuning(data, pad, training.token_weights, mask, held)

@@ -152,25 +152,32 @@ def put(engine: Any, parameter: nn.Parameter, moments: Moments, fresh: bool = Fa
 
 
 def change_weights(
-    parameter: nn.Parameter, moments: Moments, change: Callable[[Tensor], Tensor]
+    engine: Any, parameter: nn.Parameter, change: Callable[[Tensor], Tensor]
 ) -> None:
-    """Give a parameter other values, and its state what bf16 cannot hold of them.
+    """Give a parameter other values in ``engine`` (a collective below ZeRO-3).
 
     Args:
-        parameter: A whole parameter.
-        moments: Its state, which :func:`take` gave; it is changed in place.
+        engine: DeepSpeed's; its optimizer has made a step.
+        parameter: A whole parameter that it trains.
         change: From the present values, as exactly as they are known, to the new ones.
     """
-    kept = moments.tensors
-    weights, rest = kept.get(MASTER, parameter.data), kept.get(COMPENSATION)
-    if rest is not None:
+    _, keys = _kept(engine, parameter)
+    weights, rest = parameter.data, None
+    if COMPENSATION in keys:
+        rest = _get(engine, parameter, COMPENSATION)
         weights = weights.float() + rest.to(weights.device).float()
+    elif MASTER in keys:
+        weights = _get(engine, parameter, MASTER)
     changed = change(weights)
     parameter.data.copy_(changed)
-    if MASTER in kept:
-        kept[MASTER].copy_(changed)
+    if MASTER in keys:
+        _set(engine, parameter, MASTER, changed)
+    elif is_linked(parameter):
+        # ZeRO-1 and 2 step on weights of their own in any type.
+        _set(engine, parameter, MASTER, parameter.data)
     if rest is not None:
-        rest.copy_(changed - parameter.data.float())
+        lost = changed.to(parameter.device) - parameter.data.float()
+        _set(engine, parameter, COMPENSATION, lost.to(rest.dtype))
 
 
 def _kept(engine: Any, parameter: nn.Parameter) -> tuple[torch.dtype, list[str]]:

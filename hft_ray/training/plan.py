@@ -218,7 +218,13 @@ def planned_memory(
         length=config.data.max_length,
         summed=not config.pair_data,
         peak=peak,
+        averaged=None if lora or _keeps_its_draw(config) else catalog.parameters,
     )
+
+
+def _keeps_its_draw(config: Config) -> bool:
+    """Whether what is held beside the weights is of one draw: others are added to the first."""
+    return config.selection.reselect == "never" or config.selection.on_deselect == "reset"
 
 
 def _share(corner: tuple[Config, Draw]) -> float:

@@ -25,6 +25,7 @@ from hft_ray.evaluation import (
     worst_values,
 )
 from hft_ray.item_scores import ItemScores
+from hft_ray.pareto.points import FORECAST
 from hft_ray.ranks import Ranks
 from hft_ray.training.answers import base_item_scores, item_scores
 from hft_ray.training.workspace import Workspace
@@ -86,6 +87,8 @@ def score_names(config: Config) -> list[str]:
     names = [*metric_names(config.scored), *of_tasks]
     if config.method.kind == "continual":
         names += measure_names(config.scored)
+    if config.evaluation.forecast:
+        names.append(FORECAST)
     return list(dict.fromkeys(names))
 
 
@@ -134,6 +137,8 @@ def base_values(config: Config, base: Scores) -> dict[str, float]:
         found |= task_means(tasks_of(config), base)
     if config.method.kind == "continual":
         found |= untrained_measures(tasks_of(config), base)
+    if config.evaluation.forecast:
+        found[FORECAST] = 0.0  # of a divergence from itself
     return found
 
 

@@ -241,6 +241,10 @@ def test_wrong_arms_are_refused(arms, told):
         ({"trials": 10}, "trials 10 is not a multiple of 4"),
         ({"first": [{"selection.ratio": 1.0}]}, "with arms the trials are dealt"),
         ({"variants": {"averages": 0}}, "averaging needs averages"),
+        (
+            {"arms": ["full", "depth"], "variants": {"depth": 3}},
+            "depth can have 2 points of a model here",
+        ),
     ],
 )
 def test_what_does_not_go_with_arms_is_refused(search, told):

@@ -14,6 +14,7 @@ from hft_ray.config.load import validate
 from hft_ray.pareto.points import FORECAST
 from hft_ray.ranks import Ranks
 from hft_ray.training import Workspace
+from hft_ray.training.checks import check_settings
 from hft_ray.training.forecast import make_forecast
 from hft_ray.training.models import load_model
 
@@ -118,3 +119,17 @@ def test_without_supervised_data_it_is_refused():
     file = {"name": "s", "model": "m", "data": {"train": "p.jsonl"}, "method": "dpo"}
     with pytest.raises(ConfigError, match=r"evaluation.forecast.*supervised"):
         validate(file | {"evaluation": {"forecast": 4}}, "FILE")
+
+
+def test_it_can_be_an_objective(tiny_file):
+    file = merged(tiny_file, {"evaluation.forecast": 3})
+    file["search"] = {
+        "trials": 2,
+        "space": {"selection.ratio": [0.5, 1.0]},
+        "objectives": {"task/score": "max", FORECAST: "min"},
+        "reference_point": {"task/score": 0.0, FORECAST: 5.0},
+    }
+    assert check_settings(validate(file, "FILE")) == []
+    del file["evaluation"]["forecast"]
+    (problem,) = check_settings(validate(file, "FILE"))
+    assert "is produced by no evaluation" in problem.message

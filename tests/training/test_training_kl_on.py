@@ -120,6 +120,34 @@ def test_the_base_is_asked_about_that_part_alone(tiny_file, tmp_path, on):
 
 
 @pytest.mark.parametrize(
+    ("search", "wrong"),
+    [
+        # A trial with a share of 0 would have a penalty on nothing.
+        ({"space": {"data.replay.share": [0.0, 0.2]}}, True),
+        ({"space": {"data.replay.share": [0.1, 0.2]}}, False),
+        # An arm without the penalty needs no general data.
+        (
+            {
+                "space": {"training.learning_rate": [1e-3, 1e-4]},
+                "arms": {
+                    "full": {},
+                    "general": {"set": {"training.kl_to_base": 0.1, "data.replay.share": 0.1}},
+                },
+            },
+            False,
+        ),
+    ],
+)
+def test_every_trial_with_the_penalty_has_general_data(tiny_file, search, wrong):
+    changes = {"data.replay": {"train": GENERAL, "share": 0.0}, "training.kl_on": "general"}
+    if "arms" in search:
+        changes["training.kl_to_base"] = 0.0
+    file = merged(tiny_file, REPLAY | changes) | {"search": {"trials": 2, **search}}
+    messages = [each.message for each in check_settings(validate(file, "FILE"))]
+    assert any("trains on no general data" in message for message in messages) == wrong, messages
+
+
+@pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"data.replay": {"train": GENERAL, "share": 0.0}}, "trains on no general data"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from hft_ray.config.keys import with_settings
 from hft_ray.config.schema import Config
-from hft_ray.config.sections.arms import BUILT_IN, Arm, trained_arms
+from hft_ray.config.sections.arms import BUILT_IN, Arm, arm_variants, trained_arms
 
 
 def fixed_settings(name: str, arm: Arm) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def fixed_settings(name: str, arm: Arm) -> dict[str, Any]:
 
 
 def by_arm(config: Config) -> dict[str | None, Config]:
-    """Return arm -> FILE with the arm's settings, its space and its share of the trials.
+    """Return arm -> FILE with the arm's settings, space and variants, and its share of the trials.
 
     Of the sweep's space it keeps what the arm does not fix. A FILE without arms is its only one,
     under None; so is one without ``search``.
@@ -38,6 +38,7 @@ def by_arm(config: Config) -> dict[str | None, Config]:
                 "arms": None,
                 "space": _kept(search.space, fixed) | arm.space,
                 "trials": search.trials // len(names),
+                "variants": arm_variants(name, search.arms, search.variants),
             }
         )
         found[name] = with_settings(config, fixed).model_copy(update={"search": share})

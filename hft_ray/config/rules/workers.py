@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from hft_ray.config.errors import Problem
-from hft_ray.config.keys import searched_values
+from hft_ray.config.keys import searched_values, settings
+from hft_ray.config.rules.combinations import combinations
 from hft_ray.config.schema import Config
 
 
@@ -19,7 +23,7 @@ def _strategy_problems(config: Config) -> list[Problem]:
     if measured and 3 in searched_values(config, "training.zero_stage"):
         message = "needs training.zero_stage 0, 1 or 2; or another strategy"
         problems += [Problem("selection.strategy", message, name) for name in measured]
-    if "source" in strategies and config.general_data is None:
+    if "source" in strategies and config.general_data is None and _drawn(config):
         message = (
             "needs general data: set data.replay.train (read by sft alone, its share may be 0), or "
             "with method continual method.replay.data"
@@ -28,16 +32,31 @@ def _strategy_problems(config: Config) -> list[Problem]:
     return problems
 
 
+def _drawn(config: Config) -> bool:
+    """Whether any trial draws: with an adapter, or a ratio of 1, nothing is chosen."""
+    ratios = searched_values(config, "selection.ratio")
+    return "none" in searched_values(config, "adapter.kind") and any(x != 1 for x in ratios)
+
+
 def _penalty_problems(config: Config) -> list[Problem]:
-    """General data that are to be held to the base, where no trial trains on any."""
+    """General data that are to be held to the base, in a trial that trains on none."""
+    message = (
+        "holds general data to the base, and {} trains on no general data: set data.replay.share, "
+        "or with method continual method.replay.general{}"
+    )
     shares = ("data.replay.share", "method.replay.general")
-    trained = any(any(searched_values(config, key)) for key in shares)
-    if "general" in searched_values(config, "training.kl_on") and not trained:
-        message = (
-            "holds general data to the base, and FILE trains on no general data: set "
-            "data.replay.share, or with method continual method.replay.general"
-        )
-        return [Problem("training.kl_on", message, "general")]
+    if config.search is None:
+        told = message.format("FILE", "")
+        tried: Iterable[dict[str, Any]] = [{}]
+    else:
+        told = message.format("a trial", '; where both are searched, give training.kl_on a "when"')
+        tried = combinations(config)
+    plain = settings(config)
+    for params in tried:
+        trial = plain | params
+        held = trial["training.kl_to_base"] and trial["training.kl_on"] == "general"
+        if held and not any(trial.get(key) for key in shares):
+            return [Problem("training.kl_on", told, "general")]
     return []
 
 

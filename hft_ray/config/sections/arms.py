@@ -129,6 +129,12 @@ def arm_problem(
         return "arms: depth needs averages by depth: search.variants.depth is 0"
     if HALF_RESET in arms and not variants.half_reset:
         return "arms: half_reset needs search.variants.half_reset, which is false"
+    own = arm_variants(FULL, arms, variants)
+    if DEPTH in arms and isinstance(own.depth, int) and own.depth > own.most_by_depth:
+        return (
+            f"arms: depth can have {own.most_by_depth} points of a model here, two for each of its "
+            f"averages: name the arm averaging too, or set search.variants.depth {own.depth} lower"
+        )
     count = len(trained_arms(arms))
     if trials % count:
         return (

@@ -53,8 +53,8 @@ class Training(Section):
     sfa_weight: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """sfa: share of the earlier weights in each average."""
     sfa_interval: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """sfa: share of the steps (of a task's, with tasks in turn) between two averages; there is one
-    after the last step, too."""
+    """sfa: share of the steps (of a task's, with tasks in turn) between two averages: 1 over it,
+    rounded, averages at equal distances, the last one after the last step."""
     kl_to_base: Annotated[float, Field(ge=0)] = 0.0
     """Adds this, times the KL divergence of the model's predictions from the base's, to the loss of
     every trained token. Of sft alone."""

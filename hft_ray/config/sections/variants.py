@@ -42,8 +42,16 @@ class Variants(Section):
     @property
     def scorings(self) -> int:
         """Variants of a trained model that are scored after its training."""
-        averages = self.averages if isinstance(self.averages, int) else len(self.averages)
         depth = self.depth if isinstance(self.depth, int) else len(self.depth)
         if isinstance(self.depth, int):
-            depth = min(depth, 2 * max(1, averages))
-        return averages + depth + self.half_reset
+            depth = min(depth, self.most_by_depth)
+        return self._averages + depth + self.half_reset
+
+    @property
+    def most_by_depth(self) -> int:
+        """Most averages by depth that a number of them gives: each average is tilted both ways."""
+        return 2 * max(1, self._averages)
+
+    @property
+    def _averages(self) -> int:
+        return self.averages if isinstance(self.averages, int) else len(self.averages)
