@@ -1,7 +1,7 @@
 """The demo's claim: at full fine-tuning's task score, the best HFT setting forgets less.
 
-Trains ``search_spaces/demo.yaml`` with two settings and several seeds of the data order, each as
-``hft-ray train``, and prints what each seed gave, the means in points of 100, and
+Trains ``search_spaces/demo.yaml`` for 150 steps with two settings and several seeds of the data
+order, each as ``hft-ray train``, and prints what each seed gave, the means in points of 100, and
 the 95 % interval of their difference, over items and seeds.
 
     python benchmarks/demo_forgetting.py [--seeds 3]
@@ -44,7 +44,7 @@ def train(name: str, settings: list[str], folder: Path, seed: int) -> Point:
     out = folder / f"{name.replace(' ', '-')}-{seed}"
     command = [sys.executable, "-m", "hft_ray", "train", str(FILE), "--out", str(out)]
     command += ["--storage", str(folder / "storage")]
-    for setting in [*settings, f"training.seed={seed}"]:
+    for setting in [*settings, "training.steps=150", f"training.seed={seed}"]:
         command += ["--set", setting]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     values = json.loads((out / "result.json").read_text(encoding="utf-8"))["values"]

@@ -34,7 +34,7 @@ def scored(on: str, precision: str, tiny: bool) -> dict[str, Any]:
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     del content["search"]
     content["selection"] |= {"ratio": 0.5, "granularity": "layer", "seed": 7}
-    content["training"] |= {"learning_rate": 5e-4, "precision": precision}
+    content["training"] |= {"steps": 150, "learning_rate": 5e-4, "precision": precision}
     if tiny:
         content["training"] |= {"steps": 2}
     started = time.monotonic()

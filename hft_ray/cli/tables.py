@@ -20,13 +20,17 @@ def front_table(front: Front) -> RenderableType:
     rows = front_rows(front)
     if not rows:
         return Text("The front is empty: no trial is complete with every objective measured.")
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     table.title, table.title_justify = f"Front of {front.sweep}", "left"
+    for row in rows:
+        row.update({name: row[name].replace("± ", "±") for name in front.objectives})
     for column in rows[0]:
         side: Literal["left", "right"] = "left" if column == "trial" else "right"
-        # On a narrow terminal an error goes below its score; trials and settings stay whole.
+        # On a narrow terminal an error goes below its score; all else stays whole.
         whole = column not in front.objectives
-        table.add_column(_broken(column), justify=side, no_wrap=whole, overflow="fold")
+        least = None if whole else max(len(each) for row in rows for each in row[column].split())
+        heading = _broken(column)
+        table.add_column(heading, justify=side, no_wrap=whole, overflow="fold", min_width=least)
     for row in rows:
         knee = row["trial"].endswith("(knee)")
         row["trial"] = row["trial"].replace(" (knee)", "*")

@@ -148,10 +148,10 @@ def how_to_read(front: Front) -> str:
     """Return one sentence that says which corner is better."""
     x_name, y_name = axes(front)
     if len(front.objectives) == 1:
-        return f"Each symbol is one trial; {direction_text(front, y_name)}."
+        return f"Each symbol is one model; {direction_text(front, y_name)}."
     vertical = "top" if better_is_up(front) else "bottom"
     horizontal = "right" if front.objectives[x_name] == "max" else "left"
-    sentence = f"Each symbol is one trial; better is towards the {vertical} {horizontal}."
+    sentence = f"Each symbol is one model; better is towards the {vertical} {horizontal}."
     if len(front.objectives) > 2:
         sentence += " The picture shows two of the objectives; the front is chosen by all of them."
     return sentence

@@ -94,14 +94,21 @@ def _clearly_less(front: Front, a: Point, b: Point, name: str) -> bool:
 
 
 def best_full(front: Front) -> Point | None:
-    """Return the trained full fine-tuning that is best in the first objective."""
-    name = next(iter(front.objectives))
+    """Return the trained full fine-tuning that is best in the first objective.
+
+    Among those as good there it is the best in the second one: a fair rival.
+    """
+    name, *others = front.objectives
     full = [
         point
         for point in front.points
         if point.full_fine_tuning and point.variant is None and point.eligible(front.objectives)
     ]
-    return min(full, key=lambda point: _sign(front, name) * point.values[name], default=None)
+    best = min(full, key=lambda point: _sign(front, name) * point.values[name], default=None)
+    if best is None or not others:
+        return best
+    alike = [best, *(point for point in full if _as_good(front, point, best, name))]
+    return min(alike, key=lambda point: _sign(front, others[0]) * point.values[others[0]])
 
 
 def _as_good(front: Front, a: Point, full: Point, name: str) -> bool:

@@ -91,6 +91,13 @@ def test_an_average_of_full_fine_tuning_may_take_its_place():
     assert "trial:t0000+alpha-0.75" in found.command
 
 
+def test_the_rival_is_the_full_fine_tuning_that_forgets_least_for_its_score():
+    other = point("t0003", 1.0, 0.89, 0.35)  # as good as FULL, and it forgets less
+    worse = point("t0004", 1.0, 0.5, 0.2)
+    found = takeaway(front_of(FULL, other, worse, point("t0001", 0.5, 0.95, 0.3)))
+    assert "fine-tuning (0.89), t0001 forgets 0.3 instead of 0.35" in found.sentences[0]
+
+
 def test_few_items_make_no_point_as_good():
     """Its difference holds 0 because the errors are large; it may lack half of what was learned."""
     full, reach = point("t0000", 1.0, 0.9, 0.4, 0.09), point("t0001", 0.5, 0.9, 0.3, 0.09)
