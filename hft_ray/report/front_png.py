@@ -43,7 +43,8 @@ def render_png(front: Front, path: Path | str, form: str = "png") -> None:
     _references(axes, front, found)
     axes.margins(0.09)
     if arms:
-        axes.legend(frameon=False, fontsize=10, labelcolor=plot_data.INK)
+        style: dict[str, Any] = {"fontsize": 10, "labelcolor": plot_data.INK}
+        figure.legend(loc="outside right upper", frameon=False, **style)
     else:
         _colour_bar(figure, axes)
         _legend(figure, front, found)
