@@ -26,7 +26,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     "alpaca": ("instruction", "input", "output", "history", *_TEMPLATE, "text"),
     "text": ("text",),
     "preference": ("chosen", "rejected", *_PAIR, *_TEMPLATE, "group"),
-    "perplexity": ("text", "group"),
+    "perplexity": ("prompt", "answer", "text", "group"),
     "multiple_choice": ("question", "choices", "answer", "group"),
     "generation": ("prompt", "answer", "source", "group"),
     "kl": ("prompt", "answer", "text", "group"),

@@ -75,7 +75,7 @@ class Passage:
     where: str = field(default="", compare=False)
 
 
-Items = Sequence[str] | Sequence[Question] | Sequence[Prompt] | Sequence[Passage] | Sequence[Pair]
+Items = Sequence[Question] | Sequence[Prompt] | Sequence[Passage] | Sequence[Pair]
 
 
 def load_items(evaluation: OnRecords, path: str) -> Items:
@@ -90,11 +90,9 @@ def load_items(evaluation: OnRecords, path: str) -> Items:
             evaluation; each is named with its file and line.
     """
     match evaluation:
-        case Perplexity():
-            return load_texts(evaluation, path)
         case MultipleChoice():
             return load_questions(evaluation, path)
-        case Divergence():
+        case Perplexity() | Divergence():
             return load_passages(evaluation, path)
         case PairPreference():
             return load_pairs(evaluation, path)
@@ -102,13 +100,10 @@ def load_items(evaluation: OnRecords, path: str) -> Items:
             return load_prompts(evaluation, path)
 
 
-def load_texts(evaluation: Perplexity, path: str) -> list[str]:
-    """Read the texts of a perplexity evaluation. See :func:`load_items`."""
-    return convert_each(_read(evaluation, path), evaluation.kind, _text)
-
-
-def load_passages(evaluation: Divergence, path: str) -> list[Passage]:
-    """Read the texts of a KL evaluation. See :func:`load_items`."""
+def load_passages(evaluation: Perplexity | Divergence, path: str) -> list[Passage]:
+    """Read the texts of a perplexity or KL evaluation. See :func:`load_items`."""
+    if isinstance(evaluation, Perplexity):
+        return convert_each(_read(evaluation, path), evaluation.kind, _text_or_answer)
     return convert_each(_read(evaluation, path), evaluation.kind, _passage)
 
 
@@ -213,8 +208,11 @@ def _group(record: Record, where: str) -> str | int | None:
     return group
 
 
-def _text(record: Record, where: str) -> str:
-    return _string(record, "text", where)
+def _text_or_answer(record: Record, where: str) -> Passage:
+    """Return what perplexity is measured of: a plain text is the usual record."""
+    if record.get("prompt") is None:
+        return Passage("", _string(record, "text", where), where)
+    return _passage(record, where)
 
 
 def _passage(record: Record, where: str) -> Passage:

@@ -1,10 +1,12 @@
-"""Cross-entropy per token on plain texts.
+"""Cross-entropy per token on plain texts, or on the answers to prompts.
 
 A text of tokens t_0 .. t_N (t_0 is the beginning-of-sequence token where the tokenizer puts one)
 is cut into windows of L input tokens, L = max_length or what the model has positions for: window k
 feeds t_{kL} .. t_{kL+L-1} and predicts t_{kL+1} .. t_{kL+L}. So windows do not overlap, the first
 prediction of a later window is conditioned on the last token of the window before, and every token
 but t_0 is predicted exactly once (as the "rolling" log-likelihood of lm-eval with context 1).
+Of a prompt and its answer there is one window, which ends with the answer, and the answer's tokens
+alone are predicted: those that training on the record predicts, without the end of the text.
 Perplexity is exp of the score.
 """
 
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from hft_ray.config import ConfigError, Perplexity, Problem
 from hft_ray.data import encode_text
+from hft_ray.evaluation.items import Passage
+from hft_ray.evaluation.prompting import encode_answered
 from hft_ray.evaluation.score import Score
 from hft_ray.evaluation.sharding import context_length
 from hft_ray.evaluation.tokens import Span, sum_logprobs
@@ -29,18 +33,28 @@ class PerplexityScorer:
     """Scores the texts of one evaluation, tokenised once.
 
     Raises:
-        ConfigError: No text has a token to predict.
+        ConfigError: No text has a token to predict, or the chat template is missing.
     """
 
     def __init__(
         self,
         evaluation: Perplexity,
-        texts: Sequence[str],
+        passages: Sequence[Passage],
         tokenizer: PreTrainedTokenizerBase,
         path: str,
     ) -> None:
         self._max_length = evaluation.max_length
-        self._texts = [encode_text(tokenizer, text) for text in texts]
+        self._texts: list[list[int]] = []
+        self._answers: list[int | None] = []
+        """Tokens of each answer; None of a plain text, whose tokens are all predicted."""
+        for passage in passages:
+            if passage.prompt == "":
+                self._texts.append(encode_text(tokenizer, passage.text))
+                self._answers.append(None)
+                continue
+            tokens, before = encode_answered(tokenizer, passage.prompt, passage.text, passage.where)
+            self._texts.append(tokens)
+            self._answers.append(len(tokens) - before)
         if all(len(text) < 2 for text in self._texts):
             message = "no text has a token to predict: each is a single token"
             raise ConfigError(Problem(f"{path}.data", message, evaluation.data))
@@ -54,16 +68,19 @@ class PerplexityScorer:
         length = min(self._max_length, context_length(model) or self._max_length)
         owners: list[int] = []
         windows: list[Span] = []
-        for index, text in enumerate(self._texts):
-            own = [Span(window, 1, len(window)) for window in cut(text, length)]
+        for index, (text, answer) in enumerate(zip(self._texts, self._answers, strict=True)):
+            if answer is None:
+                own = [Span(window, 1, len(window)) for window in cut(text, length)]
+            else:
+                own = [Span.last(text[-(length + 1) :], answer)]
             windows += own
             owners += [index] * len(own)
 
-        losses = [0.0] * len(self._texts)
+        losses, predicted = [0.0] * len(self._texts), [0] * len(self._texts)
         found = sum_logprobs(model, windows, batch_size, ranks)
-        for owner, logprob in zip(owners, found, strict=True):
+        for owner, window, logprob in zip(owners, windows, found, strict=True):
             losses[owner] -= logprob
-        predicted = [len(text) - 1 for text in self._texts]
+            predicted[owner] += window.count
         means = [loss / max(n, 1) for loss, n in zip(losses, predicted, strict=True)]
         worst = math.log(model.config.get_text_config().vocab_size)
         return Score.of("cross_entropy", means, worst=worst, weights=predicted)

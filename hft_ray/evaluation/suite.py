@@ -28,7 +28,6 @@ from hft_ray.evaluation.items import (
     load_prompts,
     load_questions,
     load_shots,
-    load_texts,
 )
 from hft_ray.evaluation.multiple_choice import MultipleChoiceScorer
 from hft_ray.evaluation.perplexity import PerplexityScorer
@@ -157,7 +156,7 @@ def make_scorer(
         ConfigError: All errors in its data.
     """
     if isinstance(evaluation, Perplexity):
-        return PerplexityScorer(evaluation, load_texts(evaluation, path), tokenizer, path)
+        return PerplexityScorer(evaluation, load_passages(evaluation, path), tokenizer, path)
     if isinstance(evaluation, MultipleChoice):
         questions, shots = load_questions(evaluation, path), load_shots(evaluation, path)
         return MultipleChoiceScorer(evaluation, questions, tokenizer, path, shots)

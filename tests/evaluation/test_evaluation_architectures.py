@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from hft_ray.evaluation import Suite
 from hft_ray.evaluation.generation import GenerationScorer
-from hft_ray.evaluation.items import load_prompts, load_texts
+from hft_ray.evaluation.items import load_passages, load_prompts
 from hft_ray.ranks import Ranks
 
 SMALL = {
@@ -52,7 +52,7 @@ def test_batches_equal_one_item_at_a_time(family, tmp_path):
     tokenizer = make_tokenizer(bos=True)
     section = with_batch_size(make_section(tmp_path, model, tokenizer), 4)
 
-    texts = load_texts(section.general[0], "x")
+    texts = [each.text for each in load_passages(section.general[0], "x")]
     losses = [hf_loss(model, tokenizer(text).input_ids) for text in texts]
     scores = Suite(section, tokenizer).score(model)
     assert scores.general["texts"].items == pytest.approx(losses, rel=1e-5)

@@ -29,6 +29,8 @@ BAD = [
     ("perplexity", {"txt": "x"}, "no 'text'; its keys are: txt"),
     ("perplexity", {"text": " \n"}, "text must be a text that is not empty"),
     ("perplexity", {"text": 3}, "text must be a text that is not empty"),
+    ("perplexity", {"prompt": "p"}, "no 'answer'"),
+    ("perplexity", {"text": "x", "prompt": "p"}, "has the field text, and the field prompt"),
     ("multiple_choice", {"choices": ["a", "b"], "answer": 0}, "no 'question'"),
     ("multiple_choice", {"question": "q", "choices": ["a"], "answer": 0}, "two or more"),
     ("multiple_choice", {"question": "q", "choices": "ab", "answer": 0}, "two or more"),

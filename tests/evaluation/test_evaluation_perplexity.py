@@ -71,3 +71,35 @@ def test_a_text_of_one_token_has_no_weight(tmp_path):
     assert both.general["text"].value == one.general["text"].value
     with pytest.raises(ConfigError, match="no text has a token to predict"):
         Suite(section(write_jsonl(tmp_path / "c.jsonl", records[1:])), tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_of_a_prompt_and_its_answer_the_answer_counts(kind, tmp_path):
+    model, tokenizer = make_pair(kind)
+    rng = random.Random(3)
+    pairs = [(sentence(rng, 3, 9), sentence(rng, 1, 6)) for _ in range(7)]
+    records = [{"prompt": prompt, "answer": answer} for prompt, answer in pairs]
+    data = write_jsonl(tmp_path / "a.jsonl", records)
+    score = Suite(section(data), tokenizer).score(model).general["text"]
+    whole = [tokenizer(f"{prompt} {answer}").input_ids for prompt, answer in pairs]
+    before = [tokenizer(prompt).input_ids for prompt, _ in pairs]
+    counts = [len(all_) - len(own) for all_, own in zip(whole, before, strict=True)]
+    # The loss of the whole minus that of the prompt is the answer's.
+    losses = [
+        hf_loss(model, all_) * (len(all_) - 1) - hf_loss(model, own) * (len(own) - 1)
+        for all_, own in zip(whole, before, strict=True)
+    ]
+    assert score.weights == tuple(counts)
+    means = [loss / n for loss, n in zip(losses, counts, strict=True)]
+    assert score.items == pytest.approx(means, rel=1e-4)
+
+
+def test_a_long_prompt_is_cut_from_the_left(tmp_path):
+    model, tokenizer = make_pair("gpt2")
+    prompt, answer = sentence(random.Random(4), 40, 40), "Paris"
+    data = write_jsonl(tmp_path / "a.jsonl", [{"prompt": prompt, "answer": answer}])
+    score = Suite(section(data, max_length=16), tokenizer).score(model).general["text"]
+    own = len(tokenizer(f"{prompt} {answer}").input_ids) - len(tokenizer(prompt).input_ids)
+    ids = tokenizer(f"{prompt} {answer}").input_ids[-17:]
+    rest = hf_loss(model, ids[: len(ids) - own]) * (len(ids) - own - 1)
+    assert score.value * own == pytest.approx(hf_loss(model, ids) * 16 - rest, rel=1e-4)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hft_ray.config import EvaluationSection, MultipleChoice, Perplexity
-from hft_ray.evaluation.items import load_items, load_questions, load_texts
+from hft_ray.evaluation.items import load_items, load_passages, load_questions
 
 FOLDER = Path(str(files("hft_ray.suites")))
 
@@ -48,7 +48,8 @@ def test_paragraphs_load_as_an_evaluation(paragraphs):
     evaluation = Perplexity(
         kind="perplexity", name="english", data="package:hft_ray.suites/english.jsonl"
     )
-    assert list(load_texts(evaluation, "evaluation.general.0")) == paragraphs
+    loaded = load_passages(evaluation, "evaluation.general.0")
+    assert [(each.prompt, each.text) for each in loaded] == [("", text) for text in paragraphs]
     assert sum(len(text.split()) for text in paragraphs) >= 17_000
 
 

@@ -51,11 +51,13 @@ class _Prompted(_OnRecords):
 
 
 class Perplexity(_OnRecords):
-    """Cross-entropy per token, in nats, of records {text}. Lower is better."""
+    """Cross-entropy per token, in nats, of records {text}, or {prompt, answer}: of the answer's
+    tokens after the prompt. Lower is better."""
 
     kind: Literal["perplexity"]
     max_length: Annotated[int, Field(ge=8)] = 512
-    """Longest window in tokens; longer texts are cut into windows."""
+    """Longest window in tokens; longer texts are cut into windows, a longer prompt and answer from
+    the left."""
 
 
 class MultipleChoice(_Prompted):
