@@ -492,6 +492,9 @@ class AnySweep(RuleBasedStateMachine):
 
     def teardown(self):
         """Whatever happened: once the groups work on, or are lost, every trial ends."""
+        for group in set(range(GROUPS)) - self.lost:
+            if not self.board.groups[group].incarnation:
+                self.join(group)  # there is room again
         for _ in range(10 * len(self.board.jobs) + 10):
             for group in range(GROUPS):
                 for rank in range(SIZE):
