@@ -30,8 +30,9 @@ from hft_ray.report.rows import arm_rows
 Cell = str | int | float | IntervalEstimate | None
 Row = dict[str, Cell]
 FULL, ALL = "full", "all tasks"
-RANKED = 0.9
-"""Level at which configurations are ranked."""
+DECIDES = 0.9
+"""Level at which it is said who forgets less. At 1 an arm that learns as much as full fine-tuning
+reaches the level in half of the draws."""
 CLOSE = 0.1
 """Configurations are as good as the best one if they forget no more than this share of what full
 fine-tuning's best end forgets beyond it."""
@@ -69,6 +70,7 @@ def at_full_score(study: Study) -> list[Row]:
                     f"{TASK} at most": round(float(level[0]), 3),
                     "arm": arm,
                     "seeds": _seeds(study.points(task), arm),
+                    "reached, of draws": round(curve.reached, 2),
                     "trained models alone": study.at(task, arm, level, ends=True).estimate,
                     "with averages": curve.estimate,
                     "minus full's averages": apart,
@@ -124,7 +126,7 @@ def beyond_averaging(study: Study) -> list[Row]:
     """Return each arm's curve minus that of full fine-tuning, at several levels of the task.
 
     The rows of all tasks are means of the differences as shares of what full fine-tuning's best
-    end forgets. ``Holm`` is the p-value of the last level among all arms, adjusted.
+    end forgets. ``Holm`` is the p-value of the level that decides among all arms, adjusted.
     """
     rows: list[Row] = []
     relative: dict[str, dict[float, list[Reading]]] = {}
@@ -138,14 +140,14 @@ def beyond_averaging(study: Study) -> list[Row]:
                 row[_of(share)] = apart.estimate
                 scaled = Reading(apart.value / end, apart.draws / end)
                 relative.setdefault(arm, {}).setdefault(share, []).append(scaled)
-            rows.append(row | {"says": verdict(_known(row[_of(SHARES[-1])]))})
+            rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
     pooled: list[Row] = []
     for arm, levels in relative.items():
         row = {"task": ALL, "arm": arm}
         for share, parts in levels.items():
             everywhere = len(parts) == len(study.results)
             row[_of(share)] = _pooled(parts) if everywhere else None
-        pooled.append(row | {"says": verdict(_known(row[_of(SHARES[-1])]))})
+        pooled.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
     _adjust(pooled)
     return [*rows, *pooled]
 
@@ -159,10 +161,10 @@ def _known(cell: Cell) -> IntervalEstimate | None:
 
 
 def _adjust(rows: list[Row]) -> None:
-    """Add Holm's adjusted p-values of the last level (Scand. J. Stat. 6, 1979)."""
+    """Add Holm's adjusted p-values of the level that decides (Scand. J. Stat. 6, 1979)."""
     known = {}
     for place, row in enumerate(rows):
-        found = _known(row[_of(SHARES[-1])])
+        found = _known(row[_of(DECIDES)])
         if found is not None and found.error > 0:
             known[place] = 2 * (1 - NormalDist().cdf(abs(found.value) / found.error))
     least = 0.0
@@ -186,11 +188,11 @@ def contrasts(study: Study) -> list[Row]:
                 apart = study.at(each.task, one, level) - study.at(each.task, other, level)
                 row[_of(share)] = apart.estimate
                 found[share].append(Reading(apart.value / end, apart.draws / end))
-            rows.append(row | {"says": verdict(_known(row[_of(SHARES[-1])]))})
+            rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
         if len(found[SHARES[0]]) > 1:
             row = {"compared": what, "task": ALL}
             row |= {_of(share): _pooled(parts) for share, parts in found.items()}
-            rows.append(row | {"says": verdict(_known(row[_of(SHARES[-1])]))})
+            rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
     return rows
 
 
@@ -371,7 +373,7 @@ def transfer(study: Study) -> list[Row]:
 
 def _by_configuration(study: Study, each: TaskResults) -> dict[str, Reading]:
     """Return configuration -> what it forgets at the level; of the part ``arms``."""
-    level = study.level(each.task, RANKED)
+    level = study.level(each.task, DECIDES)
     found = {}
     for point in study.points(each.task):
         if point.variant is None and point.arm not in (*SPACES, "depth", None):

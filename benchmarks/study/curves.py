@@ -126,10 +126,15 @@ class Reading:
         return Reading(self.value / other.value, self.draws / other.draws)
 
     @property
+    def reached(self) -> float:
+        """Share of the draws that reach the level."""
+        return float(np.isfinite(self.draws).mean())
+
+    @property
     def estimate(self) -> IntervalEstimate | None:
         """The value with its standard error; None where it is not reached, or hardly."""
         known = self.draws[np.isfinite(self.draws)]
-        if not math.isfinite(self.value) or len(known) < LEAST_REACHED * len(self.draws):
+        if not math.isfinite(self.value) or self.reached < LEAST_REACHED:
             return None
         return IntervalEstimate(self.value, float(known.std(ddof=1)) if len(known) > 1 else 0.0)
 

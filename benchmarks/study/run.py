@@ -25,12 +25,13 @@ import yaml
 from chosen import best_of_searches, nearest_arms, written_once
 from results import TaskResults, task_results
 from sweeps import DRAWN, PARTS, SPACES, again, arms, draws, reseeded, searched, task_content
-from tasks import TASKS, MissingSourceError, make
+from tasks import TASKS, TEST, TRAIN, MissingSourceError, make
 
 from hft_ray.tracking import tracking_uri
 
 SHORT_TASKS, SHORT_PARTS = ("arithmetic",), ("arms", "seed1")
-SHORT_RECORDS = {"train": 60, "test": 12}
+SHORT_RECORDS = (60, 12)
+"""Training and test records."""
 FIRST_REPLAYED = 67
 """English texts before this one are those of the shipped suites, and are never trained on."""
 
@@ -38,7 +39,8 @@ FIRST_REPLAYED = 67
 def make_data(task: str, data: Path, short: bool) -> None:
     """Make what is missing of a task's data, and the general texts that are replayed."""
     if not (data / task / "made.json").exists():
-        make(task, data, **(SHORT_RECORDS if short else {}))
+        train, test = SHORT_RECORDS if short else (TRAIN, TEST)
+        make(task, data, train=train, test=test)
     replayed = data / "general" / "replay.jsonl"
     if not replayed.exists():
         texts = (files("hft_ray.suites") / "english.jsonl").read_text("utf-8").splitlines(True)

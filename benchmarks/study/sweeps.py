@@ -112,6 +112,7 @@ def searched(content: Content, part: str) -> Content:
     del search["arms"]
     search["trials"] = SEARCH_TRIALS
     search["space"] = SPACES[part]
+    made["selection"] = {"probe": 128}  # of the strategy source, as in the arm of this name
     search["variants"]["depth"] = 0
     return made
 

@@ -10,17 +10,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import pytest
-import yaml
-
-ROOT = Path(__file__).parents[2]
-STUDY = ROOT / "benchmarks" / "study"
-
 import answers
 import curves
+import numpy as np
+import pytest
 import sweeps
 import tasks
+import yaml
 from chosen import best_of_searches, nearest_arms, written_once
 from recorded_sweep import Sweep
 from results import LOST, TASK, TaskResults, runs_of, task_results
@@ -33,6 +29,8 @@ from hft_ray.pareto import Point
 from hft_ray.pareto.uncertainty import IntervalEstimate
 from hft_ray.search import Study as Search
 from hft_ray.tracking import tracking_uri
+
+STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
 
 
 def lines(path):
