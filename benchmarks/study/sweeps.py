@@ -48,6 +48,8 @@ _ALL: dict[str, Any] = {
     "training.l2_to_base": [0.0, 0.01],
     "data.replay.share": [0.0, 0.1],
 }
+_PROBED = {"probe": 128}
+"""Of the strategy source, as in the arm of this name."""
 SPACES = {"search-hft": _HFT, "search-all": _ALL}
 Content = dict[str, Any]
 
@@ -112,7 +114,7 @@ def searched(content: Content, part: str) -> Content:
     del search["arms"]
     search["trials"] = SEARCH_TRIALS
     search["space"] = SPACES[part]
-    made["selection"] = {"probe": 128}  # of the strategy source, as in the arm of this name
+    made["selection"] = dict(_PROBED)
     search["variants"]["depth"] = 0
     return made
 
@@ -125,6 +127,7 @@ def again(content: Content, best: Mapping[str, Mapping[str, Any]]) -> Content:
         best: Search -> settings of its best configuration.
     """
     made = _named(content, "again")
+    made["selection"] = dict(_PROBED)
     search = made["search"]
     search["arms"] = {
         f"{AGAIN}{name}-{seed}": {

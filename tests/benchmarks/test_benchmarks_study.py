@@ -23,7 +23,9 @@ from results import LOST, TASK, TaskResults, runs_of, task_results
 from tables import make as make_tables
 from tables import markdown
 
+from hft_ray.config.keys import decisive, with_settings
 from hft_ray.config.load import load, validate
+from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.item_scores import ItemScores
 from hft_ray.pareto import Point
 from hft_ray.pareto.uncertainty import IntervalEstimate
@@ -223,6 +225,22 @@ def test_draws_and_repetitions_have_each_seed_once(tmp_path):
     assert seeds == Counter(expected)
     found = trials_of(sweeps.again(content, {"search-hft": SETTINGS}), tmp_path)
     assert {(each["selection.seed"], each["training.seed"]) for each in found} == {(1, 1), (2, 2)}
+
+
+def test_what_is_trained_again_is_what_the_search_trained(tmp_path):
+    content = sweeps.task_content("code", tmp_path)
+    search = validate(sweeps.searched(content, "search-hft"), "FILE")
+    found = settings_of(with_settings(search, SETTINGS))
+    repeated = validate(sweeps.again(content, {"search-hft": SETTINGS}), "FILE")
+    arms = by_arm(repeated)
+    assert list(arms) == ["again-search-hft-1", "again-search-hft-2"]
+    assert all(settings_of(config) == found for config in arms.values())
+
+
+def settings_of(config):
+    return {
+        key: x for key, x in decisive(config).items() if key != "arm" and not key.endswith(".seed")
+    }
 
 
 # Reading curves.
