@@ -14,6 +14,7 @@ that a few trials do not look certain.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hft_ray.pareto import Front, Point
@@ -57,9 +58,16 @@ class ForecastCorrelation:
         )
 
 
-def forecast_correlation(front: Front) -> ForecastCorrelation | None:
-    """Return what the trained models of a sweep say, None where too few have both metrics."""
-    for metric in _FORGOTTEN:
+def forecast_correlation(
+    front: Front, metrics: Sequence[str] = _FORGOTTEN
+) -> ForecastCorrelation | None:
+    """Return what the trained models of a sweep say, None where too few have both metrics.
+
+    Args:
+        front: The front of the sweep.
+        metrics: Metrics that tell of forgetting; the first one that enough models have is taken.
+    """
+    for metric in metrics:
         points = [point for point in front.points if _tells(point, metric)]
         if len(points) >= _FEWEST:
             return _correlation(points, metric)
@@ -79,10 +87,11 @@ def _correlation(points: list[Point], metric: str) -> ForecastCorrelation | None
         return None
     found = float(spearmanr(cheap, dear).statistic)
     found = -found if metric.startswith("retention/") else found
-    return ForecastCorrelation(metric, found, _interval(found, len(points)), len(points))
+    return ForecastCorrelation(metric, found, rank_interval(found, len(points)), len(points))
 
 
-def _interval(correlation: float, n: int) -> tuple[float, float]:
+def rank_interval(correlation: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rank correlation over ``n`` trials; see the module."""
     most = 1 - 12 / (n * (n * n - 1))
     r = max(-most, min(most, correlation))
     half = _Z * math.sqrt((1 + r * r / 2) / (n - 3))

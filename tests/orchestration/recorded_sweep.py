@@ -24,7 +24,7 @@ def make_config(file=None, **search):
 class Sweep:
     """A driver's study and recorder, fed by hand."""
 
-    def __init__(self, root, file=None, tags=None, **search):
+    def __init__(self, root, file=None, tags=None, base=BASE, worst=WORST, **search):
         config = make_config(file, **search)
         self.root, self.config = root, config
         folder = SweepFolder(root, config.name)
@@ -32,7 +32,7 @@ class Sweep:
         self.study = Study(config, folder.study)
         self.recorder = Recorder(config, folder, tags or {})
         ended = [known for known in self.study.trials() if known.state != "running"]
-        self.recorder.open(BASE, WORST, ended)
+        self.recorder.open(base, worst, ended)
         self.finished = len(ended)
 
     def start(self):
@@ -45,8 +45,9 @@ class Sweep:
         told = {"event": kind, "trial": trial, "configuration": configuration, "time": 0.0}
         self.recorder.take({**told, **details})
 
-    def end(self, trial, state="complete", score=0.5, lost=0.25, step=8, **more):
-        values = {"task/score": score, "forgetting/mean": lost, "stderr/task/score": 0.01}
+    def end(self, trial, state="complete", score=0.5, lost=0.25, step=8, values=None, **more):
+        if values is None:
+            values = {"task/score": score, "forgetting/mean": lost, "stderr/task/score": 0.01}
         self.take("report", trial, step=step, metrics={**values, "train/loss": 1.0}, scored=True)
         end = {"state": state, "step": step, "values": values, **more}
         self.take("finished", trial, **(end | self.study.tell(trial, end)))

@@ -1,0 +1,182 @@
+"""The study's results, from MLflow alone: points of all sweeps of a task, several seeds as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from sweeps import AGAIN, PARTS, SPACES, sweep_name
+
+from hft_ray.config import Config, ConfigError
+from hft_ray.device_cost import DEVICE_SECONDS
+from hft_ray.item_scores import Answers
+from hft_ray.orchestration.fronts import config_of, front_of
+from hft_ray.pareto import Front, Point, build_front, merged
+from hft_ray.tracking import SweepRecord, read_sweep, sweep_names
+
+TASK = "task/answers"
+LOST = "forgetting/english"
+ALSO_LOST = ("forgetting/knowledge", "forgetting/instructions")
+"""Further measures of what is forgotten; LOST is the one that decides."""
+EXPERIMENT = "hft-ray"
+_UNCOUNTED = (
+    *("name", "arm", "search", "cluster", "tracking", "evaluation"),
+    *("training.log_every", "data.train", "data.replay.train"),
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep of the study.
+
+    Attributes:
+        part: Which of the parts it is.
+        record: What MLflow has of it.
+        config: Its FILE.
+        front: Its front.
+    """
+
+    part: str
+    record: SweepRecord
+    config: Config
+    front: Front
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Trial -> all settings that decide what it trains, but for seeds and places of data."""
+        return {
+            trial.trial: {
+                key: value
+                for key, value in trial.params.items()
+                if not key.startswith(_UNCOUNTED) and not key.endswith(".seed")
+            }
+            for trial in self.record.trials
+        }
+
+    def points(self) -> list[Point]:
+        """Return the points with arms and configurations that hold across the sweeps of a task.
+
+        The automatic full fine-tuning of a search is left out: it is no result of that search.
+        """
+        found = []
+        for point in self.front.points:
+            trained = self._arm(point)
+            if trained is None:
+                continue
+            of_training = self.settings[point.trial]
+            # Points of the arm that is made of full's models share the seeds of full.
+            owner = "full" if trained == "depth" else trained
+            found.append(
+                replace(
+                    point,
+                    arm=trained,
+                    trial=f"{self.part}:{point.trial}",
+                    configuration=json.dumps([owner, of_training], sort_keys=True, default=str),
+                    params={**of_training, "arm": trained},
+                )
+            )
+        return found
+
+    def _arm(self, point: Point) -> str | None:
+        if self.part in SPACES:
+            return None if point.params.get("selection.ratio") == 1 else self.part
+        if point.arm is not None and point.arm.startswith(AGAIN):
+            return point.arm.removeprefix(AGAIN).rpartition("-")[0]
+        return point.arm
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """What is known of a task.
+
+    Attributes:
+        task: Its name.
+        sweeps: Part -> sweep; of those that there are.
+    """
+
+    task: str
+    sweeps: Mapping[str, Sweep]
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The points of all parts but ``draws``, several seeds of a configuration as one."""
+        found: list[Point] = []
+        for part, sweep in self.sweeps.items():
+            if part != "draws":
+                found += sweep.points()
+        return [p for p in merged(found) if p.measured([TASK, LOST])]
+
+    @property
+    def arms(self) -> list[str]:
+        """The methods that have points, in the order of their first ones."""
+        return list(dict.fromkeys(point.arm for point in self.points if point.arm))
+
+    @cached_property
+    def base(self) -> Point:
+        """The untouched model, which answers the same items as all others."""
+        first = self.sweeps["arms"]
+        values = dict(first.front.base)
+        values |= dict.fromkeys((LOST, *ALSO_LOST), 0.0)
+        known = next(
+            (p.answers for p in first.front.points if isinstance(p.answers, Answers)), None
+        )
+        answers = None if known is None else Answers(known.sample, known.sample.base)
+        return Point("base", None, None, "complete", 0, values=values, answers=answers)
+
+    @property
+    def front(self) -> Front:
+        """The front of all points, as one sweep with arms would have it."""
+        whole = self.sweeps["arms"].front
+        several = [seed for point in self.points for seed in (point.seeds or (point,))]
+        rules = (whole.base, whole.reference_point, whole.constraints, whole.preference)
+        return build_front(self.task, whole.objectives, several, *rules)
+
+
+def task_results(uri: str, task: str, content: Mapping[str, Any]) -> TaskResults | None:
+    """Return what MLflow has of a task, None if its first sweep has not begun.
+
+    Args:
+        uri: Tracking URI.
+        task: Its name.
+        content: Its FILE, whose name begins those of the sweeps.
+    """
+    try:
+        known = set(sweep_names(uri, EXPERIMENT))
+    except ConfigError:  # nothing has been run yet
+        return None
+    found = {}
+    for part in PARTS:
+        name = sweep_name(content, part)
+        if name in known:
+            record = read_sweep(uri, EXPERIMENT, name)
+            config = config_of(record)
+            if record.objectives:
+                found[part] = Sweep(part, record, config, front_of(record, config))
+    return TaskResults(task, found) if "arms" in found else None
+
+
+def runs_of(results: Sequence[TaskResults]) -> list[dict[str, Any]]:
+    """Return one row per sweep: how its trials ended, all of them counted, and what it took."""
+    rows = []
+    for each in results:
+        for part, sweep in each.sweeps.items():
+            states = [trial.state for trial in sweep.record.trials]
+            seconds = sum(t.metrics.get(DEVICE_SECONDS, 0.0) for t in sweep.record.trials)
+            search = sweep.config.search
+            assert search is not None
+            rows.append(
+                {
+                    "task": each.task,
+                    "sweep": part,
+                    "planned": search.trials,
+                    "complete": states.count("complete"),
+                    "failed": states.count("failed"),
+                    "other": len(states) - states.count("complete") - states.count("failed"),
+                    "variants": len(sweep.record.variants),
+                    "device hours": round(seconds / 3600, 2),
+                }
+            )
+    return rows

@@ -1,0 +1,141 @@
+"""Runs the study, or goes on with it: data, then the sweeps of each task, one after the other.
+
+    python benchmarks/study/run.py OUT [--tasks words code] [--parts arms seed1] [--short]
+
+All that it makes lies below OUT: ``data/``, ``files/`` (the FILE of every sweep), ``chosen/`` (what
+results decided), ``storage/`` (the sweeps, and MLflow's store). The same command goes on where it
+stopped, also after a crash. ``tables.py OUT`` makes the tables, whatever has been run by then.
+``--short`` is a version for a test: the demo's model, two arms and a few steps of one task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from chosen import best_of_searches, nearest_arms, written_once
+from results import TaskResults, task_results
+from sweeps import DRAWN, PARTS, SPACES, again, arms, draws, reseeded, searched, task_content
+from tasks import TASKS, TEST, TRAIN, MissingSourceError, make
+
+from hft_ray.tracking import tracking_uri
+
+SHORT_TASKS, SHORT_PARTS = ("arithmetic",), ("arms", "seed1")
+SHORT_RECORDS = (60, 12)
+"""Training and test records."""
+FIRST_REPLAYED = 67
+"""English texts before this one are those of the shipped suites, and are never trained on."""
+
+
+def make_data(task: str, data: Path, short: bool) -> None:
+    """Make what is missing of a task's data, and the general texts that are replayed."""
+    if not (data / task / "made.json").exists():
+        train, test = SHORT_RECORDS if short else (TRAIN, TEST)
+        make(task, data, train=train, test=test)
+    replayed = data / "general" / "replay.jsonl"
+    if not replayed.exists():
+        texts = (files("hft_ray.suites") / "english.jsonl").read_text("utf-8").splitlines(True)
+        replayed.parent.mkdir(parents=True, exist_ok=True)
+        replayed.write_text("".join(texts[FIRST_REPLAYED:]), encoding="utf-8")
+
+
+def file_of(part: str, task: str, content: dict[str, Any], out: Path) -> dict[str, Any] | None:
+    """Return the FILE of a sweep; None where a part has nothing to do for a task."""
+    uri = tracking_uri(None, out / "storage")
+
+    def known() -> TaskResults:
+        found = task_results(uri, task, content)
+        if found is None:
+            raise SystemExit(f"{task}: run the part arms first")
+        return found
+
+    def decided(name: str, choose: Callable[[], Any]) -> Any:
+        return written_once(out / "chosen" / f"{content['name']}-{name}.json", choose)
+
+    if part == "arms":
+        return arms(content)
+    if part in ("seed1", "seed2"):
+        return reseeded(content, part, decided("arms", lambda: nearest_arms(known())))
+    if part in SPACES:
+        return searched(content, part)
+    if part == "again":
+        best = decided("searches", lambda: best_of_searches(known(), SPACES))
+        return again(content, best) if best else None
+    return draws(content) if task in DRAWN else None
+
+
+def tune(content: dict[str, Any], out: Path) -> int:
+    """Run a sweep, or what is left of it; return the command's exit code."""
+    path = out / "files" / f"{content['name']}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    command = [sys.executable, "-m", "hft_ray", "tune", str(path)]
+    command += ["--storage", str(out / "storage")]
+    began = time.time()
+    code = subprocess.run(command, check=False).returncode
+    line = {"sweep": content["name"], "code": code, "began": began, "seconds": time.time() - began}
+    with (out / "commands.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return code
+
+
+def is_over(name: str, out: Path) -> bool:
+    """Return whether an earlier command finished a sweep."""
+    path = out / "commands.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return any(each["sweep"] == name and each["code"] == 0 for each in map(json.loads, lines))
+
+
+def run(out: Path, tasks: Sequence[str], parts: Sequence[str], short: bool) -> int:
+    """Run the parts of the tasks; return the first exit code that is not 0."""
+    data = (out / "data").absolute()
+    for task in tasks:
+        make_data(task, data, short)
+    # Part by part, so that all tasks have the first when time runs out.
+    for part in parts:
+        for task in tasks:
+            content = task_content(task, data, short=short)
+            name = f"{content['name']}-{part}"
+            if is_over(name, out):
+                continue
+            made = file_of(part, task, content, out)
+            if made is None:
+                continue
+            print(f"study: {name}", flush=True)
+            if (code := tune(made, out)) != 0:
+                print(f"study: {name} ended with code {code}; the same command goes on")
+                return code
+    return 0
+
+
+def main() -> int:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS)
+    parser.add_argument("--short", action="store_true")
+    given = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    out = given.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    tasks = given.tasks or (SHORT_TASKS if given.short else list(TASKS))
+    parts = given.parts or (SHORT_PARTS if given.short else PARTS)
+    try:
+        return run(out, tasks, parts, given.short)
+    except MissingSourceError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
