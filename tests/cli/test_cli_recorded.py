@@ -1,4 +1,4 @@
-"""A sweep over the demo's recorded curves: 60 configurations, three seeds each."""
+"""A sweep over the demo's recorded curves: 60 configurations, three seeds and seven averages each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEEDS = {"selection.seed", "training.seed"}
 
 @pytest.fixture(scope="module")
 def recorded():
-    """Settings as text -> seed -> scores by step."""
+    """Settings as text -> seed -> scores by step, then those of the averages."""
     rows = [json.loads(line) for line in gzip.decompress(TABLE.read_bytes()).splitlines()]
     assert rows[0]["step"] == 0
     found = defaultdict(lambda: defaultdict(list))
@@ -36,7 +36,8 @@ def test_every_curve_is_whole(recorded):
     for seeds in recorded.values():
         assert set(seeds) == {0, 1, 2}
         for rows in seeds.values():
-            assert [row["step"] for row in rows] == list(range(9, 82, 9))
+            assert [row["step"] for row in rows] == [*range(9, 82, 9), *[81] * 7]
+            assert [row["variant"] for row in rows[9:]] == [f"alpha-{n / 8:g}" for n in range(1, 8)]
             assert all(OBJECTIVES.keys() <= row["metrics"].keys() for row in rows)
 
 
@@ -49,18 +50,23 @@ def test_a_sweep_with_seeds_and_stopping_finds_the_front(recorded, tune, monkeyp
     front = json.loads(out)
     states = Counter(point["state"] for point in front["points"])
     assert states.keys() == {"complete", "pruned"}
-    first = [point for point in front["points"] if point["trial"] == point["configuration"]]
+    trained = [point for point in front["points"] if point["variant"] is None]
+    first = [point for point in trained if point["trial"] == point["configuration"]]
     assert len(first) == 24
     on_front = [each for each in front["configurations"] if each["on_front"]]
-    assert all(len(each["trials"]) == 3 for each in on_front)
+    # Averages are placed by each seed for itself, so not all have three.
+    ends = [each for each in on_front if each["variant"] is None]
+    assert ends
+    assert all(len(each["trials"]) == 3 for each in ends)
     # Seeds are curves of their own, not one curve three times.
     assert any(each["errors"]["task/score"] > 0 for each in on_front)
     low, high = front["hypervolume_interval"]
     assert low < high
     # What it finds in 24 configurations is most of what all 180 curves have.
     means = [
-        {name: sum(rows[-1]["metrics"][name] for rows in seeds.values()) / 3 for name in OBJECTIVES}
+        {name: sum(rows[n]["metrics"][name] for rows in seeds.values()) / 3 for name in OBJECTIVES}
         for seeds in recorded.values()
+        for n in range(8, 16)
     ]
     corner = minimised([front["reference_point"]], OBJECTIVES)[0]
     whole = hypervolume(minimised(means, OBJECTIVES), corner)
