@@ -1,4 +1,4 @@
-"""A sweep over the demo's recorded curves: 60 configurations, three seeds and seven averages each."""
+"""A sweep over the demo's recorded curves: 60 configurations, three seeds, seven averages each."""
 
 from __future__ import annotations
 
