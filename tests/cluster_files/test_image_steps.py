@@ -99,5 +99,7 @@ def test_every_step_installs_what_the_next_one_needs(image, tmp_path):
     assert {"ray", "torch", "deepspeed", "psycopg", "mlflow"} <= found.keys()
     assert "tune" in run("hft-ray --help")
     # Compiled beforehand, as the image promises.
-    look = "from deepspeed.git_version_info import installed_ops as ops; print(bool(ops['cpu_adam']))"
+    look = (
+        "from deepspeed.git_version_info import installed_ops as ops; print(bool(ops['cpu_adam']))"
+    )
     assert run(f'python -c "{look}"').split()[-1] == "True"
