@@ -59,7 +59,7 @@ class Sweep:
     def points(self) -> list[Point]:
         """Return the points with arms and configurations that hold across the sweeps of a task.
 
-        The automatic full fine-tuning of a search is left out: it is no result of that search.
+        Leaves out full fine-tuning, which every search tries first: the search did not propose it.
         """
         found = []
         for point in self.front.points:

@@ -42,7 +42,8 @@ class EarlierCheckpoint(WeightShares):
     def due(self, stage: Stage, done: int) -> bool:
         """Return whether weights are averaged after ``done`` steps of the run, in ``stage``."""
         times, step = round(1 / self._interval), done - stage.start
-        # In integers: two averages in a row would halve what a rounded interval leaves over.
+        # Counted in integers: multiples of a rounded interval would leave a last average that
+        # follows the one before at once.
         return step * times // stage.steps > (step - 1) * times // stage.steps
 
     def averaged(self, name: str, theta: Tensor) -> Tensor:
