@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
-from curves import SHARES, Reading, Study, curves_of, verdict
+from curves import SHARES, Reading, Study, curves_of, mean_of, verdict
 from results import LOST, TASK, TaskResults
 from scipy.stats import f as f_distribution
 from scipy.stats import spearmanr
@@ -109,13 +109,10 @@ def by_averaging(study: Study) -> list[Row]:
                 }
             )
     if len(shares) > 1:
-        rows.append({"task": ALL, "best at the task": "yes", "share saved": _pooled(shares)})
+        rows.append(
+            {"task": ALL, "best at the task": "yes", "share saved": mean_of(shares).estimate}
+        )
     return rows
-
-
-def _pooled(readings: Sequence[Reading]) -> IntervalEstimate | None:
-    values = float(np.mean([each.value for each in readings]))
-    return Reading(values, np.mean([each.draws for each in readings], axis=0)).estimate
 
 
 def _rate(point: Point) -> float:
@@ -146,7 +143,7 @@ def beyond_averaging(study: Study) -> list[Row]:
         row = {"task": ALL, "arm": arm}
         for share, parts in levels.items():
             everywhere = len(parts) == len(study.results)
-            row[_of(share)] = _pooled(parts) if everywhere else None
+            row[_of(share)] = mean_of(parts).estimate if everywhere else None
         pooled.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
     _adjust(pooled)
     return [*rows, *pooled]
@@ -191,7 +188,7 @@ def contrasts(study: Study) -> list[Row]:
             rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
         if len(found[SHARES[0]]) > 1:
             row = {"compared": what, "task": ALL}
-            row |= {_of(share): _pooled(parts) for share, parts in found.items()}
+            row |= {_of(share): mean_of(parts).estimate for share, parts in found.items()}
             rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
     return rows
 

@@ -18,7 +18,7 @@ Symbols: n points, b draws; the first entry of an array over draws is what was m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -244,10 +244,6 @@ class Study:
             return Reading(math.nan, np.full(len(values) - 1, np.nan))
         least = lowest(found)
         return Reading(float(least[0]), least[1:])
-
-    def pooled(self, read: Callable[[str], Reading]) -> Reading:
-        """Return the mean over the tasks of a reading of each."""
-        return mean_of([read(task) for task in self._points])
 
 
 def _drawn(noise: Noise, draws: int, seed: int) -> Array:
