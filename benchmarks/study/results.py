@@ -19,7 +19,7 @@ from hft_ray.tracking import SweepRecord, read_sweep, sweep_names
 
 TASK = "task/answers"
 LOST = "forgetting/english"
-ALSO_LOST = ("forgetting/knowledge", "forgetting/instructions")
+ALSO_LOST = ("forgetting/knowledge",)
 """Further measures of what is forgotten; LOST is the one that decides."""
 EXPERIMENT = "hft-ray"
 _UNCOUNTED = (

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 from chosen import best_of_searches, nearest_arms, written_once
 from results import TaskResults, task_results
-from sweeps import DRAWN, PARTS, SPACES, again, arms, draws, reseeded, searched, task_content
+from sweeps import DRAWN, PARTS, SPACES, again, arms, draws, more, reseeded, searched, task_content
 from tasks import TASKS, TEST, TRAIN, MissingSourceError, make
 
 from hft_ray.tracking import tracking_uri
@@ -65,6 +65,8 @@ def file_of(part: str, task: str, content: dict[str, Any], out: Path) -> dict[st
         return arms(content)
     if part in ("seed1", "seed2"):
         return reseeded(content, part, decided("arms", lambda: nearest_arms(known())))
+    if part == "more":
+        return more(content)
     if part in SPACES:
         return searched(content, part)
     if part == "again":

@@ -1,8 +1,9 @@
 """The sweeps of the study: each is a FILE, made of its task's FILE.
 
-    arms         every method at three learning rates: the task's FILE as it stands
+    arms         full fine-tuning and the main methods at three learning rates
     seed1, seed2 full fine-tuning, half fine-tuning as published, and the methods nearest to the
                  front, with other seeds of data and draws
+    more         the methods of the task's FILE that are not in arms
     search-hft   half fine-tuning searched: ratio, granularity, re-selection, strategy, rate
     search-all   everything searched together
     again        the best of both searches with two more seeds
@@ -21,12 +22,16 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-PARTS = ("arms", "seed1", "seed2", "search-hft", "search-all", "again", "draws")
+PARTS = ("arms", "seed1", "seed2", "search-all", "more", "search-hft", "again", "draws")
 ALWAYS = ("full", "hft")
 """Arms that have three seeds on every task."""
-DRAWN = ("words", "code")
+LATER = ("hft_quarter", "hft_redrawn", "eaft")
+"""Arms of the part more."""
+DRAWN = ("words", "arithmetic")
 """Tasks on which draws are compared with seeds."""
 SEARCH_TRIALS = 10
+DEPTH = "depth"
+"""The arm that is made of the models of full, without training."""
 DRAW, ORDER, REPEATED = "draw", "order", 6
 """Arms of the part draws, and the trials of each."""
 AGAIN = "again-"
@@ -94,14 +99,7 @@ def _short(content: Content) -> Content:
 
 def reseeded(content: Content, part: str, arms: Sequence[str]) -> Content:
     """Return some arms of a FILE with other seeds: those of the part's number."""
-    made, seed = _named(content, part), int(part[-1])
-    search = made["search"]
-    # Depth is made of the models of full.
-    search["arms"] = {
-        name: arm for name, arm in search["arms"].items() if name in arms or name == "depth"
-    }
-    trained = len(search["arms"]) - ("depth" in search["arms"])
-    search["trials"] = trained * len(search["space"][_RATE])
+    made, seed = _with_arms(content, part, [*arms, DEPTH]), int(part[-1])
     made["selection"] = {"seed": seed}
     made["training"]["seed"] = seed
     return made
@@ -163,12 +161,30 @@ def draws(content: Content) -> Content:
     return made
 
 
+def arms(content: Content) -> Content:
+    """Return the first sweep of a task: its FILE without the later arms."""
+    names = [name for name in content["search"]["arms"] if name not in LATER]
+    return _with_arms(content, "arms", names)
+
+
+def more(content: Content) -> Content:
+    """Return the sweep of the later arms."""
+    return _with_arms(content, "more", LATER)
+
+
+def _with_arms(content: Content, part: str, names: Sequence[str]) -> Content:
+    """Return a FILE with some of its arms, and a trial for each of their learning rates."""
+    made = _named(content, part)
+    search = made["search"]
+    search["arms"] = {name: arm for name, arm in search["arms"].items() if name in names}
+    if DEPTH not in search["arms"]:
+        search["variants"]["depth"] = 0
+    trained = len(search["arms"].keys() - {DEPTH})
+    search["trials"] = trained * len(search["space"][_RATE])
+    return made
+
+
 def _named(content: Content, part: str) -> Content:
     made = copy.deepcopy(content)
     made["name"] = sweep_name(content, part)
     return made
-
-
-def arms(content: Content) -> Content:
-    """Return the first sweep of a task: its FILE under the part's name."""
-    return _named(content, "arms")

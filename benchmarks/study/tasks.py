@@ -196,9 +196,9 @@ def arithmetic(files: list[Path]) -> Iterator[Candidate]:
 _WORDNET = tuple(f"usr/share/wordnet/index.{part}" for part in _PARTS)
 TASKS = {
     "words": Task(words, "dict-freedict-fra-eng", ("usr/share/dictd/freedict-fra-eng.dict.dz",)),
+    "arithmetic": Task(arithmetic),
     "definitions": Task(definitions, "wordnet-base", _WORDNET),
     "code": Task(code),
-    "arithmetic": Task(arithmetic),
 }
 
 

@@ -23,6 +23,8 @@ SECRETS = {
     "HF_TOKEN": "hf_77ab0de1",
 }
 """Set while a sweep runs; no file of it may have them."""
+PHASES = ("idle", "loading the model", "training", "scoring", "scoring variants")
+"""All that a group may do once a trial has started."""
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2000)]
 
 
@@ -109,7 +111,7 @@ def test_an_old_request_is_not_followed_and_a_new_one_at_once(file, ask, monkeyp
         assert status["eta_seconds"] > 0
         (group,) = status["groups"]
         assert (group["group"], len(group["nodes"])) == (0, 1)
-        assert group["phase"] in ("idle", "loading the model", "training", "scoring")
+        assert group["phase"] in PHASES
         assert began - 1 <= group["since"] <= time.time()
         assert "running" in ask("status")[1]
         code, out, err = ask("stop", "--timeout", str(LONG))
