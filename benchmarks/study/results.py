@@ -1,4 +1,7 @@
-"""The study's results, from MLflow alone: points of all sweeps of a task, several seeds as one."""
+"""The study's results: points of all sweeps of a task, several seeds as one.
+
+They come from MLflow alone, or from sweeps that were kept as files (:mod:`kept`).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from kept import kept_sweep
 from sweeps import AGAIN, PARTS, SPACES, sweep_name
 
 from hft_ray.config import Config, ConfigError
@@ -135,26 +140,31 @@ class TaskResults:
         return build_front(self.task, whole.objectives, several, *rules)
 
 
-def task_results(uri: str, task: str, content: Mapping[str, Any]) -> TaskResults | None:
-    """Return what MLflow has of a task, None if its first sweep has not begun.
+def task_results(
+    uri: str, task: str, content: Mapping[str, Any], kept: Path | None = None
+) -> TaskResults | None:
+    """Return what is known of a task, None if its first sweep has not begun.
 
     Args:
         uri: Tracking URI.
         task: Its name.
         content: Its FILE, whose name begins those of the sweeps.
+        kept: Folder of kept sweeps; they are taken where MLflow does not have them.
     """
     try:
         known = set(sweep_names(uri, EXPERIMENT))
     except ConfigError:  # nothing has been run yet
-        return None
+        known = set()
     found = {}
     for part in PARTS:
         name = sweep_name(content, part)
         if name in known:
-            record = read_sweep(uri, EXPERIMENT, name)
+            record: SweepRecord | None = read_sweep(uri, EXPERIMENT, name)
+        else:
+            record = None if kept is None else kept_sweep(kept, name)
+        if record is not None and record.objectives:
             config = config_of(record)
-            if record.objectives:
-                found[part] = Sweep(part, record, config, front_of(record, config))
+            found[part] = Sweep(part, record, config, front_of(record, config))
     return TaskResults(task, found) if "arms" in found else None
 
 

@@ -1,10 +1,13 @@
 """Runs the study, or goes on with it: data, then the sweeps of each task, one after the other.
 
-    python benchmarks/study/run.py OUT [--tasks words code] [--parts arms seed1] [--short]
+    python benchmarks/study/run.py OUT [--tasks words code] [--parts arms seed1]
+                                       [--kept FOLDER] [--short]
 
-All that it makes lies below OUT: ``data/``, ``files/`` (the FILE of every sweep), ``chosen/`` (what
-results decided), ``storage/`` (the sweeps, and MLflow's store). The same command goes on where it
-stopped, also after a crash. ``tables.py OUT`` makes the tables, whatever has been run by then.
+All that it makes lies below OUT: ``data/``, ``files/`` (the FILE of every sweep), ``chosen/``
+(what results decided), ``storage/`` (the sweeps, and MLflow's store). The same command goes on
+where it stopped, also after a crash. With ``--kept``, finished sweeps and choices are kept in a
+folder as small files; those that are there are not run again, so that another machine can go on.
+``tables.py OUT`` makes the tables, whatever has been run by then.
 ``--short`` is a version for a test: the demo's model, two arms and a few steps of one task.
 """
 
@@ -23,11 +26,24 @@ from typing import Any
 
 import yaml
 from chosen import best_of_searches, nearest_arms, written_once
-from results import TaskResults, task_results
-from sweeps import DRAWN, PARTS, SPACES, again, arms, draws, more, reseeded, searched, task_content
+from kept import keep, kept_sweep
+from results import EXPERIMENT, TaskResults, task_results
+from sweeps import (
+    DRAWN,
+    PARTS,
+    SPACES,
+    again,
+    arms,
+    draws,
+    more,
+    reseeded,
+    searched,
+    sweep_name,
+    task_content,
+)
 from tasks import TASKS, TEST, TRAIN, MissingSourceError, make
 
-from hft_ray.tracking import tracking_uri
+from hft_ray.tracking import read_sweep, tracking_uri
 
 SHORT_TASKS, SHORT_PARTS = ("arithmetic",), ("arms", "seed1")
 SHORT_RECORDS = (60, 12)
@@ -48,18 +64,21 @@ def make_data(task: str, data: Path, short: bool) -> None:
         replayed.write_text("".join(texts[FIRST_REPLAYED:]), encoding="utf-8")
 
 
-def file_of(part: str, task: str, content: dict[str, Any], out: Path) -> dict[str, Any] | None:
+def file_of(
+    part: str, task: str, content: dict[str, Any], out: Path, kept: Path | None
+) -> dict[str, Any] | None:
     """Return the FILE of a sweep; None where a part has nothing to do for a task."""
     uri = tracking_uri(None, out / "storage")
 
     def known() -> TaskResults:
-        found = task_results(uri, task, content)
+        found = task_results(uri, task, content, kept)
         if found is None:
             raise SystemExit(f"{task}: run the part arms first")
         return found
 
     def decided(name: str, choose: Callable[[], Any]) -> Any:
-        return written_once(out / "chosen" / f"{content['name']}-{name}.json", choose)
+        folder = (kept or out) / "chosen"
+        return written_once(folder / f"{content['name']}-{name}.json", choose)
 
     if part == "arms":
         return arms(content)
@@ -97,25 +116,30 @@ def is_over(name: str, out: Path) -> bool:
     return any(each["sweep"] == name and each["code"] == 0 for each in map(json.loads, lines))
 
 
-def run(out: Path, tasks: Sequence[str], parts: Sequence[str], short: bool) -> int:
+def run(
+    out: Path, tasks: Sequence[str], parts: Sequence[str], short: bool, kept: Path | None
+) -> int:
     """Run the parts of the tasks; return the first exit code that is not 0."""
-    data = (out / "data").absolute()
     for task in tasks:
-        make_data(task, data, short)
+        make_data(task, out / "data", short)
     # Part by part, so that all tasks have the first when time runs out.
     for part in parts:
         for task in tasks:
-            content = task_content(task, data, short=short)
-            name = f"{content['name']}-{part}"
-            if is_over(name, out):
+            content = task_content(task, out / "data", short=short)
+            name = sweep_name(content, part)
+            if kept is not None and kept_sweep(kept, name) is not None:
                 continue
-            made = file_of(part, task, content, out)
-            if made is None:
-                continue
-            print(f"study: {name}", flush=True)
-            if (code := tune(made, out)) != 0:
-                print(f"study: {name} ended with code {code}; the same command goes on")
-                return code
+            if not is_over(name, out):
+                made = file_of(part, task, content, out, kept)
+                if made is None:
+                    continue
+                print(f"study: {name}", flush=True)
+                if (code := tune(made, out)) != 0:
+                    print(f"study: {name} ended with code {code}; the same command goes on")
+                    return code
+            if kept is not None:
+                uri = tracking_uri(None, out / "storage")
+                keep(read_sweep(uri, EXPERIMENT, name), kept, out)
     return 0
 
 
@@ -125,6 +149,7 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--tasks", nargs="+", choices=TASKS)
     parser.add_argument("--parts", nargs="+", choices=PARTS)
+    parser.add_argument("--kept", type=Path, metavar="FOLDER")
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -133,7 +158,7 @@ def main() -> int:
     tasks = given.tasks or (SHORT_TASKS if given.short else list(TASKS))
     parts = given.parts or (SHORT_PARTS if given.short else PARTS)
     try:
-        return run(out, tasks, parts, given.short)
+        return run(out, tasks, parts, given.short, given.kept)
     except MissingSourceError as error:
         print(error, file=sys.stderr)
         return 1

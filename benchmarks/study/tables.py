@@ -1,10 +1,12 @@
 """Makes the study's tables and pictures, from MLflow alone, of whatever has been run.
 
-    python benchmarks/study/tables.py OUT [--tracking-uri URI] [--tasks words code] [--short]
+    python benchmarks/study/tables.py OUT [--tracking-uri URI] [--tasks words code]
+                                          [--kept FOLDER] [--short]
 
 Writes ``OUT/tables/NAME.md`` and ``NAME.json`` (numbers with errors and 95 % intervals), all tables
 as ``tables.md``, and a picture for each task. OUT is that of ``run.py``; with a tracking URI
-nothing else of OUT is read.
+nothing else of OUT is read. ``--kept benchmarks/study/results`` adds the sweeps that were kept as
+files, so that the published tables can be made without running anything.
 """
 
 from __future__ import annotations
@@ -149,12 +151,15 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--tracking-uri")
     parser.add_argument("--tasks", nargs="+", choices=TASKS)
+    parser.add_argument("--kept", type=Path, metavar="FOLDER")
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args()
     uri = tracking_uri(given.tracking_uri, (given.out / "storage").absolute())
     tasks = given.tasks or (SHORT_TASKS if given.short else list(TASKS))
     found = [
-        task_results(uri, task, task_content(task, given.out / "data", short=given.short))
+        task_results(
+            uri, task, task_content(task, given.out / "data", short=given.short), given.kept
+        )
         for task in tasks
     ]
     results = [each for each in found if each is not None and "full" in each.arms]

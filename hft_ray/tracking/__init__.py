@@ -14,6 +14,7 @@ from hft_ray.tracking.requests import StopMode, StopRequests, SweepRun, silence
 from hft_ray.tracking.store import RejectedError, UnavailableError
 from hft_ray.tracking.sweep_reader import (
     SweepRecord,
+    TimeSpan,
     TrialRecord,
     read_sweep,
     sweep_names,
@@ -31,6 +32,7 @@ __all__ = [
     "StopRequests",
     "SweepRecord",
     "SweepRun",
+    "TimeSpan",
     "Tracker",
     "TrialRecord",
     "UnavailableError",

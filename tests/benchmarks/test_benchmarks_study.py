@@ -18,8 +18,9 @@ import sweeps
 import tasks
 import yaml
 from chosen import best_of_searches, nearest_arms, written_once
+from kept import keep, kept_sweep
 from recorded_sweep import Sweep
-from results import LOST, TASK, TaskResults, runs_of, task_results
+from results import EXPERIMENT, LOST, TASK, TaskResults, runs_of, task_results
 from tables import make as make_tables
 from tables import markdown
 
@@ -30,7 +31,7 @@ from hft_ray.item_scores import ItemScores
 from hft_ray.pareto import Point
 from hft_ray.pareto.uncertainty import IntervalEstimate
 from hft_ray.search import Study as Search
-from hft_ray.tracking import tracking_uri
+from hft_ray.tracking import read_sweep, tracking_uri
 
 STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
 
@@ -183,6 +184,7 @@ def test_every_sweep_is_valid(task, short, tmp_path):
     content = sweeps.task_content(task, tmp_path, short=short)
     made = [sweeps.arms(content), sweeps.reseeded(content, "seed2", ["full", "hft"])]
     if not short:
+        made += [sweeps.more(content)]
         made += [sweeps.searched(content, part) for part in sweeps.SPACES]
         made += [sweeps.again(content, {"search-hft": SETTINGS}), sweeps.draws(content)]
     configs = [validate(each, each["name"]) for each in made]
@@ -206,13 +208,14 @@ def trials_of(content, folder):
 
 def test_each_arm_has_each_learning_rate_once_and_seeds_repeat_them(tmp_path):
     content = sweeps.task_content("code", tmp_path)
-    parts = [sweeps.arms(content), sweeps.reseeded(content, "seed1", ["full", "hft", "lora"])]
+    parts = [sweeps.arms(content), sweeps.more(content)]
+    parts += [sweeps.reseeded(content, "seed1", ["full", "hft", "lora"])]
     found = [trials_of(part, tmp_path) for part in parts]
     rates = [Counter((p["arm"], p["training.learning_rate"]) for p in part) for part in found]
-    assert len(rates[0]) == 36
-    assert len(rates[1]) == 9
-    assert set(rates[0].values()) == set(rates[1].values()) == {1}
-    assert rates[1].keys() <= rates[0].keys()
+    assert [len(each) for each in rates] == [27, 9, 9]
+    assert all(set(each.values()) == {1} for each in rates)
+    assert not rates[0].keys() & rates[1].keys()
+    assert rates[2].keys() <= rates[0].keys()
 
 
 def test_draws_and_repetitions_have_each_seed_once(tmp_path):
@@ -474,6 +477,29 @@ def test_tables_are_made_from_mlflow_alone(recorded, tmp_path):
     assert {"tables.md", "code.png", "averaging.md", "full_score.md", "runs.md"} <= names
 
 
+def test_kept_sweeps_give_the_same_results_without_mlflow(recorded, mlflow_store, tmp_path):
+    root, content = recorded
+    uri, kept = tracking_uri(None, root), tmp_path / "kept"
+    for part in ("arms", "seed1"):
+        keep(read_sweep(uri, EXPERIMENT, sweeps.sweep_name(content, part)), kept, root)
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert len(before) == 4
+    keep(read_sweep(uri, EXPERIMENT, "study-code-arms"), kept, root)
+    assert before == {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert all(str(root).encode() not in gzip.decompress(before[n]) for n in before if "json" in n)
+    shutil.copy(mlflow_store, tmp_path)
+    found = task_results(tracking_uri(None, tmp_path), "code", content, kept)
+    given = task_results(uri, "code", content)
+    assert runs_of([found]) == runs_of([given])
+    studies = [curves.Study([each], LOST, draws=50) for each in (found, given)]
+    rows = [answers.beyond_averaging(study) for study in studies]
+    assert rows[0] == rows[1]
+    assert [(p.label, p.step, p.values) for p in found.points] == [
+        (p.label, p.step, p.values) for p in given.points
+    ]
+    assert kept_sweep(kept, "study-code-more") is None
+
+
 def test_without_results_there_are_no_tables(tmp_path, mlflow_store):
     shutil.copy(mlflow_store, tmp_path)
     content = sweeps.task_content("code", tmp_path)
@@ -493,9 +519,16 @@ def test_the_short_study_runs_and_goes_on(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
+    kept = ["--kept", str(tmp_path / "kept")]
     assert "study-arithmetic-short-arms" in command("run.py", "--parts", "arms")
-    assert "study-arithmetic-short-arms" not in command("run.py")
-    command("tables.py")
+    assert "study-arithmetic-short-arms" not in command("run.py", *kept)
+    chosen = tmp_path / "kept" / "chosen" / "study-arithmetic-short-arms.json"
+    assert json.loads(chosen.read_text()) == ["full", "hft"]
+    # Another machine, which has only what was kept.
+    shutil.rmtree(tmp_path / "storage")
+    (tmp_path / "commands.jsonl").unlink()
+    assert "study: " not in command("run.py", *kept)
+    command("tables.py", *kept)
     runs = json.loads((tmp_path / "tables" / "runs.json").read_text())["rows"]
     assert [(row["sweep"], row["complete"]) for row in runs] == [("arms", 2), ("seed1", 2)]
     assert (tmp_path / "tables" / "arithmetic.png").stat().st_size > 0
