@@ -6,4 +6,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks" / "study"), str(ROOT / "tests" / "orchestration")]
+sys.path[:0] = [
+    str(ROOT / "benchmarks"),
+    str(ROOT / "benchmarks" / "study"),
+    str(ROOT / "tests" / "orchestration"),
+]
