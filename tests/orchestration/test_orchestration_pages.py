@@ -110,27 +110,42 @@ def check_report(page):
     assert page.evaluate(f"[...document.querySelectorAll('table')].every({fits})")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+SCHEMES = pytest.mark.parametrize("scheme", ["light", "dark"])
+
+
+def check_colours(page, scheme):
+    """Check that a page is in the colours that its reader prefers."""
+    ink, paper = brightness(page, "color"), brightness(page, "backgroundColor")
+    assert (ink < 0.3 and paper > 0.9) if scheme == "light" else (ink > 0.8 and paper < 0.1)
+
+
+@SCHEMES
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_the_report_on_a_laptop_and_on_a_large_screen(sweep, open_page, width, scheme):
     report = sweep.root / "sweeps" / "s" / "front" / "front.html"
     page = open_page(report.as_uri(), width, scheme)
     check_report(page)
-    ink, paper = brightness(page, "color"), brightness(page, "backgroundColor")
-    assert (ink < 0.3 and paper > 0.9) if scheme == "light" else (ink > 0.8 and paper < 0.1)
+    check_colours(page, scheme)
 
 
-def test_the_report_in_mlflows_frame(sweep, open_page):
+@SCHEMES
+def test_the_report_in_mlflows_frame(sweep, open_page, scheme):
     record = sweep.record()
     place = f"experiments/{record.experiment_id}/runs/{record.run_id}"
-    page = open_page(f"{sweep.config.tracking.uri}/#/{place}/artifacts/front/front.html", 1920)
+    page = open_page(
+        f"{sweep.config.tracking.uri}/#/{place}/artifacts/front/front.html", 1920, scheme
+    )
     page.wait_for_selector("iframe")
-    check_report(page.frame_locator("iframe").locator("html").element_handle().owner_frame())
+    frame = page.frame_locator("iframe").locator("html").element_handle().owner_frame()
+    check_report(frame)
+    check_colours(frame, scheme)
 
 
-def test_the_run_list_has_no_empty_column(sweep, open_page):
+@SCHEMES
+def test_the_run_list_has_no_empty_column(sweep, open_page, scheme):
     record = sweep.record()
-    page = open_page(f"{sweep.config.tracking.uri}/#/experiments/{record.experiment_id}/runs", 1920)
+    where = f"experiments/{record.experiment_id}/runs"
+    page = open_page(f"{sweep.config.tracking.uri}/#/{where}", 1920, scheme)
     page.get_by_text("pages.yaml").wait_for()
     page.get_by_text("s-base").wait_for()
     said = page.inner_text("body")
