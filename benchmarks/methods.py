@@ -12,7 +12,8 @@ the seeds of each of its trained models and of their averages with the base.
 
 Prints of each arm the hypervolume and, at some task scores, what is forgotten at the least; each
 minus the same of full fine-tuning and its averages, with the 95 % interval of the difference: over
-items, which all answer alike, and seeds.
+items, which all answer alike, and seeds. Then the time of a step by token, as a ratio to that of
+full fine-tuning in the same sweeps: the median of each arm's trials.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
-from hft_ray.orchestration.fronts import front_from_tracking
+from hft_ray.orchestration.fronts import config_of, front_of
 from hft_ray.pareto import ArmTable, Front, Point, arm_fronts, build_front, compare, merged
 from hft_ray.pareto.matching import matches
 from hft_ray.pareto.uncertainty import IntervalEstimate
 from hft_ray.storage_root import storage_root
-from hft_ray.tracking import tracking_uri
+from hft_ray.tracking import SweepRecord, read_sweep, tracking_uri
 
-FULL = "full"
+FULL, TOKENS = "full", "train/tokens_per_second"
 
 
 def together(fronts: Sequence[Front]) -> Front:
@@ -79,8 +81,27 @@ def rows(front: Front, levels: Sequence[float]) -> list[list[str]]:
     return [row for _, row in sorted(shown, key=lambda each: -each[0])]
 
 
+def step_times(records: Sequence[SweepRecord]) -> list[list[str]]:
+    """Return a row for each arm: its trials, and the median time of a token, full's being 1."""
+    speeds: dict[str, list[float]] = {}
+    for record in records:
+        for trial in record.trials:
+            if TOKENS in trial.metrics:
+                speeds.setdefault(str(trial.params["arm"]), []).append(trial.metrics[TOKENS])
+    medians = {arm: median(own) for arm, own in speeds.items()}
+    quickest = sorted(medians, key=lambda arm: -medians[arm])
+    return [[a, str(len(speeds[a])), f"{medians[FULL] / medians[a]:.3f}"] for a in quickest]
+
+
+def show(table: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+")
     parser.add_argument("--storage", type=Path, default=None)
@@ -88,15 +109,15 @@ def main() -> None:
     given = parser.parse_args()
     root = storage_root(given.storage)
     uri = tracking_uri(None, root)
-    fronts = [front_from_tracking(uri, "hft-ray", name) for name in given.names]
+    records = [read_sweep(uri, "hft-ray", name) for name in given.names]
+    fronts = [front_of(record, config_of(record)) for record in records]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "moocore"))
     print(f"{platform.machine()}, Python {platform.python_version()}, {versions}")
     heads = ["arm", "points", "hypervolume", "minus full"]
     heads += [text for level in given.levels for text in (f"forgotten at {level:g}", "minus full")]
-    table = [heads, *rows(together(fronts), given.levels)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    show([heads, *rows(together(fronts), given.levels)])
+    print()
+    show([["arm", "trials", "time of a step"], *step_times(records)])
 
 
 if __name__ == "__main__":
