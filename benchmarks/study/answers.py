@@ -6,7 +6,7 @@ A difference says something where its 95 % interval does not hold zero; see PLAN
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 from statistics import NormalDist, fmean, stdev
 
@@ -16,7 +16,7 @@ from results import LOST, TASK, TaskResults
 from scipy.stats import f as f_distribution
 from scipy.stats import spearmanr
 from scipy.stats import t as t_distribution
-from sweeps import DRAW, ORDER, SPACES
+from sweeps import AGAIN, DEPTH, DRAW, ORDER
 
 from hft_ray.analysis.forecast_correlation import forecast_correlation, rank_interval
 from hft_ray.analysis.influence import influences
@@ -29,10 +29,12 @@ from hft_ray.report.rows import arm_rows
 
 Cell = str | int | float | IntervalEstimate | None
 Row = dict[str, Cell]
-FULL, ALL = "full", "all tasks"
+FULL = "full"
 DECIDES = 0.9
 """Level at which it is said who forgets less. At 1 an arm that learns as much as full fine-tuning
 reaches the level in half of the draws."""
+LEARNED = 0.95
+"""A task is learned where full fine-tuning ends below this share of the base's cross-entropy."""
 CLOSE = 0.1
 """Configurations are as good as the best one if they forget no more than this share of what full
 fine-tuning's best end forgets beyond it."""
@@ -42,11 +44,16 @@ CONTRASTS = {
     "layer, before model": ("hft_layer", "hft_model"),
     "ratio 0.25 against 0.5": ("hft_quarter", "hft"),
     "drawn again every 24 steps, against once": ("hft_redrawn", "hft"),
-    "averages by depth against uniform ones": ("depth", "full"),
-    "HFT searched against as published": ("search-hft", "hft"),
-    "everything searched against HFT searched": ("search-all", "search-hft"),
+    "HFT searched against as published": (f"{AGAIN}search-hft", "hft"),
+    "everything searched against full": (f"{AGAIN}search-all", "full"),
+    "everything searched against HFT searched": (f"{AGAIN}search-all", f"{AGAIN}search-hft"),
 }
 """What is compared -> two arms, the first minus the second."""
+
+
+def over(tasks: Sequence[object]) -> str:
+    """Return the name of a row over several tasks."""
+    return f"{len(tasks)} tasks"
 
 
 def full_end(study: Study, task: str) -> Reading:
@@ -54,34 +61,45 @@ def full_end(study: Study, task: str) -> Reading:
     return study.end(task, study.best_full(task))
 
 
-def at_full_score(study: Study) -> list[Row]:
-    """Return, for each task and arm, what is forgotten at full fine-tuning's task score."""
+def learned(study: Study) -> list[Row]:
+    """Return what full fine-tuning gains of each task, with and without averages."""
     rows: list[Row] = []
     for each in study.results:
         task = each.task
-        level = study.level(task, 1.0)
-        full = study.at(task, FULL, level)
+        base = float(study.score(task, -1)[0])
+        row: Row = {"task": task, "base": round(base, 3)}
+        for name, averages in (("best trained", False), ("best of its averages", True)):
+            score = float(study.score(task, study.best_full(task, averages=averages))[0])
+            row |= {name: round(score, 3), f"{name}, gained": f"{1 - score / base:.1%}"}
+        rows.append(row | {"learned": "yes" if score < LEARNED * base else "no"})
+    return rows
+
+
+def at_full_score(study: Study) -> list[Row]:
+    """Return what each arm forgets at the task score of full fine-tuning's best trained model."""
+    rows: list[Row] = []
+    for each in study.results:
+        task = each.task
         for arm in study.arms(task):
-            curve = study.at(task, arm, level)
+            fair = study.fair(arm, FULL)
+            level = fair.score(task, fair.best_full(task))
+            curve, full = (fair.at(task, name, level) for name in (arm, FULL))
             apart = (curve - full).estimate if arm != FULL else None
+            says = "" if arm == FULL else verdict(apart, study.knows_seeds(task))
             rows.append(
                 {
                     "task": task,
                     f"{TASK} at most": round(float(level[0]), 3),
                     "arm": arm,
-                    "seeds": _seeds(study.points(task), arm),
+                    "seeds": study.seeds(task, arm),
                     "reached, of draws": round(curve.reached, 2),
-                    "trained models alone": study.at(task, arm, level, ends=True).estimate,
+                    "trained models alone": fair.at(task, arm, level, ends=True).estimate,
                     "with averages": curve.estimate,
                     "minus full's averages": apart,
-                    "says": "" if arm == FULL else verdict(apart),
+                    "says": says,
                 }
             )
     return rows
-
-
-def _seeds(points: Sequence[Point], arm: str) -> int:
-    return max(max(1, len(p.seeds)) for p in points if p.arm == arm)
 
 
 def by_averaging(study: Study) -> list[Row]:
@@ -109,9 +127,8 @@ def by_averaging(study: Study) -> list[Row]:
                 }
             )
     if len(shares) > 1:
-        rows.append(
-            {"task": ALL, "best at the task": "yes", "share saved": mean_of(shares).estimate}
-        )
+        mean = mean_of(shares).estimate
+        rows.append({"task": over(shares), "best at the task": "yes", "share saved": mean})
     return rows
 
 
@@ -119,34 +136,60 @@ def _rate(point: Point) -> float:
     return float(point.params["training.learning_rate"])
 
 
-def beyond_averaging(study: Study) -> list[Row]:
+def beyond_averaging(study: Study, *, relative: bool = True) -> list[Row]:
     """Return each arm's curve minus that of full fine-tuning, at several levels of the task.
 
-    The rows of all tasks are means of the differences as shares of what full fine-tuning's best
-    end forgets. ``Holm`` is the p-value of the level that decides among all arms, adjusted.
+    The rows of several tasks are means. ``Holm`` is the p-value of the level that decides among
+    all arms, adjusted.
+
+    Args:
+        study: The study.
+        relative: Whether these means are of differences as shares of what full's best end forgets;
+            there are none where that may be nothing.
     """
-    rows: list[Row] = []
-    relative: dict[str, dict[float, list[Reading]]] = {}
-    for each in study.results:
-        task, end = each.task, full_end(study, each.task).value
-        for arm in study.arms(task)[1:]:
-            row: Row = {"task": task, "arm": arm}
-            for share in SHARES:
-                level = study.level(task, share)
-                apart = study.at(task, arm, level) - study.at(task, FULL, level)
-                row[_of(share)] = apart.estimate
-                scaled = Reading(apart.value / end, apart.draws / end)
-                relative.setdefault(arm, {}).setdefault(share, []).append(scaled)
-            rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
-    pooled: list[Row] = []
-    for arm, levels in relative.items():
-        row = {"task": ALL, "arm": arm}
-        for share, parts in levels.items():
-            everywhere = len(parts) == len(study.results)
-            row[_of(share)] = mean_of(parts).estimate if everywhere else None
-        pooled.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
+    rows, pooled = _differences(
+        study, {arm: (arm, FULL) for arm in _rivals(study)}, "arm", relative
+    )
     _adjust(pooled)
     return [*rows, *pooled]
+
+
+def _rivals(study: Study) -> list[str]:
+    known = (arm for each in study.results for arm in study.arms(each.task) if arm != FULL)
+    return list(dict.fromkeys(known))
+
+
+def _differences(
+    study: Study, pairs: Mapping[str, tuple[str, str]], head: str, relative: bool = True
+) -> tuple[list[Row], list[Row]]:
+    """Return rows of differences of two arms by task, and rows of their means over tasks."""
+    rows: list[Row] = []
+    pooled: list[Row] = []
+    for what, pair in pairs.items():
+        fair = study.fair(*pair)
+        tasks = [each.task for each in study.results if {*pair} <= {*study.arms(each.task)}]
+        found: dict[float, list[Reading]] = {share: [] for share in SHARES}
+        for task in tasks:
+            row: Row = {head: what, "task": task}
+            row["seeds"] = min(fair.seeds(task, arm) for arm in pair) if fair is study else 1
+            for share in SHARES:
+                level = fair.level(task, share)
+                one, other = (fair.at(task, arm, level) for arm in pair)
+                row[_of(share)] = (one - other).estimate
+                found[share].append(one - other)
+            said = verdict(_known(row[_of(DECIDES)]), study.knows_seeds(task))
+            rows.append(row | {"says": said})
+        ends = [full_end(fair, task) for task in tasks]
+        clear = all((own := end.estimate) is not None and own.interval()[0] > 0 for end in ends)
+        if len(tasks) > 1 and (clear or not relative):
+            row = {head: what, "task": over(tasks)}
+            for share, parts in found.items():
+                if relative:
+                    parts = [x.over(end.value) for x, end in zip(parts, ends, strict=True)]
+                row[_of(share)] = mean_of(parts).estimate
+            said = verdict(_known(row[_of(DECIDES)]), study.knows_seeds(*tasks))
+            pooled.append(row | {"says": said})
+    return rows, pooled
 
 
 def _of(share: float) -> str:
@@ -171,25 +214,38 @@ def _adjust(rows: list[Row]) -> None:
 
 
 def contrasts(study: Study) -> list[Row]:
-    """Return differences of two arms on their curves, of each task and of all together."""
+    """Return differences of two arms on their curves, of each task and of several together."""
+    rows, pooled = _differences(study, CONTRASTS, "compared")
+    order = list(CONTRASTS)
+    return sorted([*rows, *pooled], key=lambda row: order.index(str(row["compared"])))
+
+
+def by_depth(study: Study) -> list[Row]:
+    """Return what averages by depth forget beyond full's uniform ones at their own task scores.
+
+    Uniform averages are read between those that were made, by straight lines. Where what is
+    forgotten is convex in the share, these lie above what an average between them would forget,
+    which favours averages by depth.
+    """
     rows: list[Row] = []
-    for what, (one, other) in CONTRASTS.items():
-        found: dict[float, list[Reading]] = {share: [] for share in SHARES}
-        for each in study.results:
-            if not {one, other} <= set(study.arms(each.task)):
+    for each in study.results:
+        task = each.task
+        for row, point in enumerate(study.points(task)):
+            if point.arm != DEPTH:
                 continue
-            end = full_end(study, each.task).value
-            row: Row = {"compared": what, "task": each.task}
-            for share in SHARES:
-                level = study.level(each.task, share)
-                apart = study.at(each.task, one, level) - study.at(each.task, other, level)
-                row[_of(share)] = apart.estimate
-                found[share].append(Reading(apart.value / end, apart.draws / end))
-            rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
-        if len(found[SHARES[0]]) > 1:
-            row = {"compared": what, "task": ALL}
-            row |= {_of(share): mean_of(parts).estimate for share, parts in found.items()}
-            rows.append(row | {"says": verdict(_known(row[_of(DECIDES)]))})
+            own, level = study.end(task, row), study.score(task, row)
+            apart = (own - study.at(task, FULL, level)).estimate
+            rows.append(
+                {
+                    "task": task,
+                    "learning rate": _rate(point),
+                    "share": str(point.variant).removeprefix("depth-"),
+                    TASK: round(float(level[0]), 3),
+                    "forgotten": own.estimate,
+                    "minus full's averages": apart,
+                    "says": verdict(apart, study.knows_seeds(task)),
+                }
+            )
     return rows
 
 
@@ -271,7 +327,7 @@ def draw_variance(results: Sequence[TaskResults]) -> list[Row]:
                 sums[arm] += squares[arm] / total
                 freedom[arm] += own[arm]
         if freedom[DRAW] > 5:
-            rows.append({"metric": metric, "task": ALL, **_ratio(sums, freedom, None)})
+            rows.append({"metric": metric, "task": "together", **_ratio(sums, freedom, None)})
     return rows
 
 
@@ -363,7 +419,7 @@ def transfer(study: Study) -> list[Row]:
         means = [fmean(each) for each in saved.values()]
         half = float(t_distribution.ppf(0.975, len(means) - 1)) * stdev(means) / len(means) ** 0.5
         mean = fmean(means)
-        said: Row = {"from task": ALL, "to task": ALL, "share of trials saved": round(mean, 2)}
+        said: Row = {"from task": "all", "to task": "all", "share of trials saved": round(mean, 2)}
         rows.append(said | {"from": round(mean - half, 2), "to": round(mean + half, 2)})
     return rows
 
@@ -373,7 +429,7 @@ def _by_configuration(study: Study, each: TaskResults) -> dict[str, Reading]:
     level = study.level(each.task, DECIDES)
     found = {}
     for point in study.points(each.task):
-        if point.variant is None and point.arm not in (*SPACES, "depth", None):
+        if point.variant is None and point.arm is not None and "search-" not in point.arm:
             key = str(point.configuration)
             found[key] = study.configuration_at(each.task, str(point.arm), key, level)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from curves import Study, best_configuration
 from results import LOST, TaskResults
-from sweeps import ALWAYS, SPACES
+from sweeps import ALWAYS
 
 FURTHER = 2
 """Arms that get three seeds beside those that always do."""
@@ -23,10 +23,13 @@ def nearest_arms(results: TaskResults) -> list[str]:
 
     Those that always are, and those that forget least at the level on their curves; methods that
     do not reach it come last.
+
+    Args:
+        results: The part ``arms`` of a task.
     """
     study = Study([results], LOST, _RULE_DRAWS)
     level = study.level(results.task, LEVEL)
-    trained = [arm for arm in study.arms(results.task) if arm not in (*ALWAYS, "depth", *SPACES)]
+    trained = [arm for arm in study.arms(results.task) if arm not in ALWAYS]
     value = {arm: study.at(results.task, arm, level).value for arm in trained}
     ranked = sorted(trained, key=lambda arm: (value[arm] != value[arm], value[arm]))
     known = [arm for arm in study.arms(results.task) if arm in ALWAYS]
@@ -39,7 +42,7 @@ def best_of_searches(results: TaskResults, space: Mapping[str, Any]) -> dict[str
     A search that does not reach the level is left out.
 
     Args:
-        results: The task.
+        results: The part ``arms`` of a task, and the searches.
         space: Search -> what it searches.
     """
     study = Study([results], LOST, _RULE_DRAWS)

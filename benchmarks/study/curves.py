@@ -12,6 +12,11 @@ the choice of the best curve too. Levels are scores of the same draw: full fine-
 of the way there from the base, so that an item that happens to be hard moves level and arms alike.
 The standard error of what is read, or of a difference, is its deviation over these draws.
 
+What seeds differ by grows with the learning rate and with the distance from the base, so that it is
+pooled over the arms of a task for each rate and share alone. Where an arm has fewer seeds than
+another, both are read from the first seed, which all have: the least of several noisy curves would
+favour the arm with the noisier ones.
+
 Symbols: n points, b draws; the first entry of an array over draws is what was measured.
 """
 
@@ -20,21 +25,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from results import TASK, TaskResults
+from sweeps import DEPTH
 
 from hft_ray.pareto import Direction, Point, noise_of, seed_covariance
 from hft_ray.pareto.noise import Noise, joined
 from hft_ray.pareto.spread import alpha_of
-from hft_ray.pareto.tilts import tilt_of
 from hft_ray.pareto.uncertainty import IntervalEstimate
 
 Array = NDArray[np.float64]
 SHARES = (0.5, 0.8, 0.9, 1.0)
-"""Levels: shares of what the best trained model of full fine-tuning gains over the base."""
+"""Levels: shares of the most that full fine-tuning and its averages gain over the base."""
+LEAST_RATE = 1e-4
 DRAWS = 1000
 LEAST_REACHED = 0.975
 """Share of the draws that must reach a level for an error to be told."""
@@ -44,11 +51,15 @@ def place_of(point: Point) -> float:
     """Return how far a point is from the base on its line: 0 to 1."""
     if point.variant is None:
         return 1.0
-    alpha, tilt = alpha_of(point.variant), tilt_of(point.variant)
-    if tilt is not None:
-        return tilt[0] + tilt[1] / 2
+    alpha = alpha_of(point.variant)
     assert alpha is not None, point.variant
     return alpha
+
+
+def rate_of(point: Point) -> int:
+    """Return which of the three learning rates of its arm is the nearest: 0 to 2."""
+    rate = float(point.params["training.learning_rate"]) / (10 if point.arm == "lora" else 1)
+    return min(2, max(0, round(2 * math.log10(rate / LEAST_RATE))))
 
 
 def curves_of(points: Sequence[Point], arm: str, ends: bool = False) -> list[list[int]]:
@@ -60,10 +71,6 @@ def curves_of(points: Sequence[Point], arm: str, ends: bool = False) -> list[lis
         ends: Whether trained models alone count, each a curve of its own without the base.
     """
     rows = [row for row, point in enumerate(points) if point.arm == arm]
-    trained = {p.configuration: row for row, p in enumerate(points) if p.variant is None}
-    if arm == "depth":
-        # Each has a line of its own, through the base, it and the trained model.
-        return [[-1, row, trained[points[row].configuration]] for row in rows]
     if ends:
         return [[row] for row in rows if points[row].variant is None]
     by_configuration: dict[str | None, list[int]] = {}
@@ -125,6 +132,10 @@ class Reading:
     def __truediv__(self, other: Reading) -> Reading:
         return Reading(self.value / other.value, self.draws / other.draws)
 
+    def over(self, number: float) -> Reading:
+        """Return it as a multiple of a number."""
+        return Reading(self.value / number, self.draws / number)
+
     @property
     def reached(self) -> float:
         """Share of the draws that reach the level."""
@@ -145,14 +156,20 @@ def mean_of(readings: Sequence[Reading]) -> Reading:
     return Reading(value, np.mean([each.draws for each in readings], axis=0))
 
 
-def verdict(found: IntervalEstimate | None) -> str:
-    """Return what a difference of losses says: less, more, or nothing."""
+def verdict(found: IntervalEstimate | None, seeds: bool = True) -> str:
+    """Return what a difference of losses says: less, more, or nothing.
+
+    Args:
+        found: The difference, None where a level is not reached.
+        seeds: Whether its error knows what seeds differ by.
+    """
     if found is None:
         return "not reached"
     low, high = found.interval()
-    if high < 0:
-        return "forgets less"
-    return "forgets more" if low > 0 else "not decided"
+    if low <= 0 <= high:
+        return "not decided"
+    said = "forgets less" if high < 0 else "forgets more"
+    return said if seeds else f"{said} (of items alone)"
 
 
 class Study:
@@ -163,12 +180,20 @@ class Study:
         lost: The metric that tells what is forgotten, lower is better.
         draws: Number of draws.
         seed: Seed of the draws.
+        first: Whether to read the first seed of each configuration alone.
     """
 
     def __init__(
-        self, results: Sequence[TaskResults], lost: str, draws: int = DRAWS, seed: int = 0
+        self,
+        results: Sequence[TaskResults],
+        lost: str,
+        draws: int = DRAWS,
+        seed: int = 0,
+        *,
+        first: bool = False,
     ) -> None:
         self.results, self._lost = list(results), lost
+        self._draws, self._seed, self._first = draws, seed, first
         self._objectives: dict[str, Direction] = {TASK: "min", lost: "min"}
         self._points = {each.task: self._measured(each) for each in results}
         parts = [(task, self._noise(points)) for task, points in self._points.items()]
@@ -177,10 +202,32 @@ class Study:
         self._values: dict[str, Array] = {}
         start = 0
         for task, points in self._points.items():
-            measured = np.array([[p.values[name] for name in self._objectives] for p in points])
+            read = [p.seeds[0] if first and p.seeds else p for p in points]
+            measured = np.array([[p.values[name] for name in self._objectives] for p in read])
             own = drawn[:, start : start + len(points)]
             self._values[task] = np.concatenate([measured[None], measured[None] + own])
             start += len(points)
+
+    @cached_property
+    def first_seed(self) -> Study:
+        """The same of the first seed of each configuration alone."""
+        return Study(self.results, self._lost, self._draws, self._seed, first=True)
+
+    def fair(self, *arms: str) -> Study:
+        """Return what arms are compared on: the first seed, where any has fewer seeds."""
+        counts = [
+            {self.seeds(task, arm) for arm in arms if arm in self.arms(task)}
+            for task in self._points
+        ]
+        return self if all(len(each) < 2 for each in counts) else self.first_seed
+
+    def seeds(self, task: str, arm: str) -> int:
+        """Return the most seeds that a configuration of an arm has."""
+        return max(max(1, len(p.seeds)) for p in self._points[task] if p.arm == arm)
+
+    def knows_seeds(self, *tasks: str) -> bool:
+        """Return whether the errors of tasks hold what seeds differ by."""
+        return all(any(len(p.seeds) > 1 for p in self._points[task]) for task in tasks)
 
     def _measured(self, results: TaskResults) -> list[Point]:
         """Return the points of a task, the base last."""
@@ -188,9 +235,18 @@ class Study:
         return [*found, results.base]
 
     def _noise(self, points: Sequence[Point]) -> Noise:
-        noise = noise_of(points, self._objectives, seed_covariance(points, self._objectives))
+        read = [p.seeds[0] if self._first and p.seeds else p for p in points]
+        noise = noise_of(read, self._objectives, np.zeros((2, 2)))
         seeds = noise.seeds.copy()
-        seeds[-1] = 0.0  # the base is not trained
+        groups: dict[tuple[int, str | None], list[int]] = {}
+        for row, point in enumerate(points[:-1]):  # the base is not trained
+            groups.setdefault((rate_of(point), point.variant), []).append(row)
+        for rows in groups.values():
+            several = [points[row] for row in rows if len(points[row].seeds) > 1]
+            if several:
+                covariance = seed_covariance(several, self._objectives)
+                own = noise_of([read[row] for row in rows], self._objectives, covariance)
+                seeds[rows] = own.seeds
         return replace(noise, seeds=seeds)
 
     def points(self, task: str) -> list[Point]:
@@ -198,20 +254,30 @@ class Study:
         return self._points[task]
 
     def arms(self, task: str) -> list[str]:
-        """Return the arms of a task, full fine-tuning first."""
-        found = dict.fromkeys(p.arm for p in self._points[task] if p.arm)
-        return sorted(found, key=lambda arm: arm != "full")
+        """Return the trained arms of a task, full fine-tuning first."""
+        found = dict.fromkeys(p.arm for p in self._points[task] if p.arm not in (None, DEPTH))
+        return sorted(map(str, found), key=lambda arm: arm != "full")
 
-    def best_full(self, task: str) -> int:
-        """Return the row of the trained full fine-tuning that is best at the task."""
+    def best_full(self, task: str, *, averages: bool = False) -> int:
+        """Return the row of full fine-tuning's best at the task: of its trained models, or of all.
+
+        Args:
+            task: The task.
+            averages: Whether averages with the base count too.
+        """
         points = self._points[task]
-        rows = [curve[0] for curve in curves_of(points, "full", ends=True)]
-        return min(rows, key=lambda row: points[row].values[TASK])
+        rows = [
+            row
+            for row, point in enumerate(points)
+            if point.arm == "full" and (averages or point.variant is None)
+        ]
+        return min(rows, key=lambda row: self.score(task, row)[0])
 
     def level(self, task: str, share: float) -> Array:
-        """Return the level of a task that is a share of what full fine-tuning's best end gains."""
-        base = self.score(task, -1)
-        return base + share * (self.score(task, self.best_full(task)) - base)
+        """Return a level of the task: a share of what full fine-tuning gains, averages included."""
+        best = self.score(task, self.best_full(task, averages=True))
+        # Exact at 0 and 1.
+        return (1 - share) * self.score(task, -1) + share * best
 
     def score(self, task: str, row: int) -> Array:
         """Return the task's scores of a row: the measured one, and those of the draws, (1 + b,)."""

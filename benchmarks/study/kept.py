@@ -30,7 +30,12 @@ def keep(record: SweepRecord, folder: Path, out: Path) -> None:
         record: The sweep.
         folder: Where kept sweeps are.
         out: Where it was run; paths below it are kept relative to it.
+
+    Raises:
+        ValueError: The sweep is not complete, or the scores of its items are missing.
     """
+    if record.state != "complete":
+        raise ValueError(f"{record.name} is {record.state}, not complete")
     content: dict[str, Any] = {key: getattr(record, key) for key in _SWEEP}
     content["config"] = record.artifact(CONFIG).decode("utf-8")
     content["trials"] = [_trial(each, record) for each in record.trials]
@@ -38,8 +43,9 @@ def keep(record: SweepRecord, folder: Path, out: Path) -> None:
     text = json.dumps(content, indent=0).replace(f"{out}/", "")
     folder.mkdir(parents=True, exist_ok=True)
     with record.file(ITEMS) as items:
-        if items is not None:
-            shutil.copyfile(items, folder / f"{record.name}.safetensors")
+        if items is None:
+            raise ValueError(f"{record.name} has no scores of single items")
+        shutil.copyfile(items, folder / f"{record.name}.safetensors")
     # Without a time, so that the same sweep gives the same bytes.
     _path(folder, record.name).write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
 
@@ -102,7 +108,7 @@ class _Files:
     """Stands for MLflow's client, of which a kept sweep asks for artifacts alone.
 
     Args:
-        items: The file of item scores, which may be missing.
+        items: The file of item scores.
         config: The sweep's FILE.
     """
 
@@ -111,7 +117,7 @@ class _Files:
 
     def list_artifacts(self, run_id: str, folder: str | None) -> list[_Artifact]:
         """Return what there is in the folder of item scores."""
-        return [_Artifact(ITEMS)] if self._items.exists() else []
+        return [_Artifact(ITEMS)]
 
     def download_artifacts(self, run_id: str, path: str, folder: str) -> str:
         """Write an artifact below ``folder``; return where it is."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kept import kept_sweep
-from sweeps import AGAIN, PARTS, SPACES, sweep_name
+from sweeps import AGAIN, DEPTH, DRAWN, PARTS, SPACES, sweep_name
 
 from hft_ray.config import Config, ConfigError
 from hft_ray.device_cost import DEVICE_SECONDS
@@ -64,7 +64,8 @@ class Sweep:
     def points(self) -> list[Point]:
         """Return the points with arms and configurations that hold across the sweeps of a task.
 
-        Leaves out full fine-tuning, which every search tries first: the search did not propose it.
+        Leaves out the full fine-tuning that ``search-hft`` tries first: it cannot propose it. What
+        ``again`` trains is an arm of its own: of seeds by which it was not chosen.
         """
         found = []
         for point in self.front.points:
@@ -73,7 +74,7 @@ class Sweep:
                 continue
             of_training = self.settings[point.trial]
             # Points of the arm that is made of full's models share the seeds of full.
-            owner = "full" if trained == "depth" else trained
+            owner = "full" if trained == DEPTH else trained
             found.append(
                 replace(
                     point,
@@ -86,10 +87,12 @@ class Sweep:
         return found
 
     def _arm(self, point: Point) -> str | None:
+        if self.part == "search-hft" and point.params.get("selection.ratio") == 1:
+            return None
         if self.part in SPACES:
-            return None if point.params.get("selection.ratio") == 1 else self.part
+            return self.part
         if point.arm is not None and point.arm.startswith(AGAIN):
-            return point.arm.removeprefix(AGAIN).rpartition("-")[0]
+            return point.arm.rpartition("-")[0]
         return point.arm
 
 
@@ -140,16 +143,23 @@ class TaskResults:
         return build_front(self.task, whole.objectives, several, *rules)
 
 
+class OtherItemsError(ValueError):
+    """Sweeps of a task were scored on different items, or the base scored differently on them."""
+
+
 def task_results(
     uri: str, task: str, content: Mapping[str, Any], kept: Path | None = None
 ) -> TaskResults | None:
-    """Return what is known of a task, None if its first sweep has not begun.
+    """Return what is known of a task, None if its first sweep is not complete.
 
     Args:
         uri: Tracking URI.
         task: Its name.
         content: Its FILE, whose name begins those of the sweeps.
-        kept: Folder of kept sweeps; they are taken where MLflow does not have them.
+        kept: Folder of kept sweeps, which come before those that MLflow has.
+
+    Raises:
+        OtherItemsError: The sweeps cannot be compared.
     """
     try:
         known = set(sweep_names(uri, EXPERIMENT))
@@ -158,21 +168,37 @@ def task_results(
     found = {}
     for part in PARTS:
         name = sweep_name(content, part)
-        if name in known:
-            record: SweepRecord | None = read_sweep(uri, EXPERIMENT, name)
-        else:
-            record = None if kept is None else kept_sweep(kept, name)
-        if record is not None and record.objectives:
+        record = None if kept is None else kept_sweep(kept, name)
+        if record is None and name in known:
+            record = read_sweep(uri, EXPERIMENT, name)
+        if record is not None and record.state == "complete":
             config = config_of(record)
             found[part] = Sweep(part, record, config, front_of(record, config))
-    return TaskResults(task, found) if "arms" in found else None
+    if "arms" not in found:
+        return None
+    bases = {(part, _base_key(sweep)) for part, sweep in found.items()}
+    if len({key for _, key in bases}) > 1:
+        raise OtherItemsError(f"{task}: the base scored differently in {sorted(found)}")
+    return TaskResults(task, found)
+
+
+def _base_key(sweep: Sweep) -> tuple[Any, ...]:
+    """Return what is the same in sweeps that scored the same items of the same base."""
+    points = sweep.front.points
+    items = next((p.answers.items for p in points if p.answers is not None), ())
+    return items, *(round(sweep.front.base[name], 4) for name in sorted(sweep.front.base))
 
 
 def runs_of(results: Sequence[TaskResults]) -> list[dict[str, Any]]:
     """Return one row per sweep: how its trials ended, all of them counted, and what it took."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in results:
-        for part, sweep in each.sweeps.items():
+        for part in PARTS:
+            sweep = each.sweeps.get(part)
+            if sweep is None:
+                if part != "draws" or each.task in DRAWN:
+                    rows.append({"task": each.task, "sweep": part, "planned": "not complete"})
+                continue
             states = [trial.state for trial in sweep.record.trials]
             seconds = sum(t.metrics.get(DEVICE_SECONDS, 0.0) for t in sweep.record.trials)
             search = sweep.config.search

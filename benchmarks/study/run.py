@@ -45,6 +45,8 @@ from tasks import TASKS, TEST, TRAIN, MissingSourceError, make
 
 from hft_ray.tracking import read_sweep, tracking_uri
 
+STUDIED = ("words", "arithmetic", "definitions")
+"""Tasks that are run unless others are asked for."""
 SHORT_TASKS, SHORT_PARTS = ("arithmetic",), ("arms", "seed1")
 SHORT_RECORDS = (60, 12)
 """Training and test records."""
@@ -64,32 +66,49 @@ def make_data(task: str, data: Path, short: bool) -> None:
         replayed.write_text("".join(texts[FIRST_REPLAYED:]), encoding="utf-8")
 
 
+def check_data(task: str, data: Path, kept: Path) -> None:
+    """Check that a task's records are those that the kept sweeps trained on.
+
+    Raises:
+        MissingSourceError: They are not; a source has another version here.
+    """
+    made = json.loads((data / task / "made.json").read_text("utf-8"))
+    here = {part: made[part] for part in ("train", "test")}
+    if written_once(kept / "data" / f"{task}.json", lambda: here) != here:
+        raise MissingSourceError(f"{task}: the records differ from those of {kept}")
+
+
 def file_of(
     part: str, task: str, content: dict[str, Any], out: Path, kept: Path | None
 ) -> dict[str, Any] | None:
     """Return the FILE of a sweep; None where a part has nothing to do for a task."""
     uri = tracking_uri(None, out / "storage")
 
-    def known() -> TaskResults:
+    def known(*parts: str) -> TaskResults:
+        """Return the results of parts alone: a rule must not depend on what else has run."""
         found = task_results(uri, task, content, kept)
-        if found is None:
-            raise SystemExit(f"{task}: run the part arms first")
-        return found
+        missing = [part for part in parts if found is None or part not in found.sweeps]
+        if missing or found is None:
+            raise SystemExit(f"{task}: {part} is chosen by {', '.join(missing)}: run that first")
+        return TaskResults(task, {name: found.sweeps[name] for name in parts})
 
     def decided(name: str, choose: Callable[[], Any]) -> Any:
-        folder = (kept or out) / "chosen"
-        return written_once(folder / f"{content['name']}-{name}.json", choose)
+        place = f"chosen/{content['name']}-{name}.json"
+        folders = [out] if kept is None else [kept, out]
+        path = next((f / place for f in folders if (f / place).exists()), folders[0] / place)
+        made = written_once(path, choose)
+        return written_once(folders[0] / place, lambda: made)
 
     if part == "arms":
         return arms(content)
     if part in ("seed1", "seed2"):
-        return reseeded(content, part, decided("arms", lambda: nearest_arms(known())))
+        return reseeded(content, part, decided("arms", lambda: nearest_arms(known("arms"))))
     if part == "more":
         return more(content)
     if part in SPACES:
         return searched(content, part)
     if part == "again":
-        best = decided("searches", lambda: best_of_searches(known(), SPACES))
+        best = decided("searches", lambda: best_of_searches(known("arms", *SPACES), SPACES))
         return again(content, best) if best else None
     return draws(content) if task in DRAWN else None
 
@@ -122,6 +141,8 @@ def run(
     """Run the parts of the tasks; return the first exit code that is not 0."""
     for task in tasks:
         make_data(task, out / "data", short)
+        if kept is not None:
+            check_data(task, out / "data", kept)
     # Part by part, so that all tasks have the first when time runs out.
     for part in parts:
         for task in tasks:
@@ -155,7 +176,7 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     out = given.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    tasks = given.tasks or (SHORT_TASKS if given.short else list(TASKS))
+    tasks = given.tasks or (SHORT_TASKS if given.short else STUDIED)
     parts = given.parts or (SHORT_PARTS if given.short else PARTS)
     try:
         return run(out, tasks, parts, given.short, given.kept)

@@ -118,6 +118,7 @@ def make(results: Sequence[TaskResults], folder: Path) -> None:
     tables = Tables(folder)
     study = Study(results, LOST)
     tables.write("runs", "What was run", [dict(row) for row in runs_of(results)])
+    tables.write("learned", "What full fine-tuning learns", answers.learned(study))
     title = f"Forgotten ({LOST}) at full fine-tuning's task score"
     tables.write("full_score", title, answers.at_full_score(study))
     title = "How much of it averaging with the base gives"
@@ -126,11 +127,12 @@ def make(results: Sequence[TaskResults], folder: Path) -> None:
     tables.write("beyond", title, answers.beyond_averaging(study))
     for name in ALSO_LOST:
         if all(p.measured([name]) for each in results for p in each.points):
-            other = Study(results, name)
+            found = answers.beyond_averaging(Study(results, name), relative=False)
             short = name.partition("/")[2]
-            title = f"The same for {name}"
-            tables.write(f"beyond_{short}", title, answers.beyond_averaging(other))
-    title = "Granularity, ratio, re-selection, depth, searches: pairs of arms"
+            tables.write(f"beyond_{short}", f"The same for {name}", found)
+    title = "Averages by depth against uniform ones, of full fine-tuning"
+    tables.write("depth", title, answers.by_depth(study))
+    title = "Granularity, ratio, re-selection, searches: pairs of arms"
     tables.write("contrasts", title, answers.contrasts(study))
     title = "Settings of the searched half fine-tuning"
     tables.write("settings", title, answers.searched_settings(study))

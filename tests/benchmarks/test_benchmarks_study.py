@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -28,7 +29,7 @@ from hft_ray.config.keys import decisive, with_settings
 from hft_ray.config.load import load, validate
 from hft_ray.config.rules.by_arm import by_arm
 from hft_ray.item_scores import ItemScores
-from hft_ray.pareto import Point
+from hft_ray.pareto import Point, merged
 from hft_ray.pareto.uncertainty import IntervalEstimate
 from hft_ray.search import Study as Search
 from hft_ray.tracking import read_sweep, tracking_uri
@@ -319,11 +320,86 @@ def test_what_arms_share_cancels_in_their_difference():
 
 
 def test_what_is_clear_is_said_and_what_is_not_is_not():
-    rows = answers.beyond_averaging(curves.Study([synthetic(own=0.01)], LOST))
+    results = [synthetic(task, own=0.01) for task in "tu"]
+    rows = answers.beyond_averaging(curves.Study(results, LOST))
     said = {row["arm"]: row["says"] for row in rows if row["task"] == "t"}
-    assert said == {"hft": "forgets less", "alike": "not decided"}
-    pooled = {row["arm"]: row for row in rows if row["task"] == "all tasks"}
+    # No model was trained twice, so that the error knows items alone.
+    assert said == {"hft": "forgets less (of items alone)", "alike": "not decided"}
+    pooled = {row["arm"]: row for row in rows if row["task"] == "2 tasks"}
     assert pooled["hft"]["Holm"] < 0.01 < pooled["alike"]["Holm"]
+    one = answers.beyond_averaging(curves.Study(results[:1], LOST))
+    assert {row["task"] for row in one} == {"t"}
+
+
+def test_means_over_tasks_are_shares_of_what_may_not_be_nothing():
+    nothing = synthetic("u", losses={"full": 0.0, "hft": 0.0, "alike": 0.0})
+    study = curves.Study([synthetic(), nothing], LOST)
+    assert {row["task"] for row in answers.beyond_averaging(study)} == {"t", "u"}
+    rows = answers.beyond_averaging(study, relative=False)
+    assert {row["task"] for row in rows} == {"t", "u", "2 tasks"}
+
+
+def test_levels_are_exact_at_both_ends():
+    study = curves.Study([synthetic(arms=("full",))], LOST)
+    best = study.best_full("t", averages=True)
+    assert (study.level("t", 1.0) == study.score("t", best)).all()
+    assert (study.level("t", 0.0) == study.score("t", -1)).all()
+    assert study.at("t", "full", study.level("t", 1.0)).reached == 1.0
+
+
+def seeded(spread, seeds=3):
+    """Return results of two arms at two rates, ``l2`` with one seed; seeds spread with the rate."""
+    rng, results = np.random.default_rng(2), TaskResults("t", {})
+
+    def one(arm, rate, lost, seed):
+        values = {TASK: 5.0 + 0.1 * (arm == "l2"), LOST: lost}
+        params = {"training.learning_rate": rate, "arm": arm}
+        name = f"{arm}-{rate}"
+        known = Point(f"{name}-{seed}", None, None, "complete", 9, params, values, {})
+        return dataclasses.replace(known, configuration=name, arm=arm)
+
+    found = []
+    for arm in ("full", "hft", "l2"):
+        for rate, size in spread.items():
+            losses = 1 + size * rng.standard_normal(1 if arm == "l2" else seeds)
+            found += [one(arm, rate, float(x), seed) for seed, x in enumerate(losses)]
+    base = Point("base", None, None, "complete", 0, values={TASK: 8.0, LOST: 0.0})
+    vars(results).update(points=merged(found), base=base)
+    return results
+
+
+def test_what_seeds_differ_by_is_known_for_each_rate():
+    study = curves.Study([seeded({1e-4: 0.01, 1e-3: 1.0})], LOST)
+    errors = {
+        (point.arm, point.params["training.learning_rate"]): study.end("t", row).estimate.error
+        for row, point in enumerate(study.points("t")[:-1])
+    }
+    assert errors["full", 1e-4] < 0.02 < 0.2 < errors["full", 1e-3]
+    # One seed alone errs by as much as a single one of the others.
+    assert errors["l2", 1e-3] == pytest.approx(3**0.5 * errors["full", 1e-3], rel=0.1)
+    assert study.knows_seeds("t")
+
+
+def test_arms_are_compared_on_as_many_seeds():
+    study = curves.Study([seeded({1e-4: 0.1, 1e-3: 0.1})], LOST)
+    assert study.fair("hft", "full") is study
+    first = study.fair("l2", "full")
+    assert first is study.first_seed is not study
+    row = study.best_full("t")
+    assert first.end("t", row).value == study.points("t")[row].seeds[0].values[LOST]
+    seeds = {row["arm"]: row["seeds"] for row in answers.beyond_averaging(study)}
+    assert seeds == {"hft": 3, "l2": 1}
+
+
+def test_averages_by_depth_are_compared_at_their_own_scores():
+    results = synthetic(arms=("full",))
+    alike = next(p for p in results.points if p.variant == "alpha-0.5")
+    depth = dataclasses.replace(alike, variant="depth-0.75,-0.5", arm="depth")
+    results.points.append(depth)
+    (row,) = answers.by_depth(curves.Study([results], LOST))
+    assert row["minus full's averages"].value == pytest.approx(0.0, abs=1e-12)
+    assert row["share"] == "0.75,-0.5"
+    assert curves.Study([results], LOST).arms("t") == ["full"]
 
 
 def repeated(results, rng, own):
@@ -363,8 +439,9 @@ def test_averaging_alone_saves_what_the_curve_says():
 
 def test_the_rules_choose_what_forgets_least(tmp_path):
     losses = {"full": 0.4, "hft": 0.5, "kl": 0.3, "l2": 0.1, "lora": 0.2, "search-hft": 0.1}
+    arms = synthetic(losses=losses, arms=tuple(losses)[:-1])
+    assert nearest_arms(arms) == ["full", "hft", "l2", "lora"]
     results = synthetic(losses=losses, arms=tuple(losses))
-    assert nearest_arms(results) == ["full", "hft", "l2", "lora"]
     best = best_of_searches(results, {"search-hft": ["training.learning_rate"], "search-all": []})
     assert best == {"search-hft": {"training.learning_rate": 1e-3}}
     assert written_once(tmp_path / "a" / "c.json", lambda: ["l2"]) == ["l2"]
@@ -463,6 +540,8 @@ def test_tables_are_made_from_mlflow_alone(recorded, tmp_path):
     assert counts == {("full", 2): 12, ("hft", 2): 12, ("lora", 1): 12}
     runs = {row["sweep"]: row for row in runs_of([results])}
     assert [runs[part]["complete"] for part in ("arms", "seed1")] == [9, 6]
+    assert runs["search-all"]["planned"] == "not complete"
+    assert "draws" not in runs  # of other tasks
     study = curves.Study([results], LOST, draws=300)
     level = study.level("code", 0.9)
     apart = (study.at("code", "hft", level) - study.at("code", "full", level)).estimate
@@ -471,6 +550,8 @@ def test_tables_are_made_from_mlflow_alone(recorded, tmp_path):
     written = json.loads((tmp_path / "beyond.json").read_text())["rows"]
     said = {row["arm"]: row["says"] for row in written if row["task"] == "code"}
     assert said == {"hft": "forgets less", "lora": "forgets more"}
+    seeds = {row["arm"]: row["seeds"] for row in written if row["task"] == "code"}
+    assert seeds == {"hft": 2, "lora": 1}
     forecast = json.loads((tmp_path / "forecast.json").read_text())["rows"]
     assert forecast[0]["models"] == 9
     names = {path.name for path in tmp_path.iterdir()}
@@ -530,5 +611,6 @@ def test_the_short_study_runs_and_goes_on(tmp_path):
     assert "study: " not in command("run.py", *kept)
     command("tables.py", *kept)
     runs = json.loads((tmp_path / "tables" / "runs.json").read_text())["rows"]
-    assert [(row["sweep"], row["complete"]) for row in runs] == [("arms", 2), ("seed1", 2)]
+    complete = [(row["sweep"], row["complete"]) for row in runs if "complete" in row]
+    assert complete == [("arms", 2), ("seed1", 2)]
     assert (tmp_path / "tables" / "arithmetic.png").stat().st_size > 0
