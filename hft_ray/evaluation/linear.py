@@ -8,7 +8,7 @@ Symbols: x (N, H) hidden states, W (V, H) and c (V) the head, y (N) the tokens t
     d loss / d x = slopes W,   d loss / d W = slopes^T x
 
 A sum may weigh the losses of its positions by what the model says there, numbers without a
-gradient, so that slopes are weighed as losses are; and it may add to them another loss of z, whose
+gradient, so that slopes are weighted as losses are; and it may add to them another loss of z, whose
 gradient by z is added to the slopes.
 
 All three products are made for some positions at a time, and gradients in the forward pass, while
@@ -75,7 +75,7 @@ class Terms:
 
     Attributes:
         weigh: Gives the weights; ``None``: all are 1.
-        anchor: Gives what is added, which is not weighed; ``None``: nothing.
+        anchor: Gives what is added, which is not weighted; ``None``: nothing.
     """
 
     weigh: Weigh | None = None

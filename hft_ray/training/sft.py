@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: cross-entropy of the answers' tokens, weighed, or held to the base."""
+"""Supervised fine-tuning: cross-entropy of the answers' tokens, weighted, or held to the base."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ lisa        LISA (arXiv 2403.17919): embeddings, head and n random layers, drawn
             paper's 2 of 32 layers, K the 20 of its authors' code
 lora        LoRA (arXiv 2106.09685), rank 8 and alpha 16 on every linear map inside the layers
 l2          full fine-tuning with a penalty towards the base (L2-SP, arXiv 1802.01483)
-dft         full fine-tuning, tokens weighed by the model's probability of them (arXiv 2508.05629)
+dft         full fine-tuning, tokens weighted by the model's probability of them (arXiv 2508.05629)
 eaft        the same by the model's entropy (arXiv 2601.02151)
 stm         full fine-tuning without the tokens that the base finds unlikely (arXiv 2501.14315)
 kl          full fine-tuning with a penalty on the KL divergence from the base's predictions

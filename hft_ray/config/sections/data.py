@@ -16,7 +16,8 @@ Format = Literal["auto", RecordFormat, "preference"]
 
 
 class GeneralReplay(Section):
-    """General data that sft trains on in addition to its own; tasks have ``method.replay``."""
+    """General data that take the place of a share of what sft trains on; tasks have
+    ``method.replay``."""
 
     train: str | None = Field(default=None, min_length=1)
     """Source of the general data, written like data.train; the format is detected from the keys."""
@@ -59,7 +60,7 @@ class Data(Section):
     other, and what a step trains on is the same. false, and a model whose attention cannot keep
     them apart: one row each, padded to the longest."""
     replay: GeneralReplay = Field(default_factory=GeneralReplay)
-    """General data in addition to train."""
+    """General data in place of a share of train."""
 
     @property
     def general(self) -> Data | None:
