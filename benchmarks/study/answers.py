@@ -16,7 +16,7 @@ from results import LOST, TASK, TaskResults
 from scipy.stats import f as f_distribution
 from scipy.stats import spearmanr
 from scipy.stats import t as t_distribution
-from sweeps import AGAIN, DEPTH, DRAW, ORDER
+from sweeps import AGAIN, DEPTH, DRAW, ORDER, SPACES
 
 from hft_ray.analysis.forecast_correlation import forecast_correlation, rank_interval
 from hft_ray.analysis.influence import influences
@@ -80,12 +80,12 @@ def at_full_score(study: Study) -> list[Row]:
     rows: list[Row] = []
     for each in study.results:
         task = each.task
-        for arm in study.arms(task):
+        for arm in _compared(study, task):
             fair = study.fair(arm, FULL)
             level = fair.score(task, fair.best_full(task))
             curve, full = (fair.at(task, name, level) for name in (arm, FULL))
-            apart = (curve - full).estimate if arm != FULL else None
-            says = "" if arm == FULL else verdict(apart, study.knows_seeds(task))
+            apart = (curve - full).estimate
+            says = verdict(apart, study.knows_seeds(task))
             rows.append(
                 {
                     "task": task,
@@ -95,8 +95,8 @@ def at_full_score(study: Study) -> list[Row]:
                     "reached, of draws": round(curve.reached, 2),
                     "trained models alone": fair.at(task, arm, level, ends=True).estimate,
                     "with averages": curve.estimate,
-                    "minus full's averages": apart,
-                    "says": says,
+                    "minus full's averages": "" if arm == FULL else apart,
+                    "says": "" if arm == FULL else says,
                 }
             )
     return rows
@@ -155,8 +155,13 @@ def beyond_averaging(study: Study, *, relative: bool = True) -> list[Row]:
 
 
 def _rivals(study: Study) -> list[str]:
-    known = (arm for each in study.results for arm in study.arms(each.task) if arm != FULL)
-    return list(dict.fromkeys(known))
+    known = (arm for each in study.results for arm in _compared(study, each.task))
+    return [arm for arm in dict.fromkeys(known) if arm != FULL]
+
+
+def _compared(study: Study, task: str) -> list[str]:
+    """Return the arms of a task without searches, whose best of many their own scores chose."""
+    return [arm for arm in study.arms(task) if arm not in SPACES]
 
 
 def _differences(

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ def set_constraint(storage: BaseStorage, trial_id: int, name: str, violation: fl
     storage.set_trial_system_attr(trial_id, f"{_CONSTRAINT}{name}", violation)
 
 
-class StudyProxy:
+class StudyProxy(ABC):
     """A study that shows a sampler other trials than it has; all else is the study's own.
 
     Subclasses define :meth:`seen`.
@@ -67,9 +68,9 @@ class StudyProxy:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
+    @abstractmethod
     def seen(self) -> list[FrozenTrial]:
         """Return the trials that a sampler sees, not to be changed."""
-        raise NotImplementedError(f"{type(self).__name__} does not define seen")
 
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
